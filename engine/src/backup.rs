@@ -1,0 +1,242 @@
+//! Taking a snapshot: read every collection of a database at one moment, store what is new, and
+//! commit a manifest.
+
+use std::sync::Arc;
+
+use repo_format::catalog::{self, Descriptor};
+use repo_format::id::ObjectId;
+use repo_format::manifest::{
+    Evidence, Extension, Manifest, Missing, SchemaArchive, SequenceState, Source as SourceIdentity, Trigger,
+};
+use repo_format::tree::Root;
+use repo_format::value::ValueWriter;
+
+use crate::context::Context;
+use crate::error::{Error, Kind, Result};
+use crate::ingest::{Output, TreeWriter};
+use crate::monitor::Steps;
+use crate::reading::{Target, read_all};
+use crate::repo::{Repository, Session, Snapshot, Writer};
+use crate::source::postgres::{ArchiveOutcome, Options, PostgresUrl, Snapshot as Source};
+use crate::source::{Collection, Incomplete};
+
+/// What to back up.
+#[derive(Clone)]
+pub struct Request {
+    /// Names the database for ever, whatever it is called or wherever it moves.
+    pub source_id: String,
+    /// What it is called now.
+    pub source_name: String,
+    /// Where it is, with read-only credentials.
+    pub url: String,
+    /// Why.
+    pub trigger: Trigger,
+    /// What the user says about it.
+    pub note: Option<String>,
+}
+
+impl std::fmt::Debug for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Request").field("source_id", &self.source_id).finish_non_exhaustive()
+    }
+}
+
+/// Takes a snapshot. On any error no snapshot exists; what was stored is used by the next one.
+pub async fn run(repo: &Repository, request: &Request, ctx: &Context) -> Result<Snapshot> {
+    let url = PostgresUrl::parse(&request.url)?;
+    let started_ms = ctx.clock.now_ms();
+    let session = Session::begin(repo, ctx).await?;
+    let steps = Arc::new(Steps::new(ctx.monitor.clone()));
+    let ctx = Context { monitor: steps.clone(), ..ctx.clone() };
+    let outcome = Backup { repo, request, url, started_ms, session: &session, ctx, steps }.run().await;
+    session.close().await;
+    outcome
+}
+
+struct Backup<'a> {
+    repo: &'a Repository,
+    request: &'a Request,
+    url: PostgresUrl,
+    started_ms: i64,
+    session: &'a Session,
+    ctx: Context,
+    steps: Arc<Steps>,
+}
+
+impl Backup<'_> {
+    async fn run(&self) -> Result<Snapshot> {
+        let parent = self.parent().await?;
+        self.steps.step("connecting");
+        let options = Options { workers: self.ctx.workers.max(1), ..Options::default() };
+        let source = Source::begin(&self.url, &options, &self.ctx.cancel).await?;
+        let writer = Writer::new(self.repo);
+        let output = Output::Repository(writer.clone());
+        let collections = source.collections();
+        let targets = collections.iter().map(Target::from).collect();
+        let roots = read_all(&source, targets, self.repo.keys(), &output, "reading", &self.ctx).await?;
+
+        self.steps.step("reading the schema");
+        let mut gaps = Gaps::default();
+        gaps.add(source.incomplete());
+        let schema = self.schema_archive(&source, parent.as_ref(), &output, &mut gaps).await?;
+        // Sequences last: they are not part of any snapshot, and must not be behind the rows.
+        let sequences = source.sequences().await?.into_iter().map(sequence_state).collect();
+        let evidence = source.evidence().clone();
+        let catalog = self.write_catalog(collections, &roots, &output).await?;
+        source.close().await?;
+
+        self.steps.step("storing");
+        self.ctx.check()?;
+        let stats = writer.flush().await?;
+        let manifest = Manifest {
+            source: self.identity(&evidence),
+            trigger: self.request.trigger,
+            note: self.request.note.clone(),
+            started_ms: self.started_ms,
+            finished_ms: self.ctx.clock.now_ms(),
+            evidence: Evidence {
+                method: evidence.isolation,
+                snapshot: evidence.snapshot_name,
+                log_position: evidence.lsn,
+                server_time: evidence.server_time,
+                standby: evidence.is_standby,
+            },
+            parent: parent.map(|parent| parent.id),
+            catalog_root: catalog.id,
+            catalog_level: catalog.level,
+            schema,
+            sequences,
+            collections: roots.len() as u64,
+            records: roots.iter().map(|root| root.records).sum(),
+            logical_bytes: roots.iter().map(|root| root.bytes).sum(),
+            new_bytes: stats.bytes,
+            missing: gaps.missing,
+            notes: gaps.notes,
+        };
+        self.session.commit(manifest).await
+    }
+
+    /// The newest snapshot of the same database.
+    async fn parent(&self) -> Result<Option<Snapshot>> {
+        let snapshots = self.repo.snapshots().await?;
+        Ok(snapshots.into_iter().find(|snapshot| snapshot.manifest.source.id == self.request.source_id))
+    }
+
+    fn identity(&self, evidence: &crate::source::postgres::Evidence) -> SourceIdentity {
+        SourceIdentity {
+            id: self.request.source_id.clone(),
+            name: self.request.source_name.clone(),
+            engine: "postgresql".to_owned(),
+            version: evidence.server_version.clone(),
+            database: evidence.database.clone(),
+            encoding: evidence.encoding.clone(),
+            collation: evidence.collation.clone(),
+            extensions: (evidence.extensions.iter())
+                .map(|(name, version)| Extension { name: name.clone(), version: version.clone() })
+                .collect(),
+            system_identifier: evidence.system_identifier.clone(),
+        }
+    }
+
+    async fn write_catalog(
+        &self,
+        collections: &[Collection],
+        roots: &[Root],
+        output: &Output,
+    ) -> Result<Root> {
+        let mut records: Vec<(Vec<u8>, Vec<u8>)> = (collections.iter().zip(roots))
+            .map(|(collection, root)| {
+                let descriptor = Descriptor {
+                    layout: collection.layout.clone(),
+                    data_root: root.id,
+                    level: root.level,
+                    records: root.records,
+                    logical_bytes: root.bytes,
+                    schema_version: collection.schema_version,
+                };
+                let key = catalog::key(&collection.namespace, &collection.name);
+                (key, catalog::encode_value(&descriptor, &collection.schema))
+            })
+            .collect();
+        records.sort();
+        let (keys, output) = (self.repo.keys().clone(), output.clone());
+        blocking(move || {
+            let mut tree = TreeWriter::new(&keys, output);
+            for (key, value) in &records {
+                tree.push_sorted(key, value)?;
+            }
+            tree.finish()
+        })
+        .await
+    }
+
+    /// The schema archive: the parent's when the schema is the same, since two archives of one
+    /// schema never have the same bytes. A snapshot without one is incomplete: it can be compared
+    /// but not restored.
+    async fn schema_archive(
+        &self,
+        source: &Source,
+        parent: Option<&Snapshot>,
+        output: &Output,
+        gaps: &mut Gaps,
+    ) -> Result<Option<SchemaArchive>> {
+        let archive = match source.schema_archive().await? {
+            ArchiveOutcome::Written(archive) => archive,
+            ArchiveOutcome::Unavailable { reason } => {
+                gaps.missing.push(Missing { name: "schema archive".to_owned(), reason });
+                return Ok(None);
+            }
+        };
+        gaps.add(&archive.excluded);
+        gaps.notes.extend(archive.notes);
+        let text_hash = ObjectId(self.repo.keys().row().hash(&archive.normalised));
+        if let Some(known) = parent.and_then(|parent| parent.manifest.schema.clone())
+            && known.text_hash == text_hash
+            && self.repo.cache().place(&known.root)?.is_some()
+        {
+            return Ok(Some(known));
+        }
+        let (keys, mut output) = (self.repo.keys().clone(), output.clone());
+        let place = blocking(move || ValueWriter::new(&keys).write(&archive.bytes, &mut output)).await?;
+        Ok(Some(SchemaArchive {
+            root: place.root,
+            depth: place.depth,
+            len: place.len,
+            tool: archive.tool,
+            text_hash,
+        }))
+    }
+}
+
+/// What is not in the snapshot, by accident or by nature.
+#[derive(Default)]
+struct Gaps {
+    missing: Vec<Missing>,
+    notes: Vec<String>,
+}
+
+impl Gaps {
+    /// Adds what is not there yet: a table that cannot be read cannot be described either, and is
+    /// named once.
+    fn add(&mut self, found: &[Incomplete]) {
+        for Incomplete { name, reason } in found {
+            if !self.missing.iter().any(|known| known.name == *name) {
+                self.missing.push(Missing { name: name.clone(), reason: reason.clone() });
+            }
+        }
+    }
+}
+
+fn sequence_state(state: crate::source::postgres::SequenceState) -> SequenceState {
+    SequenceState {
+        namespace: state.namespace,
+        name: state.name,
+        last_value: state.last_value,
+        is_called: state.is_called,
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let ended = tokio::task::spawn_blocking(work).await;
+    ended.map_err(|error| Error::new(Kind::Internal, "building a tree ended early").with_source(error))?
+}

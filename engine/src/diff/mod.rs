@@ -1,0 +1,434 @@
+//! Comparing two snapshots of one project.
+//!
+//! Collections are matched by name, records by key, cells by column name. What is equal is found
+//! equal by its hash and not read. A column that only one side has counts as NULL on the other.
+//! So where columns were renamed, dropped or moved, equal bytes mean nothing and all records of the
+//! collection are compared cell by cell.
+
+mod align;
+mod schema;
+
+use repo_format::catalog::Layout;
+use repo_format::tree::{self, Counts as TreeCounts, Diff};
+use serde::{Deserialize, Serialize};
+
+use crate::catalog::{self, Cataloged};
+use crate::context::Context;
+use crate::error::{Error, Kind, Result};
+use crate::monitor::Progress;
+use crate::repo::{ObjectReader, ReadStats, Repository, Session, Snapshot};
+use crate::rows::{self, Page, PageRequest};
+use crate::source::concerns;
+use align::Alignment;
+
+pub use crate::rows::{Cell, Row};
+pub(crate) use schema::text_changes as schema_text_changes;
+
+/// What became of a collection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Only the newer snapshot has it.
+    Added,
+    /// Only the older snapshot has it.
+    Removed,
+    /// Its data or its schema differs.
+    Changed,
+    /// Data and schema are equal.
+    Unchanged,
+}
+
+/// How many records differ, exactly.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Only in the newer snapshot.
+    pub added: u64,
+    /// Only in the older snapshot.
+    pub removed: u64,
+    /// In both, with another value.
+    pub changed: u64,
+    /// In both, equal.
+    pub unchanged: u64,
+}
+
+impl Counts {
+    /// Records that differ.
+    pub fn differing(&self) -> u64 {
+        self.added + self.removed + self.changed
+    }
+}
+
+/// One collection in a comparison.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CollectionDiff {
+    /// Its display name.
+    pub name: String,
+    /// What became of it.
+    pub status: Status,
+    /// How many of its records differ.
+    pub records: Counts,
+    /// What changed in its schema, in words.
+    pub schema_changes: Vec<String>,
+    /// Why its records are not compared: its key is another than it was.
+    pub rekeyed: Option<String>,
+}
+
+/// The comparison of two snapshots.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Every collection that both snapshots could hold, those with the most differences first.
+    pub collections: Vec<CollectionDiff>,
+    /// Names that one of the snapshots could not read, so that nothing can be said of them.
+    pub not_compared: Vec<String>,
+    /// Objects read from the repository.
+    pub objects_read: u64,
+    /// Bytes read from the repository.
+    pub bytes_read: u64,
+}
+
+/// What happened to a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeKind {
+    /// It is new.
+    Added,
+    /// It is gone.
+    Removed,
+    /// Its value is another.
+    Changed,
+}
+
+/// One record that differs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// The record's opaque id.
+    pub id: String,
+    /// What happened.
+    pub kind: ChangeKind,
+    /// Its key in words.
+    pub key: String,
+    /// The older record; `None` when added.
+    pub old: Option<Row>,
+    /// The newer record; `None` when removed.
+    pub new: Option<Row>,
+    /// The columns whose values differ, when changed.
+    pub columns: Vec<String>,
+    /// Whether a value was cut to what is shown.
+    pub truncated: bool,
+}
+
+/// Which changes are asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Only of this kind.
+    pub kind: Option<ChangeKind>,
+    /// Only changed records whose value in this column differs.
+    pub column: Option<String>,
+}
+
+/// Compares two snapshots: which collections differ, and in how many records.
+pub async fn summary(repo: &Repository, from: &Snapshot, to: &Snapshot, ctx: &Context) -> Result<Summary> {
+    let session = Session::begin(repo, ctx).await?;
+    let summary = compare_all(repo, from, to, ctx).await;
+    session.close().await;
+    summary
+}
+
+async fn compare_all(repo: &Repository, from: &Snapshot, to: &Snapshot, ctx: &Context) -> Result<Summary> {
+    let (old, new) = (catalog::collections(repo, from).await?, catalog::collections(repo, to).await?);
+    let mut not_compared: Vec<String> = from
+        .manifest
+        .missing
+        .iter()
+        .chain(&to.manifest.missing)
+        .map(|missing| missing.name.clone())
+        .collect();
+    not_compared.sort();
+    not_compared.dedup();
+    let pairs: Vec<_> = pair_up(old, new)
+        .into_iter()
+        .filter(|pair| !not_compared.iter().any(|missing| concerns(missing, &pair.name())))
+        .collect();
+    let ctx = ctx.clone();
+    let (mut collections, stats) = repo
+        .with_reader(move |reader| {
+            let mut progress = Progress { collections_total: pairs.len() as u64, ..Progress::default() };
+            let mut collections = Vec::with_capacity(pairs.len());
+            for pair in pairs {
+                ctx.check()?;
+                progress.phase = format!("comparing {}", pair.name());
+                ctx.monitor.progress(&progress);
+                collections.push(compare(&pair, reader, &ctx)?);
+                progress.collections_done += 1;
+                progress.bytes_read = reader.stats().bytes;
+                ctx.monitor.progress(&progress);
+            }
+            Ok((collections, reader.stats()))
+        })
+        .await?;
+    // A collection without any difference comes last; among equals, by name.
+    collections.sort_by_cached_key(|collection: &CollectionDiff| {
+        let unchanged = collection.status == Status::Unchanged;
+        (unchanged, std::cmp::Reverse(collection.records.differing()), collection.name.clone())
+    });
+    let ReadStats { objects, bytes } = stats;
+    Ok(Summary { collections, not_compared, objects_read: objects, bytes_read: bytes })
+}
+
+/// A collection on one side or both.
+#[derive(Clone, Debug)]
+struct Pair {
+    old: Option<Cataloged>,
+    new: Option<Cataloged>,
+}
+
+impl Pair {
+    fn name(&self) -> String {
+        self.new.as_ref().or(self.old.as_ref()).map(Cataloged::display_name).unwrap_or_default()
+    }
+}
+
+/// Matches two catalogs, each sorted by namespace and name.
+fn pair_up(old: Vec<Cataloged>, new: Vec<Cataloged>) -> Vec<Pair> {
+    let mut by_name = std::collections::BTreeMap::new();
+    for found in old {
+        by_name.insert((found.namespace.clone(), found.name.clone()), Pair { old: Some(found), new: None });
+    }
+    for found in new {
+        let key = (found.namespace.clone(), found.name.clone());
+        by_name.entry(key).or_insert(Pair { old: None, new: None }).new = Some(found);
+    }
+    by_name.into_values().collect()
+}
+
+fn compare(pair: &Pair, reader: &mut ObjectReader, ctx: &Context) -> Result<CollectionDiff> {
+    let mut diff = CollectionDiff {
+        name: pair.name(),
+        status: Status::Unchanged,
+        records: Counts::default(),
+        schema_changes: Vec::new(),
+        rekeyed: None,
+    };
+    match (&pair.old, &pair.new) {
+        (Some(old), Some(new)) => {
+            diff.schema_changes = schema::changes(old, new);
+            let alignment = Alignment::new(&old.descriptor.layout, &new.descriptor.layout);
+            let equal_data = old.descriptor.data_root == new.descriptor.data_root;
+            if !equal_data && let Some(why) = alignment.rekeyed() {
+                diff.rekeyed = Some(why.to_owned());
+            } else {
+                diff.records = count(old, new, &alignment, reader, ctx)?;
+            }
+            if diff.rekeyed.is_some() || diff.records.differing() > 0 || !diff.schema_changes.is_empty() {
+                diff.status = Status::Changed;
+            }
+        }
+        (Some(old), None) => {
+            diff.status = Status::Removed;
+            diff.records.removed = old.descriptor.records;
+        }
+        (None, Some(new)) => {
+            diff.status = Status::Added;
+            diff.records.added = new.descriptor.records;
+        }
+        (None, None) => {}
+    }
+    Ok(diff)
+}
+
+fn count(
+    old: &Cataloged,
+    new: &Cataloged,
+    alignment: &Alignment,
+    reader: &mut ObjectReader,
+    ctx: &Context,
+) -> Result<Counts> {
+    let TreeCounts { added, removed, changed } = if alignment.is_positional() {
+        Diff::new(&old.root(), &new.root(), None).count(reader)?
+    } else {
+        count_aligned(Diff::every_pair(&old.root(), &new.root(), None), alignment, reader, ctx)?
+    };
+    let unchanged = new.descriptor.records.saturating_sub(added + changed);
+    Ok(Counts { added, removed, changed, unchanged })
+}
+
+/// Counts where columns have moved: records whose bytes differ may hold the same cells, and records
+/// whose bytes are equal may not.
+fn count_aligned(
+    mut diff: Diff,
+    alignment: &Alignment,
+    reader: &mut ObjectReader,
+    ctx: &Context,
+) -> Result<TreeCounts> {
+    let mut counts = TreeCounts::default();
+    while let Some(change) = diff.next(reader)? {
+        ctx.check()?;
+        match change {
+            tree::Change::Added { .. } => counts.added += 1,
+            tree::Change::Removed { .. } => counts.removed += 1,
+            tree::Change::Changed { old, new, .. } => {
+                counts.changed += u64::from(!alignment.differing(&old, &new, reader)?.is_empty());
+            }
+        }
+    }
+    Ok(counts)
+}
+
+/// One page of the records of a collection that differ, in key order.
+pub async fn changes(
+    repo: &Repository,
+    from: &Snapshot,
+    to: &Snapshot,
+    collection: &str,
+    filter: &Filter,
+    page: &PageRequest,
+) -> Result<Page<Change>> {
+    if let Some(missing) = from
+        .manifest
+        .missing
+        .iter()
+        .chain(&to.manifest.missing)
+        .find(|found| concerns(&found.name, collection))
+    {
+        let message =
+            format!("{collection} cannot be compared: one of the snapshots could not read {}", missing.name);
+        return Err(Error::new(Kind::Unsupported, message).with_help(missing.reason.clone()));
+    }
+    let pair = Pair {
+        old: catalog::find(repo, from, collection).await?,
+        new: catalog::find(repo, to, collection).await?,
+    };
+    let Some(layout) = pair.new.as_ref().or(pair.old.as_ref()).map(|found| found.descriptor.layout.clone())
+    else {
+        return Err(catalog::not_found(collection));
+    };
+    if let Some(column) = &filter.column {
+        check_column(&pair, column)?;
+    }
+    let start = rows::start_key(page, &layout, repo.keys().row())?;
+    let (page, filter) = (page.clone(), filter.clone());
+    repo.with_reader(move |reader| page_of_changes(&pair, &layout, start, &filter, &page, reader)).await
+}
+
+fn check_column(pair: &Pair, column: &str) -> Result<()> {
+    let mut columns =
+        [&pair.old, &pair.new].into_iter().flatten().flat_map(|found| &found.descriptor.layout.columns);
+    if columns.any(|known| known.name == column) {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Invalid, format!("{} has no column {column:?}", pair.name()))
+        .with_help("Filter by one of its columns."))
+}
+
+fn page_of_changes(
+    pair: &Pair,
+    layout: &Layout,
+    start: Option<Vec<u8>>,
+    filter: &Filter,
+    page: &PageRequest,
+    reader: &mut ObjectReader,
+) -> Result<Page<Change>> {
+    let (old_layout, new_layout) = (
+        pair.old.as_ref().map_or(layout, |found| &found.descriptor.layout),
+        pair.new.as_ref().map_or(layout, |found| &found.descriptor.layout),
+    );
+    let alignment = Alignment::new(old_layout, new_layout);
+    if alignment.rekeyed().is_some() {
+        return Ok(Page { items: Vec::new(), next_cursor: None });
+    }
+    let mut walk = Walk::new(pair, &alignment, start.as_deref())?;
+    let (mut items, mut last): (Vec<Change>, Option<String>) = (Vec::new(), None);
+    while let Some(found) = walk.next(reader)? {
+        if page.cursor.is_some() && start.as_deref() == Some(found.key()) {
+            continue;
+        }
+        if !filter.may_match(&found) {
+            continue;
+        }
+        let columns = match &found {
+            tree::Change::Changed { old, new, .. } => alignment.differing(old, new, reader)?,
+            tree::Change::Added { .. } | tree::Change::Removed { .. } => Vec::new(),
+        };
+        let is_equal = matches!(found, tree::Change::Changed { .. }) && columns.is_empty();
+        if is_equal || filter.column.as_ref().is_some_and(|column| !columns.contains(column)) {
+            continue;
+        }
+        let change = shown(&found, columns, old_layout, new_layout, reader)?;
+        if items.len() == page.limit.max(1) {
+            return Ok(Page { items, next_cursor: last });
+        }
+        last = Some(change.id.clone());
+        items.push(change);
+    }
+    Ok(Page { items, next_cursor: None })
+}
+
+impl Filter {
+    fn may_match(&self, change: &tree::Change) -> bool {
+        let kind = match change {
+            tree::Change::Added { .. } => ChangeKind::Added,
+            tree::Change::Removed { .. } => ChangeKind::Removed,
+            tree::Change::Changed { .. } => ChangeKind::Changed,
+        };
+        self.kind.is_none_or(|wanted| wanted == kind)
+            && (self.column.is_none() || kind == ChangeKind::Changed)
+    }
+}
+
+/// A change as people read it.
+fn shown(
+    change: &tree::Change,
+    columns: Vec<String>,
+    old_layout: &Layout,
+    new_layout: &Layout,
+    reader: &mut ObjectReader,
+) -> Result<Change> {
+    let (kind, key, old, new) = match change {
+        tree::Change::Added { key, new } => (ChangeKind::Added, key, None, Some(new)),
+        tree::Change::Removed { key, old } => (ChangeKind::Removed, key, Some(old), None),
+        tree::Change::Changed { key, old, new } => (ChangeKind::Changed, key, Some(old), Some(new)),
+    };
+    let old = old.map(|record| rows::row(old_layout, record, reader)).transpose()?;
+    let new = new.map(|record| rows::row(new_layout, record, reader)).transpose()?;
+    let truncated = [&old, &new].into_iter().flatten().any(|(_, truncated)| *truncated);
+    let (old, new) = (old.map(|(row, _)| row), new.map(|(row, _)| row));
+    let readable = match (&new, &old) {
+        (Some(row), _) => rows::readable_key(new_layout, key, row),
+        (None, Some(row)) => rows::readable_key(old_layout, key, row),
+        (None, None) => String::new(),
+    };
+    Ok(Change { id: rows::encode_id(key), kind, key: readable, old, new, columns, truncated })
+}
+
+/// The differences of a pair, where either side may be absent.
+enum Walk {
+    Both(Diff),
+    Added(tree::Cursor),
+    Removed(tree::Cursor),
+}
+
+impl Walk {
+    fn new(pair: &Pair, alignment: &Alignment, start: Option<&[u8]>) -> Result<Self> {
+        Ok(match (&pair.old, &pair.new) {
+            (Some(old), Some(new)) if alignment.is_positional() => {
+                Self::Both(Diff::new(&old.root(), &new.root(), start))
+            }
+            (Some(old), Some(new)) => Self::Both(Diff::every_pair(&old.root(), &new.root(), start)),
+            (None, Some(new)) => Self::Added(tree::Cursor::new(&new.root(), start)),
+            (Some(old), None) => Self::Removed(tree::Cursor::new(&old.root(), start)),
+            (None, None) => return Err(Error::new(Kind::NotFound, "neither snapshot has this collection")),
+        })
+    }
+
+    fn next(&mut self, reader: &mut ObjectReader) -> Result<Option<tree::Change>> {
+        match self {
+            Self::Both(diff) => diff.next(reader),
+            Self::Added(cursor) => {
+                Ok(cursor.next(reader)?.map(|(key, new)| tree::Change::Added { key, new }))
+            }
+            Self::Removed(cursor) => {
+                Ok(cursor.next(reader)?.map(|(key, old)| tree::Change::Removed { key, old }))
+            }
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! Backup, diff, restore and verify over the DBSnap repository format.
+//!
+//! An operation takes a [`repo::Repository`], what it is about, and a [`Context`]: who listens, who
+//! may stop it, where it may spill. It returns what it did, and prints nothing.
+//!
+//! ```
+//! use engine::repo::{Repository, UnlockKey};
+//! use engine::store::Storage;
+//! use engine::verify::{self, Mode};
+//! use engine::Context;
+//!
+//! # #[tokio::main]
+//! # async fn main() -> engine::Result<()> {
+//! let scratch = tempfile::tempdir().expect("a temporary folder");
+//! let ctx = Context::new(scratch.path());
+//! let store = Storage::memory()?.store("project")?;
+//! let key = UnlockKey::new([7; 32]);
+//! let repo = Repository::create(store, &key, &scratch.path().join("cache.redb"), &ctx).await?;
+//! // With a database: backup::run(&repo, &request, &ctx).await?
+//! assert!(repo.snapshots().await?.is_empty());
+//! assert!(verify::run(&repo, Mode::Full, &ctx).await?.damaged.is_empty());
+//! # Ok(())
+//! # }
+//! ```
+#![deny(missing_docs)]
+
+pub mod backup;
+pub mod catalog;
+pub mod clock;
+pub mod context;
+mod cpu;
+pub mod diff;
+pub mod error;
+pub mod history;
+mod ingest;
+pub mod monitor;
+mod overlay;
+mod reading;
+pub mod repo;
+pub mod restore;
+pub mod rows;
+mod sort;
+pub mod source;
+pub mod store;
+pub mod target;
+pub mod verify;
+
+pub use context::Context;
+pub use error::{Error, Kind, Result};

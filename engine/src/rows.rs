@@ -1,0 +1,135 @@
+//! Records as people read them: columns with texts, keys in words.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use repo_format::catalog::{KeySource, Layout};
+use repo_format::keys::RowKey;
+use repo_format::order::bound_key;
+use repo_format::order::postgres::push_key;
+use repo_format::record::{Field, Fields};
+use repo_format::value;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Kind, Result};
+use crate::repo::ObjectReader;
+
+/// Bytes of one value that are shown; longer ones are cut and marked.
+pub const SHOWN_BYTES: usize = 64 << 10;
+
+/// One cell: the column's name and the value's text as the database prints it, or `None` for NULL.
+pub type Cell = (String, Option<String>);
+/// One record, in column order.
+pub type Row = Vec<Cell>;
+
+/// Which page of a list is asked for.
+#[derive(Clone, Debug)]
+pub struct PageRequest {
+    /// Where the page before ended, as it said; `None` for the first page.
+    pub cursor: Option<String>,
+    /// Begin at the first record whose key is at least this: the text of the first key column, or
+    /// a JSON array of the key columns' texts.
+    pub from_key: Option<String>,
+    /// Items asked for, at least 1.
+    pub limit: usize,
+}
+
+impl Default for PageRequest {
+    fn default() -> Self {
+        Self { cursor: None, from_key: None, limit: 100 }
+    }
+}
+
+/// One page of a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Page<T> {
+    /// The items, in key order.
+    pub items: Vec<T>,
+    /// Asks for the next page; `None` on the last.
+    pub next_cursor: Option<String>,
+}
+
+/// A key as an opaque, URL-safe string.
+pub(crate) fn encode_id(key: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(key)
+}
+
+/// The key of an opaque string that [`encode_id`] made.
+pub(crate) fn decode_id(text: &str) -> Result<Vec<u8>> {
+    URL_SAFE_NO_PAD.decode(text).map_err(|_| {
+        Error::new(Kind::Invalid, "the cursor or record id is not one of ours")
+            .with_help("Use it exactly as an earlier answer gave it.")
+    })
+}
+
+/// The key a page starts at: after the cursor, or at `from_key`.
+pub(crate) fn start_key(page: &PageRequest, layout: &Layout, hasher: &RowKey) -> Result<Option<Vec<u8>>> {
+    match (&page.cursor, &page.from_key) {
+        (Some(cursor), _) => decode_id(cursor).map(Some),
+        (None, Some(text)) => key_from_text(text, layout, hasher).map(Some),
+        (None, None) => Ok(None),
+    }
+}
+
+/// The least key that begins with the given key columns.
+fn key_from_text(text: &str, layout: &Layout, hasher: &RowKey) -> Result<Vec<u8>> {
+    let parts: Vec<String> = serde_json::from_str(text).unwrap_or_else(|_| vec![text.to_owned()]);
+    let mut key = Vec::new();
+    for (part, column) in parts.iter().zip(&layout.key.columns) {
+        push_key(&mut key, column.encoding, part.as_bytes()).map_err(|error| {
+            let name = &layout.columns[column.column as usize].name;
+            Error::new(Kind::Invalid, format!("{part:?} is no value of the key column {name}"))
+                .with_help("Give the key as the database prints it.")
+                .with_source(error)
+        })?;
+    }
+    bound_key(&mut key, hasher);
+    Ok(key)
+}
+
+/// A record's fields as texts. Says whether a value was cut.
+pub(crate) fn row(layout: &Layout, record: &[u8], reader: &mut ObjectReader) -> Result<(Row, bool)> {
+    let mut fields = Fields::new(record);
+    let mut truncated = false;
+    let mut cells = Vec::with_capacity(layout.columns.len());
+    for column in &layout.columns {
+        let text = match fields.next().transpose()? {
+            None | Some(Field::Null) => None,
+            Some(Field::Inline(bytes)) => Some(text(bytes, bytes.len() as u64, &mut truncated)),
+            Some(Field::Out(place)) => {
+                let prefix = value::read_prefix(&place, SHOWN_BYTES, reader)?;
+                Some(text(&prefix, place.len, &mut truncated))
+            }
+        };
+        cells.push((column.name.clone(), text));
+    }
+    if fields.next().is_some() {
+        return Err(Error::damaged("a record has more fields than its collection has columns"));
+    }
+    Ok((cells, truncated))
+}
+
+/// Bytes as text: cut to what is shown, and what is not UTF-8 replaced.
+fn text(bytes: &[u8], len: u64, truncated: &mut bool) -> String {
+    let shown = &bytes[..bytes.len().min(SHOWN_BYTES)];
+    *truncated |= len > shown.len() as u64;
+    String::from_utf8_lossy(shown).into_owned()
+}
+
+/// A key in words: the texts of its columns, or a short form of the hash where rows have no key.
+pub(crate) fn readable_key(layout: &Layout, key: &[u8], row: &Row) -> String {
+    if layout.key.source == KeySource::Multiset {
+        let short: String = key.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+        let ordinal = key.get(32..).and_then(|tail| tail.first_chunk()).map(|tail| u64::from_be_bytes(*tail));
+        return match ordinal {
+            Some(ordinal) => format!("row {short} (copy {})", ordinal + 1),
+            None => format!("row {short}"),
+        };
+    }
+    let texts: Vec<&str> = (layout.key.columns.iter())
+        .map(|part| row.get(part.column as usize).and_then(|(_, text)| text.as_deref()).unwrap_or("NULL"))
+        .collect();
+    match texts.as_slice() {
+        [only] => (*only).to_owned(),
+        several => format!("({})", several.join(", ")),
+    }
+}

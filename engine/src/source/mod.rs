@@ -1,0 +1,198 @@
+//! Where records come from. A source lists collections and streams each one's records; it knows
+//! nothing of trees, packs or repositories.
+
+pub mod postgres;
+
+use repo_format::catalog::Layout;
+use serde::{Deserialize, Serialize};
+
+/// A collection as a source lists it.
+#[derive(Clone, Debug)]
+pub struct Collection {
+    /// The schema (PostgreSQL) or database (MongoDB) it is in, unquoted.
+    pub namespace: String,
+    /// Its name, unquoted.
+    pub name: String,
+    /// The columns and the key its records are read with.
+    pub layout: Layout,
+    /// The normalised schema text: canonical JSON of columns, constraints, indexes, triggers and
+    /// so on, without OIDs. Equal texts mean equal schemas.
+    pub schema: String,
+    /// The version of the rules that made `schema`.
+    pub schema_version: u32,
+    /// Rows the server expects; a planner's guess, for progress only.
+    pub estimated_rows: u64,
+    /// Bytes on the server's disk, for progress only.
+    pub estimated_bytes: u64,
+}
+
+impl Collection {
+    /// The name outsiders use: `schema.table`, quoted as in SQL where needed.
+    pub fn display_name(&self) -> String {
+        display_name(&self.namespace, &self.name)
+    }
+}
+
+/// `namespace.name`, each part quoted as in SQL where it has to be.
+pub fn display_name(namespace: &str, name: &str) -> String {
+    format!("{}.{}", quote_where_needed(namespace), quote_where_needed(name))
+}
+
+/// How a partition that cannot be read is named: its root is the collection that lacks it.
+pub(crate) fn partition_name(partition: &str, root: &str) -> String {
+    format!("{partition} (partition of {root})")
+}
+
+/// Whether what is missing under this name belongs to a collection, whole or in part.
+pub(crate) fn concerns(missing: &str, collection: &str) -> bool {
+    missing == collection || missing.ends_with(&partition_name("", collection))
+}
+
+fn quote_where_needed(part: &str) -> String {
+    let plain = part.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+        && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '$');
+    if plain { part.to_owned() } else { format!("\"{}\"", part.replace('"', "\"\"")) }
+}
+
+/// Something a snapshot should hold and does not, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Incomplete {
+    /// The object's display name.
+    pub name: String,
+    /// Why it was not read, and what would allow it (the GRANT to run, for one).
+    pub reason: String,
+}
+
+/// Consecutive records of one collection: key bytes and record bytes, as the tree will hold them
+/// (before long values move out). One allocation per batch, not per record.
+#[derive(Debug, Default)]
+pub struct RecordBatch {
+    bytes: Vec<u8>,
+    /// End of each key and each value in `bytes`, in turn.
+    ends: Vec<(usize, usize)>,
+    /// Bytes as read from the server, for progress.
+    pub bytes_read: u64,
+}
+
+impl RecordBatch {
+    /// An empty batch with room for `capacity` bytes.
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self { bytes: Vec::with_capacity(capacity), ends: Vec::new(), bytes_read: 0 }
+    }
+
+    /// Appends a record: `key` and `value` append their bytes to the buffer they are given.
+    pub fn push_with<E>(
+        &mut self,
+        key: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+        value: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let start = self.bytes.len();
+        let written = key(&mut self.bytes).and_then(|()| {
+            let key_end = self.bytes.len();
+            value(&mut self.bytes).map(|()| key_end)
+        });
+        match written {
+            Ok(key_end) => self.ends.push((key_end, self.bytes.len())),
+            Err(error) => {
+                self.bytes.truncate(start);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends a record.
+    pub fn push(&mut self, key: &[u8], value: &[u8]) {
+        self.bytes.extend_from_slice(key);
+        let key_end = self.bytes.len();
+        self.bytes.extend_from_slice(value);
+        self.ends.push((key_end, self.bytes.len()));
+    }
+
+    /// Records in the batch.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Bytes of keys and values.
+    pub fn size_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The records as (key, value), in the order they were pushed.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let starts = std::iter::once(0).chain(self.ends.iter().map(|&(_, end)| end));
+        starts
+            .zip(&self.ends)
+            .map(|(start, &(key_end, end))| (&self.bytes[start..key_end], &self.bytes[key_end..end]))
+    }
+}
+
+/// Whether a scan delivers records in key order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScanOrder {
+    /// Keys ascend; the reader still checks.
+    Key,
+    /// Any order: the reader sorts.
+    Any,
+}
+
+/// One stage of a connection test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// The host name becomes addresses.
+    Resolve,
+    /// A TCP connection opens.
+    Connect,
+    /// TLS is agreed on, or is not asked for.
+    Tls,
+    /// The user and password are accepted.
+    Authenticate,
+    /// Collections can be listed.
+    List,
+    /// A row can be read from every listed collection.
+    Read,
+    /// No privilege to write was found.
+    ReadOnly,
+}
+
+/// How one stage went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageReport {
+    /// Which stage.
+    pub stage: Stage,
+    /// Whether it passed.
+    pub ok: bool,
+    /// What was seen.
+    pub detail: String,
+    /// What to do, when it failed or could be better.
+    pub fix: Option<String>,
+}
+
+/// The result of a connection test. Stages after the first failure are absent, but for `Read` and
+/// `ReadOnly`, which are both reported once the connection stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionReport {
+    /// Whether the database can be backed up with these credentials.
+    pub ok: bool,
+    /// The stages in order.
+    pub stages: Vec<StageReport>,
+    /// "postgresql".
+    pub engine: String,
+    /// As the server names it; empty when it was not reached.
+    pub server_version: String,
+    /// Collections found.
+    pub collections: u64,
+    /// Size of the database on the server's disk.
+    pub size_bytes: u64,
+    /// Every privilege found that could write, named as in "table public.orders: INSERT".
+    pub privileges: Vec<String>,
+    /// Residual abilities that are no direct write privilege ("may create temporary tables").
+    pub notes: Vec<String>,
+}

@@ -1,0 +1,377 @@
+//! The schema in `pg_dump`'s own format, to restore from, read in the same snapshot as the data.
+//!
+//! The archive of an unchanged schema never has the same bytes twice (it holds times and OIDs), so
+//! a normalised text comes with it: equal texts mean that an earlier archive will do.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::Command;
+
+use super::fault;
+use super::session::{Session, qualified};
+use super::snapshot::Snapshot;
+use super::url::{PostgresUrl, SslMode};
+use crate::error::{Error, Kind, Result};
+use crate::source::Incomplete;
+
+/// Far above any schema's, far below what would hurt.
+const ARCHIVE_MAX: u64 = 256 << 20;
+
+/// Replaces the random key that newer `pg_dump`s put into every plain script.
+const RESTRICT_KEY: &str = "dbsnap";
+
+/// Would make the tool talk to another server, or as somebody else, than the arguments say.
+const FOREIGN_VARIABLES: &[&str] = &[
+    "PGHOST",
+    "PGHOSTADDR",
+    "PGPORT",
+    "PGDATABASE",
+    "PGUSER",
+    "PGPASSWORD",
+    "PGPASSFILE",
+    "PGSERVICE",
+    "PGSERVICEFILE",
+    "PGOPTIONS",
+    "PGSSLMODE",
+    "PGSSLCERT",
+    "PGSSLKEY",
+    "PGSSLROOTCERT",
+    "PGSSLCRL",
+    "PGREQUIRESSL",
+    "PGREQUIREPEER",
+    "PGCHANNELBINDING",
+    "PGTARGETSESSIONATTRS",
+    "PGCLIENTENCODING",
+    "PGSYSCONFDIR",
+    "PGTZ",
+    "PGDATESTYLE",
+    "PGGEQO",
+    "PGAPPNAME",
+    "PGCONNECT_TIMEOUT",
+    "PG_COLOR",
+];
+
+/// Where certificate authorities are kept, for libpq, which before version 16 has no default.
+const AUTHORITIES: &[&str] =
+    &["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+
+/// The schema of a database, restorable.
+#[derive(Clone, Debug)]
+pub struct SchemaArchive {
+    /// What `pg_restore` reads.
+    pub bytes: Vec<u8>,
+    /// What wrote it ("pg_dump 15.18").
+    pub tool: String,
+    /// The same for the same schema: the plain script without times, versions and random keys.
+    pub normalised: Vec<u8>,
+    /// Tables whose definition is not in it, because `pg_dump` locks what it describes and the
+    /// user may not.
+    pub excluded: Vec<Incomplete>,
+    /// What the tool warned about, and what it is known to leave out.
+    pub notes: Vec<String>,
+}
+
+/// Whether a schema archive could be made.
+#[derive(Clone, Debug)]
+pub enum ArchiveOutcome {
+    /// It could.
+    Written(SchemaArchive),
+    /// There is no tool that can: data and the catalog's description are all there is.
+    Unavailable {
+        /// Why, and what to do about it.
+        reason: String,
+    },
+}
+
+impl Snapshot {
+    /// Has `pg_dump` write the schema, in this snapshot.
+    ///
+    /// # Errors
+    /// [`SourceChanged`](Kind::SourceChanged) when it cannot get its locks or the snapshot is lost.
+    pub async fn schema_archive(&self) -> Result<ArchiveOutcome> {
+        let major = self.server.version_number / 10_000;
+        let tools = find_tools("pg_dump").await;
+        let Some(tool) = tools.iter().filter(|tool| tool.major >= major).min_by_key(|tool| tool.major) else {
+            return Ok(ArchiveOutcome::Unavailable { reason: no_tool(major, &tools) });
+        };
+        let notes = self.known_omissions().await?;
+        let written = run(self.dump_command(tool), &[], "pg_dump").await?;
+        self.check_holder().await?;
+        let normalised = normalise(tool, &written.output).await?;
+        let warnings = written.messages.lines().filter(|line| line.contains("warning:")).map(str::to_owned);
+        Ok(ArchiveOutcome::Written(SchemaArchive {
+            bytes: written.output,
+            tool: format!("pg_dump {}", tool.version),
+            normalised,
+            excluded: self.excluded(),
+            notes: notes.into_iter().chain(warnings).collect(),
+        }))
+    }
+
+    fn dump_command(&self, tool: &Tool) -> Command {
+        let mut command = tool.command(self.connector.url());
+        command.args(["--format=custom", "--schema-only", "--no-password"]);
+        command.arg(format!("--snapshot={}", self.evidence().snapshot_name));
+        // pg_dump waits for its locks for ever if it is let.
+        command.arg(format!("--lock-wait-timeout={}", self.options.lock_timeout.as_millis()));
+        for table in &self.undumpable {
+            command.arg(format!("--exclude-table={}", qualified(&table.namespace, &table.name)));
+        }
+        command
+    }
+
+    fn excluded(&self) -> Vec<Incomplete> {
+        let reason =
+            "its definition is not in the schema archive: pg_dump may not lock it without SELECT on it";
+        let missing = |table: &super::catalog::Relation| Incomplete {
+            name: table.display(),
+            reason: reason.to_owned(),
+        };
+        self.undumpable.iter().map(missing).collect()
+    }
+
+    /// What a role that may only read does not get to see.
+    async fn known_omissions(&self) -> Result<Vec<String>> {
+        let worker = self.worker().await?;
+        let count = count(&worker, "SELECT count(*)::text FROM pg_user_mappings").await?;
+        self.keep(worker).await;
+        Ok((count > 0)
+            .then(|| {
+                format!("options of {count} user mappings (passwords of foreign servers) are not captured")
+            })
+            .into_iter()
+            .collect())
+    }
+}
+
+async fn count(worker: &Session, sql: &str) -> Result<u64> {
+    let rows = worker.rows(sql).await.map_err(|error| fault::statement("listing user mappings", error))?;
+    Ok(rows.first().map_or(0, |row| row.number(0)))
+}
+
+fn no_tool(major: u32, tools: &[Tool]) -> String {
+    let found: Vec<_> = tools.iter().map(|tool| tool.version.as_str()).collect();
+    let found =
+        if found.is_empty() { "none was found".to_owned() } else { format!("found: {}", found.join(", ")) };
+    format!(
+        "the schema is not restorable: it needs pg_dump {major} or later where DBSnap runs ({found}). \
+         Install the postgresql-client-{major} package"
+    )
+}
+
+/// One of PostgreSQL's programs.
+#[derive(Clone, Debug)]
+pub(crate) struct Tool {
+    pub(crate) program: PathBuf,
+    /// "15.18"
+    pub(crate) version: String,
+    pub(crate) major: u32,
+}
+
+impl Tool {
+    /// The program with the connection in its environment: arguments are visible to everybody on
+    /// the machine, and a database name with a `=` in it would be read as more than a name.
+    pub(crate) fn command(&self, url: &PostgresUrl) -> Command {
+        let mut command = bare_command(&self.program);
+        command
+            .env("PGHOST", url.host())
+            .env("PGPORT", url.port().to_string())
+            .env("PGUSER", url.user())
+            .env("PGDATABASE", url.database())
+            .env("PGSSLMODE", url.ssl_mode().as_str())
+            .env("PGAPPNAME", "dbsnap")
+            .env("PGCONNECT_TIMEOUT", url.connect_timeout().as_secs().max(2).to_string());
+        if let Some(password) = url.password() {
+            command.env("PGPASSWORD", password);
+        }
+        if let Some(options) = url.options() {
+            command.env("PGOPTIONS", options);
+        }
+        if matches!(url.ssl_mode(), SslMode::VerifyCa | SslMode::VerifyFull) {
+            let bundle = AUTHORITIES.iter().find(|path| Path::new(path).exists());
+            command.env("PGSSLROOTCERT", bundle.copied().unwrap_or("system"));
+        }
+        command
+    }
+
+    /// The program of this name that came with this one.
+    pub(crate) fn sibling(&self, name: &str) -> PathBuf {
+        self.program.with_file_name(name)
+    }
+}
+
+fn bare_command(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    for variable in FOREIGN_VARIABLES {
+        command.env_remove(variable);
+    }
+    command
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+/// Every installed version of `name`: those in the folders packages use, then the one in the
+/// search path, which on Debian is a wrapper that picks a version by rules of its own.
+pub(crate) async fn find_tools(name: &str) -> Vec<Tool> {
+    let mut programs = Vec::new();
+    for parent in ["/usr/lib/postgresql", "/usr/local/lib/postgresql", "/opt/postgresql"] {
+        let Ok(mut versions) = tokio::fs::read_dir(parent).await else { continue };
+        while let Ok(Some(version)) = versions.next_entry().await {
+            programs.push(version.path().join("bin").join(name));
+        }
+    }
+    programs.extend((12..40).map(|major| PathBuf::from(format!("/usr/pgsql-{major}/bin/{name}"))));
+    programs.retain(|program| program.exists());
+    programs.sort();
+    programs.push(PathBuf::from(name));
+    let mut tools = Vec::new();
+    for program in programs {
+        if let Ok(answer) = run(version_command(&program), &[], name).await
+            && let Some((version, major)) = parse_version(&String::from_utf8_lossy(&answer.output))
+        {
+            tools.push(Tool { program, version, major });
+        }
+    }
+    tools
+}
+
+fn version_command(program: &Path) -> Command {
+    let mut command = bare_command(program);
+    command.arg("--version");
+    command
+}
+
+/// From "pg_dump (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)", and from "17beta1".
+fn parse_version(text: &str) -> Option<(String, u32)> {
+    let version = text.split(')').nth(1)?.split_whitespace().next()?;
+    let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
+    Some((version.to_owned(), digits.parse().ok()?))
+}
+
+pub(crate) struct Answer {
+    pub(crate) output: Vec<u8>,
+    pub(crate) messages: String,
+}
+
+/// Runs a program to its end, feeding it `input`. It is killed when the future is dropped.
+pub(crate) async fn run(mut command: Command, input: &[u8], name: &str) -> Result<Answer> {
+    let failed = |error: std::io::Error| {
+        Error::new(Kind::Internal, format!("{name} does not run: {error}")).with_source(error)
+    };
+    if !input.is_empty() {
+        command.stdin(Stdio::piped());
+    }
+    let mut child = command.spawn().map_err(failed)?;
+    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let feed = async move {
+        if let Some(mut stdin) = stdin {
+            // A program that ends early says why by its exit.
+            let _ = stdin.write_all(input).await;
+        }
+    };
+    let (mut output, mut messages) = (Vec::new(), Vec::new());
+    let read_output = async {
+        match stdout {
+            Some(stdout) => stdout.take(ARCHIVE_MAX + 1).read_to_end(&mut output).await,
+            None => Ok(0),
+        }
+    };
+    let read_messages = async {
+        match stderr {
+            Some(stderr) => stderr.take(1 << 20).read_to_end(&mut messages).await,
+            None => Ok(0),
+        }
+    };
+    let ((), read, read_too) = tokio::join!(feed, read_output, read_messages);
+    read.and(read_too).map_err(failed)?;
+    if output.len() as u64 > ARCHIVE_MAX {
+        return Err(Error::new(
+            Kind::Unsupported,
+            format!("{name} wrote more than {} MiB", ARCHIVE_MAX >> 20),
+        ));
+    }
+    let messages = String::from_utf8_lossy(&messages).into_owned();
+    let status = child.wait().await.map_err(failed)?;
+    if status.success() { Ok(Answer { output, messages }) } else { Err(tool_error(name, &messages)) }
+}
+
+fn tool_error(name: &str, messages: &str) -> Error {
+    let relevant = messages.lines().find(|line| line.contains("error:")).unwrap_or(messages);
+    let changed = [
+        "canceling statement",
+        "does not exist",
+        "snapshot",
+        "cache lookup failed",
+        "could not open relation",
+    ];
+    let kind = if changed.iter().any(|word| messages.contains(word)) {
+        Kind::SourceChanged
+    } else if messages.contains("permission denied") {
+        Kind::Denied
+    } else {
+        Kind::Internal
+    };
+    let shown: String = relevant.chars().take(500).collect();
+    Error::new(kind, format!("{name} failed: {shown}")).with_source(messages.to_owned())
+}
+
+/// The plain script of an archive, without what differs from run to run.
+async fn normalise(tool: &Tool, archive: &[u8]) -> Result<Vec<u8>> {
+    let program = tool.sibling("pg_restore");
+    let mut help = bare_command(&program);
+    help.arg("--help");
+    let knows_key =
+        String::from_utf8_lossy(&run(help, &[], "pg_restore").await?.output).contains("--restrict-key");
+    let mut command = bare_command(&program);
+    command.arg("--file=-");
+    if knows_key {
+        command.arg(format!("--restrict-key={RESTRICT_KEY}"));
+    }
+    Ok(strip_versions(&run(command, archive, "pg_restore").await?.output))
+}
+
+/// Drops the versions in the header and the random key, and nothing else: a function's body may
+/// hold any comment.
+fn strip_versions(script: &[u8]) -> Vec<u8> {
+    let is_noise = |position: usize, line: &[u8]| {
+        let in_header = position < 20;
+        let version = line.starts_with(b"-- Dumped from database version")
+            || line.starts_with(b"-- Dumped by pg_dump version");
+        let key = line.starts_with(b"\\restrict ") || line.starts_with(b"\\unrestrict ");
+        (in_header && version) || key
+    };
+    let lines = script.split_inclusive(|&byte| byte == b'\n').enumerate();
+    lines.filter(|(position, line)| !is_noise(*position, line)).flat_map(|(_, line)| line).copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_from_what_programs_print() {
+        let read = |text| parse_version(text).unwrap();
+        assert_eq!(read("pg_dump (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"), ("15.18".to_owned(), 15));
+        assert_eq!(read("pg_dump (PostgreSQL) 19beta2\n"), ("19beta2".to_owned(), 19));
+        assert!(parse_version("nothing").is_none());
+    }
+
+    #[test]
+    fn only_what_differs_from_run_to_run_is_stripped() {
+        let script = b"--\n\\restrict abc\n-- Dumped from database version 15.18\n-- Dumped by pg_dump version 15.18\n-- Name: f\n";
+        assert_eq!(strip_versions(script), b"--\n-- Name: f\n");
+    }
+
+    #[test]
+    fn a_missing_tool_is_named_with_what_is_there() {
+        let old = Tool { program: "pg_dump".into(), version: "13.4".to_owned(), major: 13 };
+        let reason = no_tool(17, &[old]);
+        assert!(reason.contains("pg_dump 17") && reason.contains("13.4"), "{reason}");
+    }
+}

@@ -1,0 +1,263 @@
+//! Whether a role can write, asked of the catalog rather than tried.
+//!
+//! A role may write through any role it is a member of, inherited or not (`SET ROLE`), so every
+//! question is asked for all of them. `default_transaction_read_only` counts for nothing: the role
+//! can switch it off.
+
+use super::fault;
+use super::session::{Session, ident, literal};
+use super::settings::Server;
+use crate::error::Result;
+
+/// What was found. Empty privileges: nothing that writes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Findings {
+    /// Each in words: "table public.orders: INSERT, UPDATE".
+    pub(super) privileges: Vec<String>,
+    /// Abilities that write nothing of the user's, and ways that cannot be judged from here.
+    pub(super) notes: Vec<String>,
+    /// Statements that take the privileges away, where they are known.
+    pub(super) fixes: Vec<String>,
+}
+
+/// So many objects are named; a superuser could write them all.
+const NAMED_AT_MOST: usize = 50;
+
+/// Looks for every privilege that could write.
+pub(super) async fn check(session: &Session, server: &Server) -> Result<Findings> {
+    let asking = |error| fault::statement("checking privileges", error);
+    let mut findings = Findings::default();
+    for row in session.rows(ATTRIBUTES).await.map_err(asking)? {
+        let (role, is_self, attribute) = (row.text(0), row.flag(1), row.text(2));
+        findings.privileges.push(format!("role attribute {attribute}{}", through(&role, is_self)));
+        if is_self && attribute != "SUPERUSER" {
+            findings.fixes.push(format!("ALTER ROLE {} NO{attribute};", ident(&role)));
+        }
+    }
+    let public = session.rows(TO_PUBLIC).await.map_err(asking)?;
+    let public = public.iter().map(|row| row.text(0));
+    if findings.privileges.iter().any(|privilege| privilege == "role attribute SUPERUSER") {
+        findings.fixes = vec!["A superuser cannot be made read-only: create a role of its own.".to_owned()];
+        findings.fixes.extend(public);
+        findings.privileges.truncate(1);
+        return Ok(findings);
+    }
+    for row in session.rows(MEMBERSHIPS).await.map_err(asking)? {
+        let (role, writes) = (row.text(0), row.flag(1));
+        if writes {
+            findings.privileges.push(format!("member of {role}"));
+            findings.fixes.push(format!("REVOKE {} FROM {};", ident(&role), ident(&row.text(2))));
+        } else {
+            findings.notes.push(format!("is a member of {role}"));
+        }
+    }
+    let rows = session.rows(&objects(server)).await.map_err(asking)?;
+    let more = rows.len().saturating_sub(NAMED_AT_MOST);
+    for row in rows.iter().take(NAMED_AT_MOST) {
+        let (kind, name, privileges) = (row.text(0), row.text(1), row.text(2));
+        let through = through(&row.text(3), row.flag(4));
+        findings.privileges.push(format!("{kind} {name}: {privileges}{through}"));
+    }
+    if more > 0 {
+        findings.privileges.push(format!("and {more} more"));
+    }
+    findings.fixes.extend(public);
+    residual(session, server, &mut findings).await?;
+    Ok(findings)
+}
+
+fn through(role: &str, is_self: bool) -> String {
+    if is_self { String::new() } else { format!(" (through SET ROLE {role})") }
+}
+
+/// Attributes of the role and of every role it may become.
+const ATTRIBUTES: &str = "\
+    SELECT r.rolname::text, (r.rolname = current_user)::text, a FROM pg_roles r, \
+      unnest(ARRAY[CASE WHEN rolsuper THEN 'SUPERUSER' END, CASE WHEN rolcreaterole THEN 'CREATEROLE' END, \
+        CASE WHEN rolcreatedb THEN 'CREATEDB' END, CASE WHEN rolreplication THEN 'REPLICATION' END]) a \
+    WHERE a IS NOT NULL AND pg_has_role(current_user, r.oid, 'MEMBER') \
+    ORDER BY (r.rolname = current_user) DESC, a = 'SUPERUSER' DESC, 1, 3";
+
+/// The predefined roles that write, or do more than read.
+const MEMBERSHIPS: &str = "\
+    SELECT r.rolname::text, (r.rolname IN ('pg_write_all_data', 'pg_execute_server_program', 'pg_write_server_files', \
+      'pg_maintain', 'pg_create_subscription', 'pg_database_owner'))::text, current_user::text \
+    FROM pg_roles r WHERE r.rolname ~ '^pg_' AND pg_has_role(current_user, r.oid, 'MEMBER') \
+      AND r.rolname NOT IN ('pg_read_all_data', 'pg_read_all_settings', 'pg_read_all_stats', 'pg_monitor', \
+        'pg_stat_scan_tables') ORDER BY 1";
+
+/// Statements that take away what every role holds because it was granted to PUBLIC: a new role would
+/// hold it too. A name with a line break or the like is left out, since the statements are shown to be
+/// copied line by line.
+const TO_PUBLIC: &str = "\
+    WITH ns AS (SELECT oid, nspname, nspacl FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'), \
+      rel AS (SELECT c.oid, c.relacl, CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind, \
+          quote_ident(ns.nspname) || '.' || quote_ident(c.relname) AS name \
+        FROM pg_class c JOIN ns ON ns.oid = c.relnamespace WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')), \
+      acl (place, kind, name, suffix, items) AS ( \
+        SELECT 1, 'DATABASE', quote_ident(datname), '', datacl FROM pg_database WHERE datname = current_database() \
+        UNION ALL SELECT 2, 'TABLESPACE', quote_ident(spcname), '', spcacl FROM pg_tablespace \
+        UNION ALL SELECT 3, 'SCHEMA', quote_ident(nspname), '', nspacl FROM ns \
+        UNION ALL SELECT 4, kind, name, '', relacl FROM rel \
+        UNION ALL SELECT 4, kind, name, ' (' || quote_ident(attname) || ')', attacl FROM rel \
+          JOIN pg_attribute ON attrelid = rel.oid AND attacl IS NOT NULL AND NOT attisdropped) \
+    SELECT format('REVOKE %s ON %s %s FROM PUBLIC;', \
+      string_agg(privilege_type || suffix, ', ' ORDER BY privilege_type, suffix), kind, name) \
+    FROM acl, aclexplode(items) WHERE grantee = 0 AND name || suffix !~ '[[:cntrl:]]' \
+      AND (privilege_type IN ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER', 'MAINTAIN', 'CREATE') \
+        OR (privilege_type = 'USAGE' AND kind = 'SEQUENCE')) \
+    GROUP BY place, kind, name ORDER BY place, name";
+
+/// Privileges and ownership, one row for each object and role.
+fn objects(server: &Server) -> String {
+    let maintain = if server.version_number >= 170_000 { ", 'MAINTAIN'" } else { "" };
+    format!(
+        "WITH role AS (SELECT oid, rolname FROM pg_roles \
+             WHERE pg_has_role(current_user, oid, 'MEMBER') AND rolname !~ '^pg_'), \
+           ns AS (SELECT oid, nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'), \
+           rel AS (SELECT c.oid, c.relkind, c.relowner, quote_ident(ns.nspname) || '.' || quote_ident(c.relname) AS name \
+             FROM pg_class c JOIN ns ON ns.oid = c.relnamespace WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')), \
+           found (kind, name, privilege, role) AS ( \
+             SELECT 'table', name, p, role.oid FROM role, rel, \
+               unnest(ARRAY['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER'{maintain}]) p \
+               WHERE relkind <> 'S' AND has_table_privilege(role.oid, rel.oid, p) \
+             UNION ALL SELECT 'columns of', name, p, role.oid FROM role, rel, unnest(ARRAY['INSERT', 'UPDATE', 'REFERENCES']) p \
+               WHERE relkind <> 'S' AND has_any_column_privilege(role.oid, rel.oid, p) \
+                 AND NOT has_table_privilege(role.oid, rel.oid, p) \
+             UNION ALL SELECT 'sequence', name, p, role.oid FROM role, rel, unnest(ARRAY['UPDATE', 'USAGE']) p \
+               WHERE relkind = 'S' AND has_sequence_privilege(role.oid, rel.oid, p) \
+             UNION ALL SELECT CASE relkind WHEN 'S' THEN 'sequence' ELSE 'table' END, name, 'OWNER', role.oid \
+               FROM role JOIN rel ON rel.relowner = role.oid \
+             UNION ALL SELECT 'schema', quote_ident(nspname), 'CREATE', role.oid FROM role, ns \
+               WHERE has_schema_privilege(role.oid, ns.oid, 'CREATE') \
+             UNION ALL SELECT 'database', quote_ident(datname), p, role.oid FROM role, pg_database d, \
+               unnest(ARRAY['CREATE', 'OWNER']) p WHERE datname = current_database() \
+                 AND CASE p WHEN 'OWNER' THEN d.datdba = role.oid ELSE has_database_privilege(role.oid, d.oid, p) END \
+             UNION ALL SELECT 'tablespace', quote_ident(spcname), 'CREATE', role.oid FROM role, pg_tablespace s \
+               WHERE has_tablespace_privilege(role.oid, s.oid, 'CREATE')), \
+           direct AS (SELECT found.*, role.rolname, role.rolname = current_user AS is_self \
+             FROM found JOIN role ON role.oid = found.role) \
+         SELECT kind, name, string_agg(privilege, ', ' ORDER BY privilege), rolname::text, is_self::text FROM direct \
+         WHERE is_self OR NOT EXISTS (SELECT FROM direct own WHERE own.is_self \
+           AND (own.kind, own.name, own.privilege) = (direct.kind, direct.name, direct.privilege)) \
+         GROUP BY kind, name, rolname, is_self ORDER BY is_self DESC, kind, name, rolname"
+    )
+}
+
+/// What remains possible for nearly every role, and is said rather than refused.
+async fn residual(session: &Session, server: &Server, findings: &mut Findings) -> Result<()> {
+    let asking = |error| fault::statement("checking privileges", error);
+    let temporary = "SELECT has_database_privilege(current_database(), 'TEMPORARY')::text";
+    if session.rows(temporary).await.map_err(asking)?.first().is_some_and(|row| row.flag(0)) {
+        findings.notes.push("may create temporary tables".to_owned());
+    }
+    if server.version_number < 160_000 {
+        findings.notes.push("may create large objects, which this version allows to everybody".to_owned());
+    }
+    let definers = "SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace \
+        WHERE p.prosecdef AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' \
+          AND has_function_privilege(p.oid, 'EXECUTE') ORDER BY 1 LIMIT 10";
+    for row in session.rows(definers).await.map_err(asking)? {
+        findings
+            .notes
+            .push(format!("may call {}, which runs with its owner's privileges and may write", row.text(0)));
+    }
+    Ok(())
+}
+
+/// What [`read_only_setup_sql`] writes statements for.
+#[derive(Clone, Debug)]
+pub struct ReadOnlySetup<'a> {
+    /// The role to create.
+    pub role: &'a str,
+    /// The database it may read.
+    pub database: &'a str,
+    /// As `server_version_num`; before a server was reached, take 150000.
+    pub server_version_number: u32,
+    /// Schemas to grant on where the server has no `pg_read_all_data` (before 14).
+    pub schemas: &'a [&'a str],
+    /// Whether some table has row-level security.
+    pub has_row_security: bool,
+}
+
+/// SQL that creates a role which may read everything in a database and write nothing, to be copied
+/// and run while connected to that database. Its first line says who can run it.
+pub fn read_only_setup_sql(setup: &ReadOnlySetup<'_>) -> String {
+    let (role, database) = (ident(setup.role), ident(setup.database));
+    let runner = if setup.server_version_number >= 140_000 {
+        "a superuser, or a role with CREATEROLE and ADMIN on pg_read_all_data"
+    } else {
+        "a superuser, or a role with CREATEROLE that owns the database and its tables"
+    };
+    let mut sql = format!(
+        "-- Run as {runner},\n\
+         -- while connected to the database. Choose a password of your own.\n\
+         CREATE ROLE {role} LOGIN PASSWORD {};\n\
+         ALTER ROLE {role} SET default_transaction_read_only = on;\n\
+         GRANT CONNECT ON DATABASE {database} TO {role};\n",
+        literal("choose-a-long-password")
+    );
+    if setup.server_version_number >= 140_000 {
+        sql.push_str(&format!("GRANT pg_read_all_data TO {role};\n"));
+    } else {
+        sql.push_str("-- For every schema, as the owner of its tables:\n");
+        for schema in setup.schemas.iter().map(|schema| ident(schema)) {
+            sql.push_str(&format!(
+                "GRANT USAGE ON SCHEMA {schema} TO {role};\n\
+                 GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role};\n\
+                 GRANT SELECT ON ALL SEQUENCES IN SCHEMA {schema} TO {role};\n\
+                 ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT SELECT ON TABLES TO {role};\n\
+                 ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT SELECT ON SEQUENCES TO {role};\n"
+            ));
+        }
+    }
+    if setup.server_version_number < 150_000 {
+        sql.push_str(
+            "-- Before version 15 everybody may create tables in the schema public. This takes it from every\n\
+             -- role, not only the new one, and must be run by the schema's owner or a superuser:\n",
+        );
+        sql.push_str("REVOKE CREATE ON SCHEMA public FROM PUBLIC;\n");
+    }
+    if setup.has_row_security {
+        sql.push_str("-- Row-level security would hide rows from the role.\n");
+        sql.push_str(&format!("ALTER ROLE {role} BYPASSRLS;\n"));
+    }
+    sql
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_the_setup_are_quoted() {
+        let setup = ReadOnlySetup {
+            role: "a\"b",
+            database: "x; DROP TABLE y",
+            server_version_number: 130_000,
+            schemas: &["public", "It's"],
+            has_row_security: true,
+        };
+        let sql = read_only_setup_sql(&setup);
+        assert!(sql.contains("CREATE ROLE \"a\"\"b\" LOGIN"));
+        assert!(sql.contains("GRANT CONNECT ON DATABASE \"x; DROP TABLE y\" TO"));
+        assert!(sql.contains("GRANT USAGE ON SCHEMA \"It's\" TO"));
+        assert!(sql.contains("BYPASSRLS") && !sql.contains("pg_read_all_data"));
+        assert!(sql.contains("owner or a superuser:\nREVOKE CREATE ON SCHEMA public FROM PUBLIC;"));
+    }
+
+    #[test]
+    fn the_setup_says_first_who_can_run_it() {
+        let setup = ReadOnlySetup {
+            role: "ro",
+            database: "shop",
+            server_version_number: 150_000,
+            schemas: &[],
+            has_row_security: false,
+        };
+        let sql = read_only_setup_sql(&setup);
+        let first = sql.lines().next().unwrap();
+        assert_eq!(first, "-- Run as a superuser, or a role with CREATEROLE and ADMIN on pg_read_all_data,");
+        assert!(!sql.contains("REVOKE"));
+    }
+}

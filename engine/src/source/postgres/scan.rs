@@ -1,0 +1,278 @@
+//! Reading one collection on a connection that shares the snapshot.
+
+use std::pin::pin;
+
+use futures::StreamExt;
+use repo_format::catalog::{CollectionKind, KeySource, Layout};
+use repo_format::keys::RowKey;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::catalog::{Relation, lock_statement, locked, only};
+use super::rows::RowReader;
+use super::session::{Session, ident, literal};
+use super::snapshot::{Snapshot, Table};
+use super::{fault, large_objects};
+use crate::error::{Error, Kind, Result};
+use crate::source::{RecordBatch, ScanOrder, display_name};
+
+/// A row over this many bytes of text may be more than the server can print.
+const OVERSIZE: u64 = 400 << 20;
+
+/// What a scan delivered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScanStats {
+    /// Records sent.
+    pub records: u64,
+    /// Bytes read from the server.
+    pub bytes_read: u64,
+}
+
+impl Snapshot {
+    /// Reads the collection with `layout` and sends its records in batches, in the order that
+    /// [`order`](Snapshot::order) says. May run for several collections at a time; each uses a
+    /// connection of its own. Ends early, and cancels the query on the server, when `cancel` fires,
+    /// the receiver is dropped, or this future is.
+    ///
+    /// # Errors
+    /// [`NotFound`](Kind::NotFound) for a collection or column that does not exist,
+    /// [`Conflict`](Kind::Conflict) when key values are not of the layout's types,
+    /// [`Unsupported`](Kind::Unsupported) for a row that is too large,
+    /// [`SourceChanged`](Kind::SourceChanged) when the snapshot is lost or the table cannot be
+    /// locked: the whole snapshot is then to be taken again.
+    pub async fn scan(
+        &self,
+        layout: &Layout,
+        namespace: &str,
+        name: &str,
+        row_key: &RowKey,
+        batches: mpsc::Sender<RecordBatch>,
+        cancel: &CancellationToken,
+    ) -> Result<ScanStats> {
+        let scan = Scan { snapshot: self, layout, namespace, name };
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(Error::cancelled()),
+            stats = scan.run(row_key, batches) => stats,
+        }
+    }
+
+    /// A connection that reads this snapshot.
+    pub(super) async fn worker(&self) -> Result<Session> {
+        if let Some(worker) = self.idle.lock().await.pop() {
+            return Ok(worker);
+        }
+        let worker = self.connector.connect().await?;
+        let import = format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}; {}",
+            literal(&self.evidence().snapshot_name),
+            self.server.pins(self.options.lock_timeout)
+        );
+        worker.run(&import).await.map_err(|error| {
+            let why =
+                error.as_db_error().map_or_else(|| error.to_string(), |answer| answer.message().to_owned());
+            Error::new(Kind::SourceChanged, format!("a worker cannot join the snapshot: {why}"))
+                .with_help(
+                    "Take a new snapshot. If this repeats, check that the URL leads to one server only.",
+                )
+                .with_source(error)
+        })?;
+        Ok(worker)
+    }
+
+    /// Keeps a connection whose transaction is sound for the next scan.
+    pub(super) async fn keep(&self, worker: Session) {
+        let mut idle = self.idle.lock().await;
+        if idle.len() < self.options.workers {
+            idle.push(worker);
+        }
+    }
+}
+
+struct Scan<'a> {
+    snapshot: &'a Snapshot,
+    layout: &'a Layout,
+    namespace: &'a str,
+    name: &'a str,
+}
+
+impl Scan<'_> {
+    async fn run(&self, row_key: &RowKey, batches: mpsc::Sender<RecordBatch>) -> Result<ScanStats> {
+        let table = self.table()?;
+        let worker = self.snapshot.worker().await?;
+        let guard = worker.cancel_guard();
+        if let Some(table) = table {
+            self.lock(&worker, table).await?;
+        }
+        let mut reader = RowReader::new(self.layout, row_key, self.display());
+        for query in self.queries(table) {
+            self.copy(&worker, &query, &mut reader, &batches).await?;
+        }
+        reader.finish()?;
+        if let Some(batch) = reader.take_batch(true) {
+            send(&batches, batch).await?;
+        }
+        if let Some(table) = table {
+            self.check_tree(&worker, table).await?;
+        }
+        guard.disarm();
+        self.snapshot.keep(worker).await;
+        Ok(ScanStats { records: reader.records(), bytes_read: reader.bytes_read() })
+    }
+
+    fn display(&self) -> String {
+        display_name(self.namespace, self.name)
+    }
+
+    /// The table, or nothing for large objects.
+    fn table(&self) -> Result<Option<&Table>> {
+        if self.layout.kind == CollectionKind::LargeObjects {
+            return Ok(None);
+        }
+        let missing = |what: String| Error::new(Kind::NotFound, what);
+        let table = self.snapshot.find(self.namespace, self.name);
+        let table = table.ok_or_else(|| missing(format!("{} is not in this snapshot", self.display())))?;
+        for column in &self.layout.columns {
+            if !table.columns.iter().any(|live| live.name == column.name) {
+                return Err(missing(format!("{} has no column {}", self.display(), column.name)));
+            }
+        }
+        Ok(Some(table))
+    }
+
+    /// Waiting here could be for ever: somebody who waits to change the table waits for the holder,
+    /// and this worker would wait for them.
+    async fn lock(&self, worker: &Session, table: &Table) -> Result<()> {
+        let doing = || format!("locking {}", self.display());
+        if let Some(sql) = lock_statement(std::slice::from_ref(&table.relation), true) {
+            worker.run(&sql).await.map_err(|error| fault::statement(&doing(), error))?;
+        }
+        let held = locked(worker).await?;
+        if !table.tree.iter().all(|oid| held.iter().any(|(held, _)| held == oid)) {
+            return Err(self.changed());
+        }
+        self.snapshot.check_holder().await
+    }
+
+    /// Partitions may be attached under the lock, and the server reads the newest set of them.
+    async fn check_tree(&self, worker: &Session, table: &Table) -> Result<()> {
+        let held = locked(worker).await?;
+        let is_partitioned = table.tree.len() > 1 || table.parts.is_some();
+        // A relation without a kind is newer than the snapshot.
+        let newer = held.iter().any(|(_, kind)| kind.is_empty());
+        if is_partitioned && newer { Err(self.changed()) } else { Ok(()) }
+    }
+
+    fn changed(&self) -> Error {
+        Error::new(Kind::SourceChanged, format!("{} or its partitions were changed", self.display()))
+            .with_help("Take a new snapshot.")
+    }
+
+    async fn copy(
+        &self,
+        worker: &Session,
+        query: &str,
+        reader: &mut RowReader<'_>,
+        batches: &mpsc::Sender<RecordBatch>,
+    ) -> Result<()> {
+        let sort = if query.contains(" ORDER BY ") { "off" } else { "on" };
+        let set = format!("SET LOCAL enable_sort = {sort}");
+        worker.run(&set).await.map_err(|error| fault::statement("preparing to read", error))?;
+        let copy = worker.copy_out(&format!("COPY ({query}) TO STDOUT")).await;
+        let mut rows = pin!(match copy {
+            Ok(rows) => rows,
+            Err(error) => return Err(self.read_error(error).await),
+        });
+        // The stream ends after CopyDone only; a connection that is lost ends it with an error.
+        while let Some(chunk) = rows.next().await {
+            match chunk {
+                Ok(chunk) => reader.push(&chunk)?,
+                Err(error) => return Err(self.read_error(error).await),
+            }
+            if let Some(batch) = reader.take_batch(false) {
+                send(batches, batch).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One query, or one for each part that can be read.
+    fn queries(&self, table: Option<&Table>) -> Vec<String> {
+        let Some(table) = table else { return vec![large_objects::SELECT.to_owned()] };
+        let order = self.snapshot.order_of(self.namespace, self.name, self.layout);
+        let columns: Vec<_> = self.layout.columns.iter().map(|column| ident(&column.name)).collect();
+        let columns = columns.join(", ");
+        let select = |relation: &Relation| {
+            let (only, from, condition) = (only(relation), relation.sql(), table.relation.condition());
+            format!("SELECT {columns} FROM {only}{from} {condition}")
+        };
+        match (&table.parts, order) {
+            (Some(parts), _) => parts.iter().map(select).collect(),
+            (None, ScanOrder::Any) => vec![select(&table.relation)],
+            (None, ScanOrder::Key) => {
+                let key: Vec<_> = self.key_columns().map(ident).collect();
+                vec![format!("{} ORDER BY {}", select(&table.relation), key.join(", "))]
+            }
+        }
+    }
+
+    fn key_columns(&self) -> impl Iterator<Item = &str> {
+        let parts = self.layout.key.columns.iter();
+        parts.filter_map(|part| {
+            self.layout.columns.get(part.column as usize).map(|column| column.name.as_str())
+        })
+    }
+
+    async fn read_error(&self, error: tokio_postgres::Error) -> Error {
+        let table = self.display();
+        if !fault::is_oversize(&error) {
+            return fault::statement(&format!("reading {table}"), error);
+        }
+        let row = match self.oversize_keys().await {
+            Ok(keys) if !keys.is_empty() => format!("the row with key {}", keys.join(" or ")),
+            _ => "a row".to_owned(),
+        };
+        Error::new(
+            Kind::Unsupported,
+            format!("{table}: {row} is larger than the server can print in one piece"),
+        )
+        .with_help(
+            "PostgreSQL prints at most 1 GB a row, and bytea takes two characters a byte. Split the value.",
+        )
+        .with_source(error)
+    }
+
+    /// Keys of rows that are suspiciously long. The failed worker's transaction is gone, so another
+    /// one looks.
+    async fn oversize_keys(&self) -> Result<Vec<String>> {
+        let (Some(table), false) = (self.table()?, self.layout.key.source == KeySource::Multiset) else {
+            return Ok(Vec::new());
+        };
+        let length = |column: &repo_format::catalog::Column| {
+            let name = ident(&column.name);
+            match table.columns.iter().find(|live| live.name == column.name).map(|live| live.type_oid) {
+                Some(17) => format!("coalesce(octet_length({name}), 0)::bigint * 2"),
+                Some(25 | 1042 | 1043) => format!("coalesce(octet_length({name}), 0)::bigint"),
+                _ => format!("coalesce(pg_column_size({name}), 0)::bigint"),
+            }
+        };
+        let lengths: Vec<_> = self.layout.columns.iter().map(length).collect();
+        let key: Vec<_> = self.key_columns().map(|name| format!("{}::text", ident(name))).collect();
+        let sql = format!(
+            "SELECT '(' || concat_ws(', ', {}) || ')' FROM {}{} WHERE {} > {OVERSIZE} LIMIT 3",
+            key.join(", "),
+            only(&table.relation),
+            table.relation.sql(),
+            lengths.join(" + ")
+        );
+        let worker = self.snapshot.worker().await?;
+        let rows =
+            worker.rows(&sql).await.map_err(|error| fault::statement("looking for long rows", error))?;
+        Ok(rows.iter().map(|row| row.text(0)).collect())
+    }
+}
+
+/// A receiver that went away wants no more.
+async fn send(batches: &mpsc::Sender<RecordBatch>, batch: RecordBatch) -> Result<()> {
+    batches.send(batch).await.map_err(|_| Error::cancelled())
+}

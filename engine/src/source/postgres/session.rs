@@ -1,0 +1,173 @@
+//! One connection, and how its answers are read.
+
+use std::net::SocketAddr;
+
+use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
+use tokio_postgres::tls::TlsStream;
+use tokio_postgres::types::{FromSql, Type};
+use tokio_postgres::{Client, Connection, CopyInSink, CopyOutStream, Row};
+
+use super::connect::Connector;
+
+/// A logged-in connection. Dropping it closes the socket at once.
+pub(crate) struct Session {
+    client: Client,
+    driver: AbortHandle,
+    connector: Connector,
+    address: SocketAddr,
+}
+
+impl Session {
+    pub(super) fn new<T>(
+        client: Client,
+        connection: Connection<TcpStream, T>,
+        connector: Connector,
+        address: SocketAddr,
+    ) -> Self
+    where
+        T: TlsStream + tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    {
+        // What ends the connection is also what the pending query reports, so it is not kept here.
+        let driver = tokio::spawn(async move { drop(connection.await) }).abort_handle();
+        Self { client, driver, connector, address }
+    }
+
+    /// Runs statements one after the other, without answers. Utility statements sent this way take
+    /// no snapshot, which the extended protocol could not promise.
+    pub(crate) async fn run(&self, sql: &str) -> Result<(), tokio_postgres::Error> {
+        self.client.batch_execute(sql).await
+    }
+
+    /// Runs a query whose columns are all `text`. Its statement has no name, so poolers between
+    /// here and the server do not mix it up with another's.
+    pub(crate) async fn rows(&self, sql: &str) -> Result<Vec<TextRow>, tokio_postgres::Error> {
+        let rows = self.client.query_typed(sql, &[]).await?;
+        Ok(rows.into_iter().map(TextRow).collect())
+    }
+
+    pub(crate) async fn copy_in(&self, sql: &str) -> Result<CopyInSink<bytes::Bytes>, tokio_postgres::Error> {
+        self.client.copy_in(sql).await
+    }
+
+    pub(super) async fn copy_out(&self, sql: &str) -> Result<CopyOutStream, tokio_postgres::Error> {
+        self.client.copy_out(sql).await
+    }
+
+    /// Cancels what the server is doing for this session, should the guard be dropped before
+    /// [`CancelGuard::disarm`].
+    pub(crate) fn cancel_guard(&self) -> CancelGuard {
+        CancelGuard { cancel: Some((self.connector.clone(), self.client.cancel_token(), self.address)) }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// Closing the socket alone would leave the server working until it next writes to it, which for
+/// a sort or a lock wait can be hours.
+pub(crate) struct CancelGuard {
+    cancel: Option<(Connector, tokio_postgres::CancelToken, SocketAddr)>,
+}
+
+impl CancelGuard {
+    /// The server is done: there is nothing to cancel.
+    pub(crate) fn disarm(mut self) {
+        self.cancel = None;
+    }
+}
+
+impl Drop for CancelGuard {
+    fn drop(&mut self) {
+        if let Some((connector, token, address)) = self.cancel.take()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(async move { connector.cancel(token, address).await });
+        }
+    }
+}
+
+/// A row of text columns. A database without an encoding (SQL_ASCII) may hold any bytes in them.
+pub(crate) struct TextRow(Row);
+
+impl TextRow {
+    fn bytes(&self, column: usize) -> Option<&[u8]> {
+        self.0.get::<_, Option<Raw<'_>>>(column).map(|raw| raw.0)
+    }
+
+    /// The text, with `\xHH` for bytes that are not UTF-8; `None` for NULL.
+    pub(crate) fn optional(&self, column: usize) -> Option<String> {
+        self.bytes(column).map(readable)
+    }
+
+    /// As [`optional`](Self::optional), NULL being empty.
+    pub(crate) fn text(&self, column: usize) -> String {
+        self.optional(column).unwrap_or_default()
+    }
+
+    /// Whether the text is UTF-8, so that the server knows it by that name.
+    pub(super) fn is_utf8(&self, column: usize) -> bool {
+        self.bytes(column).is_none_or(|bytes| std::str::from_utf8(bytes).is_ok())
+    }
+
+    /// `true`, of `true` and everything else.
+    pub(crate) fn flag(&self, column: usize) -> bool {
+        self.bytes(column) == Some(b"true")
+    }
+
+    /// A number, 0 for what is none.
+    pub(crate) fn number<N: std::str::FromStr + Default>(&self, column: usize) -> N {
+        self.bytes(column).and_then(|bytes| std::str::from_utf8(bytes).ok()?.parse().ok()).unwrap_or_default()
+    }
+
+    /// The numbers of an `int2vector` or `oidvector`.
+    pub(crate) fn numbers<N: std::str::FromStr + Default>(&self, column: usize) -> Vec<N> {
+        self.text(column).split_whitespace().map(|number| number.parse().unwrap_or_default()).collect()
+    }
+}
+
+fn readable(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            text.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    text
+}
+
+struct Raw<'a>(&'a [u8]);
+
+impl<'a> FromSql<'a> for Raw<'a> {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Self(raw))
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+}
+
+/// An identifier as SQL, always quoted.
+pub(crate) fn ident(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// `namespace.name` as SQL, both quoted.
+pub(crate) fn qualified(namespace: &str, name: &str) -> String {
+    format!("{}.{}", ident(namespace), ident(name))
+}
+
+/// A string as SQL, whatever `standard_conforming_strings` says.
+pub(crate) fn literal(text: &str) -> String {
+    let quoted = text.replace('\'', "''");
+    if quoted.contains('\\') { format!("E'{}'", quoted.replace('\\', "\\\\")) } else { format!("'{quoted}'") }
+}

@@ -1,0 +1,234 @@
+//! A connection test that says at which step it failed and what to do there.
+
+use std::time::Duration;
+
+use super::catalog::{self, Inheritance, Plan};
+use super::connect::Connector;
+use super::fault;
+use super::readonly;
+use super::session::Session;
+use super::settings::Server;
+use super::url::PostgresUrl;
+use crate::error::{Error, Kind, Result};
+use crate::source::{ConnectionReport, Stage, StageReport};
+
+/// So many tables are read from for real; the catalog answers for the rest.
+const TRIED: usize = 20;
+/// A lock held by somebody else is no fault of the credentials.
+const TRIAL_LOCK_TIMEOUT: Duration = Duration::from_millis(500);
+/// No single question of a test takes longer.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Tries a URL step by step: name, port, TLS, login, listing, reading, and that nothing can be
+/// written. Reads at most a row of a few tables. Tables that cannot be read fail the step but not
+/// the test, unless nothing can be read: a backup names them and goes on.
+pub async fn test(url: &PostgresUrl) -> ConnectionReport {
+    let mut report = ConnectionReport {
+        ok: false,
+        stages: Vec::new(),
+        engine: "postgresql".to_owned(),
+        server_version: String::new(),
+        collections: 0,
+        size_bytes: 0,
+        privileges: Vec::new(),
+        notes: Vec::new(),
+    };
+    let ignored = url.ignored_parameters();
+    if !ignored.is_empty() {
+        report.notes.push(format!("parameters of the URL without effect here: {}", ignored.join(", ")));
+    }
+    if let Some(session) = reach(url, &mut report).await {
+        report.ok = examine(url, &session, &mut report).await;
+    }
+    report
+}
+
+fn counted(tables: u64) -> String {
+    format!("{tables} {}", if tables == 1 { "table" } else { "tables" })
+}
+
+fn passed(stage: Stage, detail: impl Into<String>) -> StageReport {
+    StageReport { stage, ok: true, detail: detail.into(), fix: None }
+}
+
+fn failed(stage: Stage, error: &Error) -> StageReport {
+    StageReport { stage, ok: false, detail: error.message().to_owned(), fix: error.help().map(str::to_owned) }
+}
+
+/// The steps up to a session.
+async fn reach(url: &PostgresUrl, report: &mut ConnectionReport) -> Option<Session> {
+    let mut note = |stage, outcome: Result<String>| {
+        let ok = outcome.is_ok();
+        report.stages.push(match outcome {
+            Ok(detail) => passed(stage, detail),
+            Err(error) => failed(stage, &error),
+        });
+        ok.then_some(())
+    };
+    let connector = match Connector::new(url) {
+        Ok(connector) => connector,
+        Err(error) => {
+            note(Stage::Tls, Err(error));
+            return None;
+        }
+    };
+    let addresses = match connector.resolve().await {
+        Ok(addresses) => addresses,
+        Err(error) => {
+            note(Stage::Resolve, Err(error));
+            return None;
+        }
+    };
+    let listed: Vec<_> = addresses.iter().map(|address| address.ip().to_string()).collect();
+    note(Stage::Resolve, Ok(format!("{} is {}", url.host(), listed.join(", "))))?;
+    let stream = match connector.open(&addresses).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            note(Stage::Connect, Err(error));
+            return None;
+        }
+    };
+    note(Stage::Connect, Ok(format!("port {} answers", url.port())))?;
+    match connector.login(stream).await {
+        Ok(session) => {
+            note(Stage::Tls, Ok(format!("as sslmode={} asks", url.ssl_mode().as_str())))?;
+            note(Stage::Authenticate, Ok(format!("logged in as {} to {}", url.user(), url.database())))?;
+            Some(session)
+        }
+        Err(error) if fault::failed_at_tls(&error) => {
+            note(Stage::Tls, Err(error));
+            None
+        }
+        Err(error) => {
+            note(Stage::Tls, Ok(format!("as sslmode={} asks", url.ssl_mode().as_str())))?;
+            note(Stage::Authenticate, Err(error));
+            None
+        }
+    }
+}
+
+/// The steps within a session. Whether a backup with it can be.
+async fn examine(url: &PostgresUrl, session: &Session, report: &mut ConnectionReport) -> bool {
+    let guard = session.cancel_guard();
+    let (server, plan) = match list(url, session, report).await {
+        Ok(found) => found,
+        Err(error) => {
+            report.stages.push(failed(Stage::List, &error));
+            return false;
+        }
+    };
+    report.stages.push(passed(Stage::List, counted(report.collections)));
+    let some_readable = read(session, &server, &plan, report).await;
+    let read_only = judge(session, &server, report).await;
+    guard.disarm();
+    some_readable && read_only
+}
+
+async fn list(url: &PostgresUrl, session: &Session, report: &mut ConnectionReport) -> Result<(Server, Plan)> {
+    let server = bounded(Server::read(session)).await?;
+    report.server_version.clone_from(&server.version);
+    begin(session, &server).await?;
+    let relations = bounded(catalog::relations(session, &server)).await?;
+    let inheritance = bounded(Inheritance::read(session)).await?;
+    let plan = catalog::plan(&relations, &inheritance, &server, url.user());
+    let unreadable = relations.iter().filter(|relation| {
+        relation.has_rows()
+            && !relation.is_partition
+            && !relation.belongs_to_extension()
+            && !plan.tables.iter().any(|table| table.oid == relation.oid)
+    });
+    report.collections = (plan.tables.len() + unreadable.count()) as u64;
+    let size = "SELECT pg_database_size(current_database())::text";
+    let rows = bounded(async {
+        session.rows(size).await.map_err(|error| fault::statement("asking for the database's size", error))
+    });
+    report.size_bytes = rows.await?.first().map_or(0, |row| row.number(0));
+    end(session).await?;
+    Ok((server, plan))
+}
+
+async fn read(session: &Session, server: &Server, plan: &Plan, report: &mut ConnectionReport) -> bool {
+    let mut unreadable: Vec<String> =
+        plan.incomplete.iter().map(|found| format!("{}: {}", found.name, found.reason)).collect();
+    for table in plan.tables.iter().filter(|table| !plan.readable_parts.contains_key(&table.oid)).take(TRIED)
+    {
+        if let Err(error) = try_table(session, server, table).await {
+            unreadable.push(error.message().to_owned());
+        }
+    }
+    if unreadable.is_empty() {
+        report.stages.push(passed(Stage::Read, format!("{} can be read", counted(report.collections))));
+        return true;
+    }
+    report.stages.push(StageReport {
+        stage: Stage::Read,
+        ok: false,
+        detail: unreadable.join("\n"),
+        fix: Some(
+            "Run the statements named above, or back up without these: the snapshot will say so.".to_owned(),
+        ),
+    });
+    !plan.tables.is_empty()
+}
+
+async fn try_table(session: &Session, server: &Server, table: &catalog::Relation) -> Result<()> {
+    begin(session, server).await?;
+    let sql = format!("SELECT ''::text FROM {}{} LIMIT 1", catalog::only(table), table.sql());
+    let tried = bounded(async {
+        let rows = session.rows(&sql).await;
+        rows.map(drop).map_err(|error| fault::statement(&table.display(), error))
+    });
+    let tried = tried.await;
+    end(session).await?;
+    match tried {
+        // Locked by somebody: the catalog has already said that it may be read.
+        Err(error) if error.kind() == Kind::SourceChanged => Ok(()),
+        other => other,
+    }
+}
+
+async fn judge(session: &Session, server: &Server, report: &mut ConnectionReport) -> bool {
+    let findings = async {
+        begin(session, server).await?;
+        let findings = bounded(readonly::check(session, server)).await?;
+        end(session).await?;
+        Ok(findings)
+    };
+    let findings = match findings.await {
+        Ok(findings) => findings,
+        Err(error) => {
+            report.stages.push(failed(Stage::ReadOnly, &error));
+            return false;
+        }
+    };
+    report.notes.extend(findings.notes);
+    report.privileges = findings.privileges;
+    if report.privileges.is_empty() {
+        report.stages.push(passed(Stage::ReadOnly, "no privilege to write was found"));
+        return true;
+    }
+    let fix = "Create a role that can only read, and connect with it.";
+    report.stages.push(StageReport {
+        stage: Stage::ReadOnly,
+        ok: false,
+        detail: format!("the role can write: {}", report.privileges.join("; ")),
+        fix: Some([&[fix.to_owned()][..], &findings.fixes].concat().join("\n")),
+    });
+    false
+}
+
+async fn begin(session: &Session, server: &Server) -> Result<()> {
+    let sql = format!("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; {}", server.pins(TRIAL_LOCK_TIMEOUT));
+    session.run(&sql).await.map_err(|error| fault::statement("beginning a transaction", error))
+}
+
+async fn end(session: &Session) -> Result<()> {
+    session.run("ROLLBACK").await.map_err(|error| fault::statement("ending a transaction", error))
+}
+
+async fn bounded<T>(question: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(QUESTION_TIMEOUT, question).await.unwrap_or_else(|_| {
+        Err(Error::new(Kind::Unreachable, "the server does not answer in time")
+            .with_help("It may be overloaded, or the network may drop long connections."))
+    })
+}

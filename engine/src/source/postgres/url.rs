@@ -1,0 +1,466 @@
+//! Connection URLs, as users paste them.
+
+use std::fmt;
+use std::time::Duration;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use tokio_postgres::Config;
+use tokio_postgres::config::{ChannelBinding, SslMode as DriverSslMode};
+use zeroize::Zeroizing;
+
+use crate::error::{Error, Kind, Result};
+
+/// What is percent-encoded when a URL is written; the unreserved characters stay readable.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A page waits for a connection test, so no URL may ask for more.
+const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(60);
+
+/// How much of TLS is asked for, as in libpq.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SslMode {
+    /// No TLS.
+    Disable,
+    /// TLS where the server offers it; no certificate is checked.
+    Prefer,
+    /// TLS or nothing; no certificate is checked.
+    Require,
+    /// The certificate must chain to a known authority.
+    VerifyCa,
+    /// The certificate must chain to a known authority and name the host.
+    VerifyFull,
+}
+
+impl SslMode {
+    fn parse(text: &str) -> Result<Self> {
+        match text {
+            "disable" => Ok(Self::Disable),
+            // What "allow" adds, trying without TLS first, has no use here.
+            "prefer" | "allow" => Ok(Self::Prefer),
+            "require" => Ok(Self::Require),
+            "verify-ca" => Ok(Self::VerifyCa),
+            "verify-full" => Ok(Self::VerifyFull),
+            other => Err(invalid(format!("the sslmode \"{other}\" is not known"))
+                .with_help("Use disable, prefer, require, verify-ca or verify-full.")),
+        }
+    }
+
+    /// The word for it in a URL.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Disable => "disable",
+            Self::Prefer => "prefer",
+            Self::Require => "require",
+            Self::VerifyCa => "verify-ca",
+            Self::VerifyFull => "verify-full",
+        }
+    }
+}
+
+/// A parsed `postgres://` or `postgresql://` URL. The password is zeroized when it is dropped and
+/// is in neither [`Debug`](fmt::Debug) nor [`redacted`](Self::redacted).
+#[derive(Clone)]
+pub struct PostgresUrl {
+    host: String,
+    port: u16,
+    user: String,
+    password: Option<Zeroizing<String>>,
+    database: String,
+    ssl_mode: SslMode,
+    application_name: String,
+    options: Option<String>,
+    channel_binding: ChannelBinding,
+    connect_timeout: Duration,
+    ignored: Vec<String>,
+}
+
+impl PostgresUrl {
+    /// Reads a URL as libpq does, for one host over TCP. Parameters that would read files of this
+    /// machine are refused, and so are unknown ones about encryption; other unknown ones, which
+    /// other drivers add, are kept in [`ignored_parameters`](Self::ignored_parameters). No error repeats a credential.
+    pub fn parse(text: &str) -> Result<Self> {
+        let text = text.trim();
+        let rest = strip_scheme(text).ok_or_else(|| {
+            invalid("the URL does not begin with postgres:// or postgresql://")
+                .with_help("It has the form postgres://user:password@host:5432/database.")
+        })?;
+        let (authority, path, query) = split_parts(rest);
+        let mut url = Self::empty();
+        url.read_authority(authority)?;
+        url.database = decode(path, "database name")?;
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let name = decode(name, "parameter")?;
+            let value = Zeroizing::new(decode(value, "parameter")?);
+            url.set_parameter(&name, &value)?;
+        }
+        url.complete()
+    }
+
+    fn empty() -> Self {
+        Self {
+            host: String::new(),
+            port: 5432,
+            user: String::new(),
+            password: None,
+            database: String::new(),
+            ssl_mode: SslMode::Prefer,
+            application_name: "dbsnap".to_owned(),
+            options: None,
+            channel_binding: ChannelBinding::Prefer,
+            connect_timeout: CONNECT_TIMEOUT,
+            ignored: Vec::new(),
+        }
+    }
+
+    fn read_authority(&mut self, authority: &str) -> Result<()> {
+        let place = match authority.rsplit_once('@') {
+            None => authority,
+            Some((credentials, place)) => {
+                let (user, password) = match credentials.split_once(':') {
+                    Some((user, password)) => (user, Some(password)),
+                    None => (credentials, None),
+                };
+                self.user = decode(user, "user name")?;
+                self.password =
+                    password.map(|text| decode(text, "password").map(Zeroizing::new)).transpose()?;
+                place
+            }
+        };
+        let (host, port) = split_port(place)?;
+        self.host = decode(host, "host name")?;
+        if let Some(port) = port {
+            self.port = parse_port(port)?;
+        }
+        Ok(())
+    }
+
+    fn set_parameter(&mut self, name: &str, value: &str) -> Result<()> {
+        match name {
+            "host" => self.host = value.to_owned(),
+            "port" => self.port = parse_port(value)?,
+            "user" => self.user = value.to_owned(),
+            "password" => self.password = Some(Zeroizing::new(value.to_owned())),
+            "dbname" => self.database = value.to_owned(),
+            "sslmode" => self.ssl_mode = SslMode::parse(value)?,
+            // Older drivers' spelling.
+            "ssl" if matches!(value, "true" | "1") => self.ssl_mode = SslMode::Require,
+            "ssl" if matches!(value, "false" | "0") => self.ssl_mode = SslMode::Disable,
+            "application_name" => self.application_name = value.to_owned(),
+            "options" => self.options = Some(value.to_owned()),
+            "connect_timeout" => self.connect_timeout = parse_timeout(value)?,
+            "channel_binding" => self.channel_binding = parse_channel_binding(value)?,
+            "sslrootcert" if value == "system" => {}
+            "sslrootcert" | "sslcert" | "sslkey" | "sslpassword" | "sslcrl" | "sslcrldir" | "passfile"
+            | "service" | "servicefile" | "hostaddr" | "requirepeer" => {
+                return Err(invalid(format!(
+                    "the parameter {name} is not accepted: it would read files of the server"
+                ))
+                .with_help(
+                    "Remove it. Certificates are checked against the authorities known to the machine \
+                         DBSnap runs on.",
+                ));
+            }
+            // Ignoring a misspelt sslmode would silently weaken what was asked for.
+            name if name.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("ssl")) => {
+                return Err(invalid(format!("the parameter \"{name}\" with this value is not known"))
+                    .with_help("To ask for encryption write sslmode=require or sslmode=verify-full."));
+            }
+            _ => self.ignored.push(name.to_owned()),
+        }
+        Ok(())
+    }
+
+    fn complete(mut self) -> Result<Self> {
+        if self.host.is_empty() || self.host.starts_with('/') || self.host.starts_with('@') {
+            return Err(invalid("the URL names no host")
+                .with_help("Sockets of this machine are not used: give a host."));
+        }
+        if self.host.contains(',') {
+            return Err(invalid("the URL names several hosts").with_help("Give the one to read from."));
+        }
+        if self.user.is_empty() {
+            return Err(invalid("the URL names no user"));
+        }
+        if self.database.is_empty() {
+            self.database.clone_from(&self.user);
+        }
+        let parts = [&self.host, &self.user, &self.database, &self.application_name];
+        let password_has_nul = self.password.as_ref().is_some_and(|password| password.contains('\0'));
+        if password_has_nul || parts.iter().any(|part| part.contains('\0')) {
+            return Err(invalid("the URL holds a NUL character"));
+        }
+        Ok(self)
+    }
+
+    /// The host name or address, without brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port; 5432 where none was given.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The user to log in as.
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// The database; the user's name where none was given.
+    pub fn database(&self) -> &str {
+        &self.database
+    }
+
+    /// How much of TLS is asked for.
+    pub fn ssl_mode(&self) -> SslMode {
+        self.ssl_mode
+    }
+
+    /// How long one attempt to connect may take.
+    pub fn connect_timeout(&self) -> Duration {
+        self.connect_timeout
+    }
+
+    /// Names of parameters that are not understood and have no effect.
+    pub fn ignored_parameters(&self) -> &[String] {
+        &self.ignored
+    }
+
+    /// The same server and credentials, another database.
+    #[must_use]
+    pub fn with_database(&self, database: &str) -> Self {
+        Self { database: database.to_owned(), ..self.clone() }
+    }
+
+    /// The URL with the password replaced by `***`, for people.
+    pub fn redacted(&self) -> String {
+        self.text(self.password.as_ref().map(|_| "***"))
+    }
+
+    /// The whole URL, password included.
+    pub fn expose(&self) -> Zeroizing<String> {
+        let password = self.password.as_ref();
+        let password = password.map(|text| Zeroizing::new(utf8_percent_encode(text, RESERVED).to_string()));
+        Zeroizing::new(self.text(password.as_ref().map(|text| text.as_str())))
+    }
+
+    fn text(&self, password: Option<&str>) -> String {
+        let encode = |part| utf8_percent_encode(part, RESERVED);
+        let password = password.map(|password| format!(":{password}")).unwrap_or_default();
+        let host =
+            if self.host.contains(':') { format!("[{}]", self.host) } else { encode(&self.host).to_string() };
+        let (user, database) = (encode(&self.user), encode(&self.database));
+        let options =
+            self.options.as_deref().map(|text| format!("&options={}", encode(text))).unwrap_or_default();
+        let (port, mode) = (self.port, self.ssl_mode.as_str());
+        format!("postgres://{user}{password}@{host}:{port}/{database}?sslmode={mode}{options}")
+    }
+
+    pub(crate) fn password(&self) -> Option<&str> {
+        self.password.as_ref().map(|password| password.as_str())
+    }
+
+    pub(crate) fn options(&self) -> Option<&str> {
+        self.options.as_deref()
+    }
+
+    /// What the driver is given. It keeps a copy of the password that it does not zeroize, so the
+    /// value is to be dropped once connected.
+    pub(super) fn config(&self) -> Config {
+        let mut config = Config::new();
+        config
+            .user(&self.user)
+            .dbname(&self.database)
+            .application_name(&self.application_name)
+            .channel_binding(self.channel_binding)
+            .ssl_mode(match self.ssl_mode {
+                SslMode::Disable => DriverSslMode::Disable,
+                SslMode::Prefer => DriverSslMode::Prefer,
+                SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => DriverSslMode::Require,
+            });
+        if let Some(password) = &self.password {
+            config.password(password.as_bytes());
+        }
+        if let Some(options) = &self.options {
+            config.options(options);
+        }
+        config
+    }
+}
+
+impl fmt::Debug for PostgresUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PostgresUrl({})", self.redacted())
+    }
+}
+
+fn invalid(message: impl Into<String>) -> Error {
+    Error::new(Kind::Invalid, message)
+}
+
+fn strip_scheme(text: &str) -> Option<&str> {
+    let (scheme, rest) = text.split_once("://")?;
+    let known = scheme.eq_ignore_ascii_case("postgres") || scheme.eq_ignore_ascii_case("postgresql");
+    known.then_some(rest)
+}
+
+/// Authority, path and query. As in libpq a `?` before the `@` belongs to the credentials.
+fn split_parts(rest: &str) -> (&str, &str, &str) {
+    let slash = rest.find('/').unwrap_or(rest.len());
+    let credentials = rest[..slash].find('@').map_or(0, |at| at + 1);
+    let end = rest[credentials..].find(['/', '?']).map_or(rest.len(), |at| credentials + at);
+    let (authority, tail) = rest.split_at(end);
+    let (path, query) = tail.split_once('?').unwrap_or((tail, ""));
+    (authority, path.strip_prefix('/').unwrap_or(path), query)
+}
+
+fn split_port(place: &str) -> Result<(&str, Option<&str>)> {
+    if let Some(bracketed) = place.strip_prefix('[') {
+        let (host, rest) =
+            bracketed.split_once(']').ok_or_else(|| invalid("the host's bracket is not closed"))?;
+        let port = rest.strip_prefix(':').filter(|port| !port.is_empty());
+        return if rest.is_empty() || rest.starts_with(':') {
+            Ok((host, port))
+        } else {
+            Err(invalid("the host is malformed"))
+        };
+    }
+    match place.split_once(':') {
+        Some((_, port)) if port.contains(':') => Err(invalid("the host is malformed")
+            .with_help("Write an IPv6 address in brackets. A / in the password is written %2F.")),
+        Some((host, port)) => Ok((host, (!port.is_empty()).then_some(port))),
+        None => Ok((place, None)),
+    }
+}
+
+fn parse_port(text: &str) -> Result<u16> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err(invalid("the port is not a number from 1 to 65535")
+            .with_help("A /, ? or @ in the password is written %2F, %3F or %40.")),
+        Ok(port) => Ok(port),
+    }
+}
+
+fn parse_timeout(text: &str) -> Result<Duration> {
+    let seconds: u64 = text.parse().map_err(|_| invalid("connect_timeout is not a number of seconds"))?;
+    // libpq reads 0 as "for ever"; a page cannot wait that long.
+    let timeout = if seconds == 0 { CONNECT_TIMEOUT_MAX } else { Duration::from_secs(seconds) };
+    Ok(timeout.min(CONNECT_TIMEOUT_MAX))
+}
+
+fn parse_channel_binding(text: &str) -> Result<ChannelBinding> {
+    match text {
+        "disable" => Ok(ChannelBinding::Disable),
+        "prefer" => Ok(ChannelBinding::Prefer),
+        "require" => Ok(ChannelBinding::Require),
+        _ => Err(invalid("channel_binding is none of disable, prefer and require")),
+    }
+}
+
+fn decode(text: &str, what: &str) -> Result<String> {
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        let hex = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_hexdigit());
+        if byte == b'%' && !(hex(bytes.next()) && hex(bytes.next())) {
+            return Err(invalid(format!("the {what} holds a % that is not followed by two hex digits"))
+                .with_help("A plain % is written %25."));
+        }
+    }
+    let decoded = percent_decode_str(text).decode_utf8();
+    decoded
+        .map(|text| text.into_owned())
+        .map_err(|_| invalid(format!("the {what} is not UTF-8 once decoded")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usual_forms_are_read() {
+        let url = PostgresUrl::parse(
+            "postgresql://ro%40x:p%40ss%2Fw%3F@db.example.com:6432/my%20db?sslmode=verify-full",
+        )
+        .unwrap();
+        assert_eq!(
+            (url.host(), url.port(), url.user(), url.database()),
+            ("db.example.com", 6432, "ro@x", "my db")
+        );
+        assert_eq!(url.password(), Some("p@ss/w?"));
+        assert_eq!(url.ssl_mode(), SslMode::VerifyFull);
+
+        let url =
+            PostgresUrl::parse("POSTGRES://me@[::1]?connect_timeout=3&pgbouncer=true&application_name=a@b")
+                .unwrap();
+        assert_eq!((url.host(), url.port(), url.database()), ("::1", 5432, "me"));
+        assert_eq!(url.connect_timeout(), Duration::from_secs(3));
+        assert_eq!(url.ignored_parameters(), ["pgbouncer"]);
+        assert_eq!(
+            url.with_database("other/one").redacted(),
+            "postgres://me@[::1]:5432/other%2Fone?sslmode=prefer"
+        );
+
+        let url = PostgresUrl::parse("postgres://me:a?b:c@host/db").unwrap();
+        assert_eq!((url.password(), url.host()), (Some("a?b:c"), "host"));
+    }
+
+    #[test]
+    fn a_written_url_reads_back() {
+        let text = "postgres://us%2Fer:p%3Aw%40%25@host:1/d%3Fb?sslmode=require&options=-c%20x%3D1";
+        let url = PostgresUrl::parse(text).unwrap();
+        assert_eq!(url.expose().as_str(), text);
+    }
+
+    #[test]
+    fn the_password_is_never_shown() {
+        let url = PostgresUrl::parse("postgres://me:hunter2@host/db").unwrap();
+        for shown in [format!("{url:?}"), url.redacted()] {
+            assert!(!shown.contains("hunter2") && shown.contains("me:***@host"), "{shown}");
+        }
+        for wrong in [
+            "postgres://me:hunter2@host:99999/db",
+            "postgres://me:hunter2%zz@host/db",
+            "mysql://me:hunter2@h/d",
+            "postgres://me:hunter2/x@host/db",
+            "postgres://me:hunter2@/db",
+        ] {
+            let error = PostgresUrl::parse(wrong).unwrap_err();
+            assert_eq!(error.kind(), Kind::Invalid);
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_parameter_about_encryption_is_refused_and_named() {
+        for parameter in
+            ["ssl_mode=require", "sslMode=verify-full", "SSLMODE=require", "sslmod=require", "ssl=yes"]
+        {
+            let error = PostgresUrl::parse(&format!("postgres://me@host/db?{parameter}")).unwrap_err();
+            let name = parameter.split('=').next().unwrap();
+            assert!(error.message().contains(&format!("\"{name}\"")), "{error:?}");
+            assert!(error.help().unwrap().contains("sslmode="), "{error:?}");
+        }
+        for (value, mode) in [("true", SslMode::Require), ("0", SslMode::Disable)] {
+            let url = PostgresUrl::parse(&format!("postgres://me@host/db?ssl={value}")).unwrap();
+            assert_eq!(url.ssl_mode(), mode);
+        }
+    }
+
+    #[test]
+    fn what_reads_local_files_or_sockets_is_refused() {
+        for parameter in
+            ["sslrootcert=/etc/passwd", "sslkey=k", "host=/var/run/postgresql", "service=x", "sslmode=maybe"]
+        {
+            assert!(
+                PostgresUrl::parse(&format!("postgres://me@host/db?{parameter}")).is_err(),
+                "{parameter}"
+            );
+        }
+        assert!(PostgresUrl::parse("postgres://me@host1,host2/db").is_err());
+        assert!(PostgresUrl::parse("postgres://host/db").is_err());
+        assert!(PostgresUrl::parse("postgres://me@host/db?sslrootcert=system").is_ok());
+    }
+}

@@ -1,0 +1,62 @@
+//! What the server's errors mean to a restore.
+
+use tokio_postgres::error::SqlState;
+
+use crate::error::{Error, Kind};
+
+/// A failed statement. `doing` is what was tried ("loading public.orders").
+pub(super) fn statement(doing: &str, error: tokio_postgres::Error) -> Error {
+    let Some(answer) = error.as_db_error() else {
+        return Error::new(Kind::Unreachable, format!("{doing}: the connection to the target was lost"))
+            .with_help("Check the target's log, then restore again.")
+            .with_source(error);
+    };
+    let mut message = format!("{doing}: {}", answer.message());
+    // For a refused row the detail is the row; for a value the context is the column and line.
+    if let Some(more) = answer.detail().or_else(|| answer.where_()) {
+        message.push_str(&format!(" ({})", shorten(more)));
+    }
+    let (kind, help) = class(answer.code());
+    let mapped = Error::new(kind, message);
+    let mapped = match help {
+        Some(help) => mapped.with_help(help),
+        None => mapped,
+    };
+    mapped.with_source(error)
+}
+
+fn class(code: &SqlState) -> (Kind, Option<&'static str>) {
+    let is = |candidates: &[SqlState]| candidates.contains(code);
+    if is(&[SqlState::INSUFFICIENT_PRIVILEGE]) {
+        return (Kind::Denied, Some("Restore as a user who may create databases, or as the target's owner."));
+    }
+    if is(&[SqlState::DISK_FULL, SqlState::OUT_OF_MEMORY, SqlState::CONFIGURATION_LIMIT_EXCEEDED]) {
+        return (Kind::Storage, Some("The target server is out of room: give it more, then restore again."));
+    }
+    if is(&[SqlState::DUPLICATE_DATABASE, SqlState::OBJECT_IN_USE, SqlState::LOCK_NOT_AVAILABLE]) {
+        return (Kind::Conflict, Some("Something else uses the target: make sure that nothing does."));
+    }
+    if is(&[SqlState::READ_ONLY_SQL_TRANSACTION]) {
+        return (Kind::Denied, Some("The target is a standby or read-only: restore into the primary."));
+    }
+    if code.code().starts_with("23") {
+        return (
+            Kind::Unsupported,
+            Some("A row breaks a constraint of its own table, as it did in the source."),
+        );
+    }
+    if code.code().starts_with("57P") {
+        return (Kind::Unreachable, Some("The target server ended the connection: see its log."));
+    }
+    (Kind::Internal, None)
+}
+
+/// A row in an error message can be as long as any row.
+fn shorten(text: &str) -> String {
+    const LIMIT: usize = 300;
+    let mut short: String = text.chars().take(LIMIT).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
+}

@@ -1,0 +1,175 @@
+//! What a target is before anything is written: read only, with whatever credentials there are.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::fault;
+use crate::error::{Error, Kind, Result};
+use crate::source::display_name;
+use crate::source::postgres::PostgresUrl;
+use crate::source::postgres::connect::Connector;
+use crate::source::postgres::session::Session;
+use crate::source::postgres::settings::Server;
+
+/// Databases that are there on every server, to ask about one that is not.
+const MAINTENANCE: [&str; 2] = ["postgres", "template1"];
+/// User objects named when a database is not empty.
+const NAMED: usize = 10;
+
+/// Everything a user could have made in a database, extensions' own objects apart.
+const USER_OBJECTS: &str = "\
+WITH own AS (SELECT classid, objid FROM pg_catalog.pg_depend WHERE deptype = 'e'), \
+object AS ( \
+  SELECT CASE relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'S' THEN 'sequence' \
+         WHEN 'f' THEN 'foreign table' WHEN 'c' THEN 'type' ELSE 'table' END AS kind, relnamespace AS namespace, relname AS name \
+  FROM pg_catalog.pg_class WHERE relkind IN ('r', 'p', 'v', 'm', 'S', 'f', 'c') AND oid >= 16384 \
+    AND NOT EXISTS (SELECT FROM own WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND objid = pg_class.oid) \
+  UNION ALL SELECT 'function', pronamespace, proname FROM pg_catalog.pg_proc WHERE oid >= 16384 \
+    AND NOT EXISTS (SELECT FROM own WHERE classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND objid = pg_proc.oid) \
+  UNION ALL SELECT 'type', typnamespace, typname FROM pg_catalog.pg_type WHERE oid >= 16384 AND typrelid = 0 AND typelem = 0 \
+    AND typtype IN ('b', 'd', 'e', 'r') \
+    AND NOT EXISTS (SELECT FROM own WHERE classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND objid = pg_type.oid) \
+) \
+SELECT kind, nspname::pg_catalog.text, name::pg_catalog.text FROM object JOIN pg_catalog.pg_namespace n ON n.oid = namespace \
+WHERE nspname NOT LIKE 'pg\\_toast%' AND nspname NOT LIKE 'pg\\_temp\\_%' \
+UNION ALL SELECT 'schema', nspname::pg_catalog.text, NULL FROM pg_catalog.pg_namespace WHERE oid >= 16384 AND nspname <> 'public' \
+  AND nspname NOT LIKE 'pg\\_toast%' AND nspname NOT LIKE 'pg\\_temp\\_%' \
+  AND NOT EXISTS (SELECT FROM own WHERE classid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND objid = pg_namespace.oid) \
+UNION ALL SELECT 'large object', oid::pg_catalog.text, NULL FROM pg_catalog.pg_largeobject_metadata \
+ORDER BY 1 DESC, 2, 3";
+
+/// The user, the server and what may be done there.
+const ABILITIES: &str = "\
+SELECT r.rolname::pg_catalog.text, r.rolsuper::pg_catalog.text, (r.rolsuper OR r.rolcreatedb)::pg_catalog.text, \
+  pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')::pg_catalog.text, \
+  (SELECT pg_catalog.bool_and(pg_catalog.has_schema_privilege(oid, 'CREATE')) FROM pg_catalog.pg_namespace \
+   WHERE nspname = 'public')::pg_catalog.text \
+FROM pg_catalog.pg_roles r WHERE r.rolname = CURRENT_USER";
+
+/// Whether the database is there, and whether it holds anything.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Contents {
+    /// There is no database of that name.
+    Absent,
+    /// It is there and holds nothing a user made.
+    Empty,
+    /// It holds user objects.
+    Occupied {
+        /// The first few, as "table public.orders".
+        objects: Vec<String>,
+        /// How many there are.
+        total: u64,
+    },
+}
+
+/// What is known of a target without writing to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetState {
+    /// Whether the database is there, and whether it holds anything.
+    pub contents: Contents,
+    /// As the server prints it.
+    pub server_version: String,
+    /// As `server_version_num` has it (150018).
+    pub version_number: u32,
+    /// The user these credentials log in as.
+    pub user: String,
+    /// Whether that user is a superuser.
+    pub is_superuser: bool,
+    /// Whether that user may create databases.
+    pub can_create_database: bool,
+    /// Whether that user may create schemas, and tables in `public`, in the database; for an
+    /// absent one, whether it could be created.
+    pub can_create_objects: bool,
+    /// Roles of the server.
+    pub roles: BTreeSet<String>,
+    /// Those whose objects the user may own or give away.
+    pub memberships: BTreeSet<String>,
+    /// Extensions that could be installed, with their default versions.
+    pub extensions: BTreeMap<String, String>,
+    /// The database's encoding; none while it is absent.
+    pub encoding: Option<String>,
+    /// Whether the server is a standby, which takes no writes.
+    pub is_standby: bool,
+}
+
+/// Looks at the target of `url`. Reads only, and any user who can log in may do it.
+pub async fn inspect(url: &PostgresUrl) -> Result<TargetState> {
+    match Connector::new(url)?.connect().await {
+        Ok(session) => state(&session, true).await,
+        Err(error) if error.kind() == Kind::NotFound => state(&maintenance(url).await?, false).await,
+        Err(error) => Err(error),
+    }
+}
+
+/// A session in a database that every server has.
+pub(super) async fn maintenance(url: &PostgresUrl) -> Result<Session> {
+    let mut failure = None;
+    for database in MAINTENANCE {
+        match Connector::new(&url.with_database(database))?.connect().await {
+            Ok(session) => return Ok(session),
+            Err(error) => failure = failure.or(Some(error)),
+        }
+    }
+    Err(failure.unwrap_or_else(|| Error::new(Kind::Internal, "no maintenance database was tried")))
+}
+
+async fn state(session: &Session, exists: bool) -> Result<TargetState> {
+    let failed = |error| fault::statement("looking at the target", error);
+    let server = Server::read(session).await?;
+    session.run("BEGIN READ ONLY; SET LOCAL search_path = ''").await.map_err(failed)?;
+    let abilities = session.rows(ABILITIES).await.map_err(failed)?;
+    let abilities = abilities
+        .first()
+        .ok_or_else(|| Error::new(Kind::Internal, "the target does not know its own user"))?;
+    let contents = if exists { contents(session).await? } else { Contents::Absent };
+    let (roles, memberships) = roles(session).await?;
+    let extensions = "SELECT name::pg_catalog.text, default_version FROM pg_catalog.pg_available_extensions";
+    let extensions = session.rows(extensions).await.map_err(failed)?;
+    session.run("COMMIT").await.map_err(failed)?;
+    let can_create_database = abilities.flag(2);
+    Ok(TargetState {
+        contents,
+        server_version: server.version.clone(),
+        version_number: server.version_number,
+        user: abilities.text(0),
+        is_superuser: abilities.flag(1),
+        can_create_database,
+        // Without a schema `public` there is no privilege on it to lack.
+        can_create_objects: if exists {
+            abilities.flag(3) && abilities.optional(4).is_none_or(|may| may == "true")
+        } else {
+            can_create_database
+        },
+        roles,
+        memberships,
+        extensions: extensions.iter().map(|row| (row.text(0), row.text(1))).collect(),
+        encoding: exists.then(|| server.encoding.clone()),
+        is_standby: server.is_standby,
+    })
+}
+
+async fn contents(session: &Session) -> Result<Contents> {
+    let rows =
+        session.rows(USER_OBJECTS).await.map_err(|error| fault::statement("listing the target", error))?;
+    if rows.is_empty() {
+        return Ok(Contents::Empty);
+    }
+    let name = |kind: String, namespace: String, name: Option<String>| match name {
+        Some(name) => format!("{kind} {}", display_name(&namespace, &name)),
+        None => format!("{kind} {namespace}"),
+    };
+    let objects =
+        rows.iter().take(NAMED).map(|row| name(row.text(0), row.text(1), row.optional(2))).collect();
+    Ok(Contents::Occupied { objects, total: rows.len() as u64 })
+}
+
+/// All roles, and those the user is a member of.
+async fn roles(session: &Session) -> Result<(BTreeSet<String>, BTreeSet<String>)> {
+    let sql = "SELECT rolname::pg_catalog.text, \
+               pg_catalog.pg_has_role(oid, 'MEMBER')::pg_catalog.text FROM pg_catalog.pg_roles";
+    let rows = session.rows(sql).await.map_err(|error| fault::statement("listing roles", error))?;
+    let roles = rows.iter().map(|row| row.text(0)).collect();
+    Ok((roles, rows.iter().filter(|row| row.flag(1)).map(|row| row.text(0)).collect()))
+}

@@ -1,0 +1,69 @@
+//! PostgreSQL as a target: a new database, or an empty one.
+//!
+//! The order of a restore: [`preflight`], [`Target::create`], [`Target::pre_data`], one
+//! [`Target::load`] per collection (several at a time), [`Target::post_data`],
+//! [`Target::set_sequences`], the caller's proof, [`Target::finish`]; after any failure
+//! [`Target::abandon`]. Nothing here says that a restore succeeded: only the proof does.
+
+mod archive;
+mod copy_text;
+mod create;
+mod fault;
+mod inspect;
+mod large_objects;
+mod load;
+mod matviews;
+mod pg_restore;
+mod preflight;
+mod sequences;
+
+pub use inspect::{Contents, TargetState, inspect};
+pub use preflight::{preflight, preflight_plan};
+
+use crate::error::Result;
+use crate::source::postgres::PostgresUrl;
+use crate::source::postgres::connect::Connector;
+use crate::source::postgres::session::Session;
+use crate::source::postgres::settings::Server;
+use crate::target::Note;
+
+/// A database that is being restored into. Holds write credentials in memory; every operation
+/// opens a connection of its own, so several can run at a time.
+pub struct Target {
+    url: PostgresUrl,
+    connector: Connector,
+    server: Server,
+    /// Only a database made by this restore may be dropped by it.
+    created: bool,
+    /// What [`Target::create`] did differently from the source.
+    notes: Vec<Note>,
+}
+
+impl Target {
+    /// What was done differently when the database was made ("its collation is C, not de_DE").
+    pub fn notes(&self) -> &[Note] {
+        &self.notes
+    }
+
+    /// Whether the database was made by this restore.
+    pub fn is_new(&self) -> bool {
+        self.created
+    }
+
+    async fn connect(&self) -> Result<Session> {
+        self.connector.connect().await
+    }
+
+    /// Pins the settings that a value's text depends on, for one transaction: values must be read
+    /// back as they were printed. What only protects a reader from a hostile database is lifted:
+    /// materialized views may read views.
+    fn pins(&self) -> String {
+        // XML values may be documents or fragments; which of them a column holds is not known.
+        let also = "SET LOCAL xmloption = content; SELECT pg_catalog.set_config(name, '', true) \
+                    FROM pg_catalog.pg_settings WHERE name = 'restrict_nonsystem_relation_kind';";
+        format!("{} {also}", self.server.pins(LOCK_TIMEOUT))
+    }
+}
+
+/// Nobody else works in a database that is being restored; a lock that is not free is a mistake.
+const LOCK_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);

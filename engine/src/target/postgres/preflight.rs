@@ -1,0 +1,179 @@
+//! Everything that can be known to be in the way before anything is written.
+
+use repo_format::manifest::Source;
+
+use super::archive::{self, Needs};
+use super::create::listed;
+use super::inspect::{Contents, TargetState, inspect};
+use crate::error::Result;
+use crate::source::postgres::PostgresUrl;
+use crate::source::postgres::archive::Tool;
+use crate::target::PreflightCheck;
+
+/// Checks the target of `url` for a restore of a snapshot of `source` with its schema `archive`.
+/// Writes nothing. An error means that the target could not be looked at; what is in the way of
+/// the restore is in the checks.
+pub async fn preflight(url: &PostgresUrl, source: &Source, archive: &[u8]) -> Result<Vec<PreflightCheck>> {
+    checks(url, source, archive, false).await
+}
+
+/// As [`preflight`], for a plan: its credentials may be read-only, since those that write are given
+/// when it is carried out.
+pub async fn preflight_plan(
+    url: &PostgresUrl,
+    source: &Source,
+    archive: &[u8],
+) -> Result<Vec<PreflightCheck>> {
+    checks(url, source, archive, true).await
+}
+
+async fn checks(
+    url: &PostgresUrl,
+    source: &Source,
+    archive: &[u8],
+    others_write: bool,
+) -> Result<Vec<PreflightCheck>> {
+    let state = inspect(url).await?;
+    let archive = archive::read(archive).await;
+    Ok(vec![
+        version(&state, source),
+        database(&state, url),
+        rights(&state, url, others_write),
+        extensions(&state, source),
+        encoding(&state, source),
+        tool(&archive),
+        roles(&state, &archive),
+    ])
+}
+
+fn check(name: &str, ok: bool, detail: impl Into<String>) -> PreflightCheck {
+    PreflightCheck { check: name.to_owned(), ok, detail: detail.into() }
+}
+
+/// Types and statements of a newer major may be unknown to an older one.
+fn version(state: &TargetState, source: &Source) -> PreflightCheck {
+    let found = state.version_number / 10_000;
+    let wanted = leading_number(&source.version);
+    let detail = format!(
+        "the target is PostgreSQL {}, the snapshot's source was {}",
+        state.server_version, source.version
+    );
+    if found >= wanted {
+        check("server version", true, detail)
+    } else {
+        check("server version", false, format!("{detail}: restore into PostgreSQL {wanted} or newer"))
+    }
+}
+
+fn leading_number(version: &str) -> u32 {
+    version.split(|c: char| !c.is_ascii_digit()).next().and_then(|digits| digits.parse().ok()).unwrap_or(0)
+}
+
+fn database(state: &TargetState, url: &PostgresUrl) -> PreflightCheck {
+    let name = url.database();
+    match &state.contents {
+        Contents::Absent => {
+            check("target database", true, format!("\"{name}\" does not exist and will be created"))
+        }
+        Contents::Empty => check("target database", true, format!("\"{name}\" exists and is empty")),
+        Contents::Occupied { objects, total } => check(
+            "target database",
+            false,
+            format!(
+                "\"{name}\" is not empty: it holds {}. Name a database that does not exist yet",
+                listed(objects, *total)
+            ),
+        ),
+    }
+}
+
+fn rights(state: &TargetState, url: &PostgresUrl, others_write: bool) -> PreflightCheck {
+    let (user, name) = (&state.user, url.database());
+    if state.is_standby {
+        return check(
+            "right to create",
+            false,
+            "the server is a standby and takes no writes: name the primary",
+        );
+    }
+    if others_write && !state.can_create_objects {
+        let detail = format!(
+            "{user} may not create anything here, which is enough to plan: carrying the plan out takes a user who may"
+        );
+        return check("right to create", true, detail);
+    }
+    match (&state.contents, state.can_create_objects) {
+        (Contents::Absent, true) => check("right to create", true, format!("{user} may create databases")),
+        (Contents::Absent, false) => check(
+            "right to create",
+            false,
+            format!(
+                "{user} may not create databases. Create \"{name}\" with {user} as its owner, or ALTER ROLE ... CREATEDB"
+            ),
+        ),
+        (_, true) => {
+            check("right to create", true, format!("{user} may create schemas and tables in \"{name}\""))
+        }
+        (_, false) => check(
+            "right to create",
+            false,
+            format!("{user} may not create schemas and tables in \"{name}\": use its owner"),
+        ),
+    }
+}
+
+fn extensions(state: &TargetState, source: &Source) -> PreflightCheck {
+    let missing: Vec<&str> = source
+        .extensions
+        .iter()
+        .filter(|extension| !state.extensions.contains_key(&extension.name))
+        .map(|extension| extension.name.as_str())
+        .collect();
+    if missing.is_empty() {
+        let names: Vec<&str> = source.extensions.iter().map(|extension| extension.name.as_str()).collect();
+        return check("extensions", true, format!("available: {}", names.join(", ")));
+    }
+    check("extensions", false, format!("not installed on the target server: {}", missing.join(", ")))
+}
+
+/// A new database gets the source's encoding. In one that is there, values must be representable.
+fn encoding(state: &TargetState, source: &Source) -> PreflightCheck {
+    let Some(found) = &state.encoding else {
+        return check(
+            "encoding",
+            true,
+            format!("the database will be {}, as the source is", source.encoding),
+        );
+    };
+    let detail = format!("the target is {found}, the source is {}", source.encoding);
+    let holds = *found == source.encoding || (found == "UTF8" && source.encoding != "SQL_ASCII");
+    if holds {
+        check("encoding", true, detail)
+    } else {
+        check(
+            "encoding",
+            false,
+            format!("{detail}: it may not be able to hold every value. Name a new database"),
+        )
+    }
+}
+
+fn tool(archive: &Result<(Tool, Needs)>) -> PreflightCheck {
+    match archive {
+        Ok((tool, _)) => {
+            check("pg_restore", true, format!("pg_restore {} reads the schema archive", tool.version))
+        }
+        Err(error) => check("pg_restore", false, format!("{error}. {}", error.help().unwrap_or_default())),
+    }
+}
+
+/// Never in the way: what cannot be given to its role belongs to the restoring user, and says so.
+fn roles(state: &TargetState, archive: &Result<(Tool, Needs)>) -> PreflightCheck {
+    let Ok((_, needs)) = archive else { return check("roles", true, "not known without the schema archive") };
+    let notes = needs.notes(needs.omit(state), state);
+    if notes.is_empty() {
+        return check("roles", true, "every owner and every grantee exists on the target");
+    }
+    let texts: Vec<String> = notes.iter().map(ToString::to_string).collect();
+    check("roles", true, texts.join(" "))
+}

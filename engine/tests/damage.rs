@@ -1,0 +1,165 @@
+//! What verify says of a damaged repository, and what still works.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on stops")]
+
+mod support;
+
+use std::path::{Path, PathBuf};
+
+use engine::diff::{self, Status};
+use engine::rows::PageRequest;
+use engine::verify::{self, Mode};
+use engine::{Kind, history};
+use support::{TestRepo, database};
+
+const TABLES: &str = "
+    CREATE TABLE numbers (id int PRIMARY KEY, body text);
+    INSERT INTO numbers SELECT n, md5(n::text) FROM generate_series(1, 20000) n;
+    CREATE TABLE pictures (id int PRIMARY KEY, body bytea);
+    INSERT INTO pictures SELECT n, (SELECT string_agg(sha512((n * 1000 + m)::text::bytea), '') FROM generate_series(1, 3000) m)
+        FROM generate_series(1, 5) n;
+";
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort_by_key(|path| std::fs::metadata(path).unwrap().len());
+    files
+}
+
+/// The largest pack holds leaves and pieces; the others, nodes and lists.
+fn data_pack(test: &TestRepo) -> PathBuf {
+    files(&test.path().join("packs")).pop().unwrap()
+}
+
+fn flip(path: &Path, position: usize) {
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[position] ^= 0x04;
+    std::fs::write(path, bytes).unwrap();
+}
+
+async fn damaged(test: &TestRepo, mode: Mode) -> Vec<verify::Damage> {
+    verify::run(&test.repo, mode, &test.ctx).await.unwrap().damaged
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flipped_bit_is_found_and_named() {
+    let (_, _, url) = database(TABLES).await;
+    let test = TestRepo::new().await;
+    let snapshot = test.backup(&url).await;
+    assert_eq!(damaged(&test, Mode::Full).await, []);
+    let pack = data_pack(&test);
+    let len = std::fs::metadata(&pack).unwrap().len() as usize;
+    let original = std::fs::read(&pack).unwrap();
+    let mut hurt = 0;
+    for position in (200..len).step_by(len / 40) {
+        flip(&pack, position);
+        let found = damaged(&test, Mode::Full).await;
+        // A bit in the padding between objects and directory hurts nobody.
+        hurt += usize::from(!found.is_empty());
+        for damage in &found {
+            assert_eq!(damage.snapshots, [snapshot.id.to_string()], "{damage:?}");
+            if damage.collection.is_empty() {
+                assert!(
+                    damage.key_range.contains("schema") || damage.key_range.contains("collections"),
+                    "{damage:?}"
+                );
+            } else {
+                assert!(damage.collection.starts_with("public."), "{damage:?}");
+                assert!(!damage.key_range.is_empty(), "{damage:?}");
+            }
+        }
+        std::fs::write(&pack, &original).unwrap();
+    }
+    assert!(hurt >= 35, "only {hurt} of 40 flips were found");
+    assert_eq!(damaged(&test, Mode::Full).await, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_pack_is_found_by_every_mode() {
+    let (_, _, url) = database(TABLES).await;
+    let test = TestRepo::new().await;
+    let snapshot = test.backup(&url).await;
+    let pack = data_pack(&test);
+    let kept = std::fs::read(&pack).unwrap();
+    std::fs::remove_file(&pack).unwrap();
+    for mode in [Mode::Structure, Mode::Sample, Mode::Full] {
+        let found = damaged(&test, mode).await;
+        assert!(found.iter().any(|damage| damage.reason.contains("missing")), "{mode:?}: {found:?}");
+    }
+    let page = PageRequest::default();
+    let read = history::records(&test.repo, &snapshot, "public.numbers", &page).await;
+    assert_eq!(read.unwrap_err().kind(), Kind::Damaged);
+
+    // Cut short: what lies behind the cut is named.
+    std::fs::write(&pack, &kept[..kept.len() / 2]).unwrap();
+    let found = damaged(&test, Mode::Structure).await;
+    assert!(found.iter().all(|damage| damage.reason.contains("shorter")), "{found:?}");
+    assert!(!found.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_manifest_or_index_hurts_no_other_snapshot() {
+    let (cluster, name, url) = database(TABLES).await;
+    let test = TestRepo::new().await;
+    let first = test.backup(&url).await;
+    cluster.execute(&name, "UPDATE numbers SET body = 'new' WHERE id = 77").await;
+    let second = test.backup(&url).await;
+    let manifest = test.path().join(format!("snapshots/{}", first.id));
+    let original = std::fs::read(&manifest).unwrap();
+    flip(&manifest, 40);
+    let listed: Vec<_> = test.repo.snapshots().await.unwrap().iter().map(|found| found.id).collect();
+    assert_eq!(listed, [second.id]);
+    let found = damaged(&test, Mode::Structure).await;
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].snapshots, [first.id.to_string()]);
+    std::fs::write(&manifest, &original).unwrap();
+
+    // One manifest in the place of another is noticed: its name is part of what is sealed.
+    let other = test.path().join(format!("snapshots/{}", second.id));
+    std::fs::copy(&other, &manifest).unwrap();
+    assert_eq!(test.repo.snapshot(first.id).await.unwrap_err().kind(), Kind::Damaged);
+    std::fs::write(&manifest, &original).unwrap();
+
+    // Without the index of the second snapshot its objects are absent; the next backup stores them
+    // again, and everything is whole.
+    let index = files(&test.path().join("index")).remove(0);
+    std::fs::remove_file(&index).unwrap();
+    assert!(!damaged(&test, Mode::Structure).await.is_empty());
+    let third = test.backup(&url).await;
+    assert_eq!(damaged(&test, Mode::Full).await, []);
+    let summary = diff::summary(&test.repo, &first, &third, &test.ctx).await.unwrap();
+    assert_eq!(summary.collections[0].records.changed, 1);
+    let summary = diff::summary(&test.repo, &second, &third, &test.ctx).await.unwrap();
+    assert!(summary.collections.iter().all(|found| found.status == Status::Unchanged));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_backup_stores_what_a_lost_pack_held() {
+    let (_, _, url) = database(TABLES).await;
+    let test = TestRepo::new().await;
+    let first = test.backup(&url).await;
+    let pack = data_pack(&test);
+    std::fs::remove_file(&pack).unwrap();
+    let second = test.backup(&url).await;
+    assert!(second.manifest.new_bytes > first.manifest.new_bytes / 2, "{}", second.manifest.new_bytes);
+    assert_eq!(damaged(&test, Mode::Full).await, [], "the first snapshot is whole again, too");
+    let test = test.reopen(true).await;
+    assert_eq!(damaged(&test, Mode::Full).await, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flipped_bit_in_an_index_file_is_a_finding_and_no_dead_end() {
+    let (_, _, url) = database(TABLES).await;
+    let test = TestRepo::new().await;
+    let first = test.backup(&url).await;
+    let index = files(&test.path().join("index")).remove(0);
+    flip(&index, 60);
+    let test = test.reopen(true).await;
+    let found = damaged(&test, Mode::Full).await;
+    assert!(found.iter().any(|damage| damage.object.starts_with("index/")), "{found:?}");
+    assert!(found.iter().any(|damage| damage.snapshots == [first.id.to_string()]), "{found:?}");
+    let second = test.backup(&url).await;
+    assert_eq!(second.manifest.catalog_root, first.manifest.catalog_root);
+    let found = damaged(&test, Mode::Full).await;
+    assert!(found.iter().all(|damage| damage.snapshots.is_empty()), "{found:?}");
+}

@@ -1,0 +1,453 @@
+//! What a role may read, what it must not be able to do, and how a failed connection is explained.
+
+#![allow(clippy::unwrap_used, reason = "a test ends at its first surprise")]
+
+#[path = "postgres_source/support.rs"]
+mod support;
+
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, Instant};
+
+use engine::error::Kind;
+use engine::source::postgres::{
+    ArchiveOutcome, Options, PostgresUrl, ReadOnlySetup, SchemaArchive, Snapshot, read_only_setup_sql, test,
+};
+use engine::source::{ConnectionReport, Stage};
+use engine_testutils::postgres::Cluster;
+use support::{Database, collection, names, rows, scan};
+
+fn last(report: &ConnectionReport) -> (Stage, bool, String) {
+    let stage = report.stages.last().unwrap();
+    assert!(stage.ok || stage.fix.is_some(), "nothing says what to do: {stage:?}");
+    (stage.stage, stage.ok, stage.detail.clone())
+}
+
+fn stage(report: &ConnectionReport, which: Stage) -> &engine::source::StageReport {
+    report
+        .stages
+        .iter()
+        .find(|stage| stage.stage == which)
+        .unwrap_or_else(|| panic!("no {which:?} in {report:#?}"))
+}
+
+#[tokio::test]
+async fn a_good_role_passes_every_stage() {
+    let database =
+        Database::with("CREATE TABLE t (id serial PRIMARY KEY); CREATE VIEW v AS SELECT * FROM t").await;
+    let report = test(&database.url).await;
+    assert!(report.ok, "{report:#?}");
+    let stages: Vec<_> = report.stages.iter().map(|stage| stage.stage).collect();
+    let all = [
+        Stage::Resolve,
+        Stage::Connect,
+        Stage::Tls,
+        Stage::Authenticate,
+        Stage::List,
+        Stage::Read,
+        Stage::ReadOnly,
+    ];
+    assert_eq!(stages, all);
+    assert_eq!((report.collections, report.engine.as_str()), (1, "postgresql"));
+    assert_eq!(report.server_version, Cluster::shared().version());
+    assert!(report.size_bytes > 1_000_000 && report.privileges.is_empty());
+}
+
+#[tokio::test]
+async fn each_failed_stage_says_what_to_do() {
+    let database = Database::with("SELECT 1").await;
+    let port = database.url.port();
+    let cases = [
+        (
+            format!("postgres://{}:wrong@127.0.0.1:{port}/{}", database.role, database.name),
+            Stage::Authenticate,
+            "password",
+        ),
+        (format!("postgres://nobody:x@127.0.0.1:{port}/{}", database.name), Stage::Authenticate, "nobody"),
+        (database.url.with_database("no such").expose().to_string(), Stage::Authenticate, "no such"),
+        (
+            format!("postgres://{}@127.0.0.1:{port}/{}", database.role, database.name),
+            Stage::Authenticate,
+            "password",
+        ),
+        ("postgres://me:x@127.0.0.1:1/db".to_owned(), Stage::Connect, "port 1"),
+        ("postgres://me:x@no-such-host.invalid/db".to_owned(), Stage::Resolve, "no-such-host.invalid"),
+        (format!("{}?sslmode=require", Cluster::shared().superuser_url("postgres")), Stage::Tls, "TLS"),
+    ];
+    for (url, expected, word) in cases {
+        let report = test(&PostgresUrl::parse(&url).unwrap()).await;
+        let (stage, ok, detail) = last(&report);
+        assert_eq!((stage, ok, report.ok), (expected, false, false), "{url}: {report:#?}");
+        assert!(detail.contains(word) && !detail.contains("wrong"), "{url}: {detail}");
+    }
+}
+
+#[tokio::test]
+async fn a_silent_server_does_not_hold_up_the_test() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url =
+        format!("postgres://me:x@127.0.0.1:{}/db?connect_timeout=1", listener.local_addr().unwrap().port());
+    let started = Instant::now();
+    let report = test(&PostgresUrl::parse(&url).unwrap()).await;
+    assert!(!report.ok && started.elapsed() < Duration::from_secs(5), "{report:#?}");
+    assert!(last(&report).2.contains("said nothing"), "{report:#?}");
+}
+
+#[tokio::test]
+async fn a_server_that_demands_tls_is_explained() {
+    let cluster = Cluster::start();
+    let (hba, port) = (cluster.query_one("postgres", "SHOW hba_file").await, cluster.port());
+    let rules = format!(
+        "hostssl all remote all scram-sha-256\nhost all {} all scram-sha-256\n",
+        engine_testutils::postgres::SUPERUSER
+    );
+    std::fs::write(hba, rules).unwrap();
+    cluster.execute("postgres", "CREATE ROLE remote LOGIN PASSWORD 'x'; SELECT pg_reload_conf()").await;
+    let url = PostgresUrl::parse(&format!("postgres://remote:x@127.0.0.1:{port}/postgres?sslmode=disable"))
+        .unwrap();
+    for _ in 0..50 {
+        let report = test(&url).await;
+        let stage = report.stages.last().unwrap().clone();
+        if stage.detail.contains("encryption") {
+            assert_eq!(stage.stage, Stage::Authenticate);
+            assert!(stage.fix.unwrap().contains("sslmode=require"));
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("the rules were not read");
+}
+
+/// A server with a certificate that nobody signed: enough for `require`, not for `verify-full`.
+#[tokio::test]
+async fn tls_is_used_as_far_as_the_url_asks() {
+    let cluster = Cluster::start();
+    let folder = std::path::PathBuf::from(cluster.query_one("postgres", "SHOW data_directory").await);
+    let (key, certificate) = (folder.join("server.key"), folder.join("server.crt"));
+    let made = std::process::Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "1",
+            "-subj",
+            "/CN=localhost",
+            "-keyout",
+        ])
+        .args([key.as_os_str(), "-out".as_ref(), certificate.as_os_str()])
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let owner = std::fs::metadata(&folder).unwrap();
+    for file in [&key, &certificate] {
+        std::os::unix::fs::chown(file, Some(owner.uid()), Some(owner.gid())).unwrap();
+    }
+    cluster.execute("postgres", "ALTER SYSTEM SET ssl = on").await;
+    cluster
+        .execute(
+            "postgres",
+            "SELECT pg_reload_conf(); CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)",
+        )
+        .await;
+    let reader = cluster.create_read_only_role("postgres", "tls_reader").await;
+    let with = |mode: &str| PostgresUrl::parse(&format!("{reader}?sslmode={mode}")).unwrap();
+    while cluster.query_one("postgres", "SHOW ssl").await == "off" {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for mode in ["require", "prefer"] {
+        let report = test(&with(mode)).await;
+        assert!(report.ok, "{mode}: {report:#?}");
+    }
+    for mode in ["verify-ca", "verify-full"] {
+        let report = test(&with(mode)).await;
+        let (stage, ok, detail) = last(&report);
+        assert_eq!((stage, ok), (Stage::Tls, false), "{mode}: {report:#?}");
+        assert!(detail.contains("certificate") || detail.contains("authorities"), "{detail}");
+    }
+    let cancel = tokio_util::sync::CancellationToken::new();
+    let snapshot = Snapshot::begin(&with("require"), &Options::default(), &cancel).await.unwrap();
+    let encrypted = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE usename = 'tls_reader' AND ssl";
+    assert_eq!(rows(&snapshot, "t").await.len(), 1);
+    assert_eq!(cluster.query_one("postgres", encrypted).await, "2");
+    assert!(!archive(&snapshot).await.bytes.is_empty());
+
+    // Cancelling goes over TLS too.
+    cluster
+        .execute("postgres", "CREATE TABLE big AS SELECT repeat('x', 1000) FROM generate_series(1, 50000)")
+        .await;
+    let snapshot = Snapshot::begin(&with("require"), &Options::default(), &cancel).await.unwrap();
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    let (layout, stop) = (&collection(&snapshot, "big").layout, tokio_util::sync::CancellationToken::new());
+    let key = support::row_key();
+    let halt = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        stop.cancel();
+    };
+    let (stats, ()) = tokio::join!(snapshot.scan(layout, "public", "big", &key, sender, &stop), halt);
+    assert_eq!(stats.unwrap_err().kind(), Kind::Cancelled);
+    drop(receiver);
+    let copying = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'tls_reader' AND query LIKE 'COPY%'";
+    for _ in 0..200 {
+        if cluster.query_one("postgres", copying).await == "0" {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the query still runs");
+}
+
+/// PG-P08, P09, P10, P11, P12: every way to write is named.
+#[tokio::test]
+async fn p08_every_privilege_that_writes_is_named() {
+    let database = Database::with(
+        "CREATE TABLE t (id serial PRIMARY KEY, a text); CREATE SCHEMA s; CREATE TABLE s.owned (id int);
+         CREATE FUNCTION w() RETURNS void LANGUAGE sql SECURITY DEFINER AS 'INSERT INTO public.t DEFAULT VALUES'",
+    )
+    .await;
+    let role = &database.role;
+    let (name, writer, dormant) = (&database.name, format!("{role}_writer"), format!("{role}_dormant"));
+    database
+        .execute(&format!(
+            "CREATE ROLE {writer} NOLOGIN; GRANT DELETE ON t TO {writer};
+             CREATE ROLE {dormant} NOLOGIN; GRANT TRUNCATE ON t TO {dormant}"
+        ))
+        .await;
+    let cases = [
+        (format!("ALTER ROLE {role} CREATEDB"), format!("ALTER ROLE {role} NOCREATEDB"), "CREATEDB"),
+        (format!("ALTER ROLE {role} CREATEROLE"), format!("ALTER ROLE {role} NOCREATEROLE"), "CREATEROLE"),
+        (format!("ALTER ROLE {role} REPLICATION"), format!("ALTER ROLE {role} NOREPLICATION"), "REPLICATION"),
+        (format!("ALTER ROLE {role} SUPERUSER"), format!("ALTER ROLE {role} NOSUPERUSER"), "SUPERUSER"),
+        (
+            format!("GRANT pg_write_all_data TO {role}"),
+            format!("REVOKE pg_write_all_data FROM {role}"),
+            "pg_write_all_data",
+        ),
+        (
+            format!("GRANT INSERT ON t TO {role}"),
+            format!("REVOKE INSERT ON t FROM {role}"),
+            "table public.t: INSERT",
+        ),
+        (
+            format!("GRANT UPDATE (a) ON t TO {role}"),
+            format!("REVOKE UPDATE (a) ON t FROM {role}"),
+            "columns of public.t: UPDATE",
+        ),
+        (
+            format!("GRANT USAGE ON SEQUENCE t_id_seq TO {role}"),
+            format!("REVOKE USAGE ON SEQUENCE t_id_seq FROM {role}"),
+            "sequence public.t_id_seq: USAGE",
+        ),
+        (
+            format!("GRANT CREATE ON SCHEMA s TO {role}"),
+            format!("REVOKE CREATE ON SCHEMA s FROM {role}"),
+            "schema s: CREATE",
+        ),
+        (
+            format!("GRANT CREATE ON DATABASE {name} TO {role}"),
+            format!("REVOKE CREATE ON DATABASE {name} FROM {role}"),
+            "CREATE",
+        ),
+        (
+            format!("ALTER TABLE s.owned OWNER TO {role}"),
+            "ALTER TABLE s.owned OWNER TO dbsnap_test".to_owned(),
+            "s.owned",
+        ),
+        (
+            format!("GRANT {writer} TO {role}"),
+            format!("REVOKE {writer} FROM {role}"),
+            "table public.t: DELETE",
+        ),
+        (
+            format!(
+                "ALTER ROLE {role} NOINHERIT; GRANT {dormant} TO {role}; GRANT SELECT ON ALL TABLES IN SCHEMA public, s TO {role}"
+            ),
+            format!("REVOKE {dormant} FROM {role}; ALTER ROLE {role} INHERIT"),
+            "TRUNCATE (through SET ROLE",
+        ),
+    ];
+    for (grant, revoke, word) in cases {
+        database.execute(&grant).await;
+        let report = test(&database.url).await;
+        assert!(!report.ok && !stage(&report, Stage::ReadOnly).ok, "{grant}: {report:#?}");
+        assert!(
+            report.privileges.iter().any(|privilege| privilege.contains(word)),
+            "{grant}: {:?}",
+            report.privileges
+        );
+        database.execute(&revoke).await;
+    }
+    // P11: what only looks like protection.
+    database
+        .execute(&format!(
+            "ALTER ROLE {role} SET default_transaction_read_only = on; GRANT INSERT ON t TO {role}"
+        ))
+        .await;
+    assert!(!test(&database.url).await.ok);
+    database.execute(&format!("REVOKE INSERT ON t FROM {role}")).await;
+    let report = test(&database.url).await;
+    assert!(report.ok, "{report:#?}");
+    assert!(
+        report.notes.iter().any(|note| note.contains("w()") && note.contains("owner's privileges")),
+        "{:?}",
+        report.notes
+    );
+}
+
+/// P12: what nearly every role may do is said, not refused.
+#[tokio::test]
+async fn p12_residual_abilities_are_notes() {
+    let database = Database::with("SELECT 1").await;
+    database.execute(&format!("GRANT TEMPORARY ON DATABASE {} TO {}", database.name, database.role)).await;
+    let report = test(&database.url).await;
+    assert!(report.ok && report.notes.iter().any(|note| note.contains("temporary")), "{report:#?}");
+}
+
+/// PG-P04, P05: named before anything is read, with the statement that helps, and the rest is read.
+#[tokio::test]
+async fn p04_what_cannot_be_read_is_named_beforehand() {
+    let database = Database::with(
+        "CREATE TABLE seen (id serial PRIMARY KEY); INSERT INTO seen DEFAULT VALUES;
+         CREATE TABLE \"hid\"\"den\" (id int, b int); CREATE SCHEMA closed; CREATE TABLE closed.t (id int);
+         CREATE SEQUENCE counted",
+    )
+    .await;
+    let role = &database.role;
+    database
+        .execute(&format!(
+            "REVOKE pg_read_all_data FROM {role}; GRANT USAGE ON SCHEMA public TO {role}; GRANT SELECT ON seen, closed.t TO {role};
+             GRANT SELECT (id) ON \"hid\"\"den\" TO {role}; GRANT USAGE ON SEQUENCE counted TO {role};
+             GRANT SELECT ON SEQUENCE seen_id_seq TO {role}"
+        ))
+        .await;
+    let snapshot = database.snapshot().await;
+    assert_eq!(names(&snapshot), ["public.seen"]);
+    assert_eq!(rows(&snapshot, "seen").await.len(), 1);
+    let reason = |name: &str| {
+        let found = snapshot.incomplete().iter().find(|missing| missing.name == name);
+        found.unwrap_or_else(|| panic!("{name} not in {:?}", snapshot.incomplete())).reason.clone()
+    };
+    assert!(
+        reason("public.\"hid\"\"den\"")
+            .contains(&format!("GRANT SELECT ON TABLE \"public\".\"hid\"\"den\" TO \"{role}\";"))
+    );
+    assert!(reason("closed.t").contains("GRANT USAGE ON SCHEMA \"closed\""));
+    assert!(reason("public.counted").contains("GRANT SELECT ON SEQUENCE"));
+    assert_eq!(snapshot.incomplete().len(), 3);
+    let states = snapshot.sequences().await.unwrap();
+    assert_eq!(states.len(), 1);
+
+    let archive = archive(&snapshot).await;
+    let excluded: Vec<_> = archive.excluded.iter().map(|missing| missing.name.as_str()).collect();
+    assert_eq!(excluded, ["closed.t", "public.\"hid\"\"den\""]);
+    let text = String::from_utf8(archive.normalised).unwrap();
+    assert!(text.contains("CREATE TABLE public.seen") && !text.contains("hid"));
+    snapshot.close().await.unwrap();
+
+    let report = test(&database.url).await;
+    assert!(!stage(&report, Stage::Read).ok && stage(&report, Stage::Read).detail.contains("closed.t"));
+    assert!(
+        report.privileges.iter().any(|privilege| privilege == "sequence public.counted: USAGE"),
+        "{report:#?}"
+    );
+    assert_eq!(report.collections, 3);
+}
+
+/// PG-P02, P03: rows are never hidden silently.
+#[tokio::test]
+async fn p02_row_security_is_never_a_silent_filter() {
+    let database = Database::with(
+        "CREATE TABLE open (id int PRIMARY KEY); CREATE TABLE secured (id int PRIMARY KEY, who text);
+         INSERT INTO secured VALUES (1, 'x'), (2, 'y'); ALTER TABLE secured ENABLE ROW LEVEL SECURITY;
+         CREATE POLICY p ON secured USING (who = 'x')",
+    )
+    .await;
+    let snapshot = database.snapshot().await;
+    assert_eq!(names(&snapshot), ["public.open"]);
+    assert_eq!(snapshot.incomplete()[0].name, "public.secured");
+    assert!(
+        snapshot.incomplete()[0].reason.contains(&format!("ALTER ROLE \"{}\" BYPASSRLS;", database.role))
+    );
+    snapshot.close().await.unwrap();
+
+    database.execute(&format!("ALTER ROLE {} BYPASSRLS", database.role)).await;
+    let snapshot = database.snapshot().await;
+    assert_eq!(rows(&snapshot, "secured").await.len(), 2);
+
+    // Row security switched on for the role only after the snapshot was taken.
+    database.execute(&format!("ALTER ROLE {} NOBYPASSRLS", database.role)).await;
+    match scan(&snapshot, collection(&snapshot, "secured")).await {
+        Ok((stats, _)) => assert_eq!(stats.records, 2),
+        Err(error) => assert_eq!(error.kind(), Kind::Denied, "{error:?}"),
+    }
+}
+
+/// The suggested statements make a role that passes.
+#[tokio::test]
+async fn the_suggested_role_passes_the_test() {
+    let database = Database::with("CREATE TABLE t (id serial PRIMARY KEY)").await;
+    let role = format!("{} \"quoted\"", database.role);
+    for (version, suffix) in [(150_000, " new"), (130_000, " old")] {
+        let role = format!("{role}{suffix}");
+        let setup = ReadOnlySetup {
+            role: &role,
+            database: &database.name,
+            server_version_number: version,
+            schemas: &["public"],
+            has_row_security: true,
+        };
+        database.execute(&read_only_setup_sql(&setup)).await;
+        let url = Cluster::shared().url(&role, "choose-a-long-password", &database.name);
+        let report = test(&PostgresUrl::parse(&url).unwrap()).await;
+        assert!(report.ok, "{report:#?}");
+    }
+}
+
+async fn archive(snapshot: &Snapshot) -> SchemaArchive {
+    match snapshot.schema_archive().await.unwrap() {
+        ArchiveOutcome::Written(archive) => archive,
+        ArchiveOutcome::Unavailable { reason } => panic!("{reason}"),
+    }
+}
+
+/// PG-D01, D02, D06: the archive differs every time, its normalised text does not, and it shows the
+/// snapshot's schema, not a later one.
+#[tokio::test]
+async fn d01_an_unchanged_schema_has_one_normalised_text() {
+    let database = Database::with(
+        "CREATE TABLE t (id serial PRIMARY KEY, a text DEFAULT 'x'); COMMENT ON TABLE t IS E'-- no\\n\\\\! comment';
+         CREATE FUNCTION f() RETURNS int LANGUAGE sql AS E'-- inner\\nSELECT 1'",
+    )
+    .await;
+    let snapshot = database.snapshot().await;
+    database.execute("CREATE TABLE later (id int)").await;
+    let (one, other) = (archive(&snapshot).await, archive(&snapshot).await);
+    assert_eq!(one.normalised, other.normalised);
+    assert!(one.bytes.starts_with(b"PGDMP") && one.tool.starts_with("pg_dump "));
+    let text = String::from_utf8(one.normalised.clone()).unwrap();
+    assert!(text.contains("CREATE TABLE public.t") && text.contains("-- inner") && !text.contains("later"));
+    snapshot.close().await.unwrap();
+
+    let changed = database.snapshot().await;
+    assert_ne!(archive(&changed).await.normalised, one.normalised);
+}
+
+/// PG-D04, D08 are in the unit tests of the tool's choice; PG-C10: `pg_dump` must not wait for ever.
+#[tokio::test]
+async fn c10_a_waiting_change_fails_the_schema_archive() {
+    let database = Database::with("CREATE TABLE t (id int PRIMARY KEY)").await;
+    let options = Options { lock_timeout: Duration::from_millis(300), ..Default::default() };
+    let cancel = tokio_util::sync::CancellationToken::new();
+    let snapshot = Snapshot::begin(&database.url, &options, &cancel).await.unwrap();
+    let writer = Cluster::shared().connect(&database.name).await;
+    let change = tokio::spawn(async move { writer.batch_execute("ALTER TABLE t ADD COLUMN x int").await });
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    while database.one(waiting).await == "0" {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let error = snapshot.schema_archive().await.unwrap_err();
+    assert_eq!(error.kind(), Kind::SourceChanged, "{error:?}");
+    snapshot.close().await.unwrap();
+    change.await.unwrap().unwrap();
+}

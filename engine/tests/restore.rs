@@ -1,0 +1,161 @@
+//! Restoring into a new database, on a real server, and what proves it.
+
+mod support;
+
+use engine::{Kind, restore};
+use engine_testutils::demo;
+use restore::Scope;
+use support::{TestRepo, database};
+
+/// What is hard to carry over: text that looks like COPY's own, every kind of NULL, deep types.
+const AWKWARD: &str = r#"
+    CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy');
+    CREATE TABLE parent (id int PRIMARY KEY, name text UNIQUE);
+    CREATE TABLE child (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, parent_id int REFERENCES parent,
+        feeling mood, tags text[], doc jsonb, raw bytea, at timestamptz DEFAULT now(),
+        twice int GENERATED ALWAYS AS (parent_id * 2) STORED);
+    INSERT INTO parent VALUES (1, E'tab\there'), (2, E'line\nbreak'), (3, '\N'), (4, '\.'), (5, E'\\'), (6, ''), (7, NULL);
+    INSERT INTO child (parent_id, feeling, tags, doc, raw)
+        SELECT 1 + n % 7, (ARRAY['sad', 'ok', 'happy'])[1 + n % 3]::mood, ARRAY[n::text, NULL, 'a,"b'],
+            jsonb_build_object('n', n, 'list', jsonb_build_array(1, NULL, 'x')), decode(md5(n::text), 'hex')
+        FROM generate_series(1, 5000) n;
+    CREATE TABLE "Odd ""name""" ("a b" int, "ü" text);
+    INSERT INTO "Odd ""name""" VALUES (1, 'x'), (1, 'x'), (NULL, NULL);
+    CREATE TABLE nothing ();
+    INSERT INTO nothing DEFAULT VALUES; INSERT INTO nothing DEFAULT VALUES;
+    CREATE TABLE parts (id int, region text, PRIMARY KEY (region, id)) PARTITION BY LIST (region);
+    CREATE TABLE parts_eu PARTITION OF parts FOR VALUES IN ('eu');
+    CREATE TABLE parts_rest PARTITION OF parts DEFAULT;
+    INSERT INTO parts SELECT n, (ARRAY['eu', 'us', 'ap'])[1 + n % 3] FROM generate_series(1, 300) n;
+    CREATE TABLE large (id int PRIMARY KEY, body text);
+    INSERT INTO large SELECT n, (SELECT string_agg(md5((n * 100000 + m)::text), '') FROM generate_series(1, 20000) m) FROM generate_series(1, 3) n;
+    CREATE VIEW feelings AS SELECT feeling, count(*) FROM child GROUP BY feeling;
+    CREATE FUNCTION add(a int, b int) RETURNS int LANGUAGE sql AS 'SELECT a + b';
+    CREATE SEQUENCE alone START 100 INCREMENT 5; SELECT nextval('alone'), nextval('alone');
+    CREATE INDEX ON child (feeling, parent_id);
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_database_has_the_snapshots_roots() {
+    let (cluster, name, url) = database(AWKWARD).await;
+    let test = TestRepo::new().await;
+    let snapshot = test.backup(&url).await;
+    assert_eq!(snapshot.manifest.missing, []);
+
+    let target = cluster.superuser_url(&format!("{name}_restored"));
+    let plan = restore::plan(&test.repo, &snapshot, &Scope::All, &target, &test.ctx).await.unwrap();
+    assert!(plan.is_clear(), "{:?}", plan.preflight);
+    assert_eq!(plan.confirm_phrase, format!("{name}_restored"));
+    assert_eq!(
+        plan.preview.collections.iter().map(|found| found.records.added).sum::<u64>(),
+        snapshot.manifest.records
+    );
+
+    let wrong = restore::apply(&test.repo, &snapshot, &Scope::All, &plan, "yes", &target, &test.ctx).await;
+    assert_eq!(wrong.unwrap_err().kind(), Kind::Invalid);
+    let other = cluster.superuser_url("postgres");
+    let wrong =
+        restore::apply(&test.repo, &snapshot, &Scope::All, &plan, &plan.confirm_phrase, &other, &test.ctx)
+            .await;
+    assert_eq!(wrong.unwrap_err().kind(), Kind::Invalid);
+
+    let done =
+        restore::apply(&test.repo, &snapshot, &Scope::All, &plan, &plan.confirm_phrase, &target, &test.ctx)
+            .await
+            .unwrap();
+    assert!(done.proof.matches, "{:#?}", done.proof);
+    assert_eq!((done.proof.differences, done.records), (0, snapshot.manifest.records));
+    assert_eq!(done.proof.schema_differences, Vec::<String>::new());
+    assert!(done.notes.iter().all(|note| !note.failed), "{:?}", done.notes);
+
+    // The server agrees: same rows by its own comparison, same objects, sequences go on.
+    let restored = format!("{name}_restored");
+    for sql in [
+        "SELECT md5(string_agg(child::text, '|' ORDER BY id)) FROM child",
+        "SELECT md5(string_agg(md5(body), '' ORDER BY id)) FROM large",
+        "SELECT string_agg(conname || pg_get_constraintdef(oid), ';' ORDER BY conname) FROM pg_constraint WHERE connamespace = 'public'::regnamespace",
+        "SELECT string_agg(indexdef, ';' ORDER BY indexdef) FROM pg_indexes WHERE schemaname = 'public'",
+        "SELECT nextval('alone'), nextval('child_id_seq')",
+        "SELECT add(2, 3) || string_agg(f::text, ',' ORDER BY feeling) FROM feelings f",
+        "SELECT count(*) FROM nothing",
+    ] {
+        assert_eq!(cluster.query_text(&name, sql).await, cluster.query_text(&restored, sql).await, "{sql}");
+    }
+
+    // A second restore finds the database occupied, and leaves it alone.
+    let again = restore::plan(&test.repo, &snapshot, &Scope::All, &target, &test.ctx).await.unwrap();
+    assert!(!again.is_clear());
+    let refused =
+        restore::apply(&test.repo, &snapshot, &Scope::All, &again, &again.confirm_phrase, &target, &test.ctx)
+            .await;
+    assert_eq!(refused.unwrap_err().kind(), Kind::Conflict);
+    assert_eq!(cluster.query_one(&restored, "SELECT count(*) FROM child").await, "5000");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_altered_row_makes_the_proof_fail() {
+    let (cluster, name, url) = database(
+        "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT n, 'v' || n FROM generate_series(1, 20000) n;
+         CREATE TABLE u (v text); INSERT INTO u SELECT 'same' FROM generate_series(1, 10);
+         CREATE TABLE w (id int PRIMARY KEY); CREATE SEQUENCE s;",
+    )
+    .await;
+    let test = TestRepo::new().await;
+    let snapshot = test.backup(&url).await;
+    let restored = format!("{name}_restored");
+    let target = cluster.superuser_url(&restored);
+    let plan = restore::plan(&test.repo, &snapshot, &Scope::All, &target, &test.ctx).await.unwrap();
+    let done =
+        restore::apply(&test.repo, &snapshot, &Scope::All, &plan, &plan.confirm_phrase, &target, &test.ctx)
+            .await
+            .unwrap();
+    assert!(done.proof.matches);
+
+    let prove = || restore::prove(&test.repo, &snapshot, &target, &test.ctx);
+    cluster.execute(&restored, "UPDATE t SET v = 'altered' WHERE id = 12345").await;
+    let proof = prove().await.unwrap();
+    assert!(!proof.matches);
+    assert_eq!(proof.differences, 1);
+    let t = proof.collections.iter().find(|found| found.name == "public.t").unwrap();
+    assert_eq!(t.examples, ["12345 has other values in the target"]);
+    assert_ne!(t.expected_root, t.found_root);
+
+    // Fewer copies of equal rows, a table that is gone, a sequence that went on, a new column.
+    let sql = "UPDATE t SET v = 'v12345' WHERE id = 12345; DELETE FROM u WHERE ctid IN (SELECT ctid FROM u LIMIT 1);
+               DROP TABLE w; SELECT nextval('s'); ALTER TABLE t ADD COLUMN extra int; CREATE TABLE more (id int)";
+    cluster.execute(&restored, sql).await;
+    let proof = prove().await.unwrap();
+    let failed: Vec<_> =
+        proof.collections.iter().filter(|found| !found.matches).map(|found| found.name.as_str()).collect();
+    assert_eq!(failed, ["public.u", "public.w"], "a column that nobody asked for changes no value");
+    let schema = proof.schema_differences.join("\n");
+    for told in
+        ["public.t: column extra added: integer", "public.more: is in the target only", "sequence public.s"]
+    {
+        assert!(schema.contains(told), "{told} in {schema}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_database_comes_back_whole() {
+    let cluster = engine_testutils::postgres::Cluster::shared();
+    let name = cluster.fresh_database("demo").await;
+    demo::seed(&cluster.connect(&name).await).await.unwrap();
+    let url = cluster.create_read_only_role(&name, &format!("{name}_reader")).await;
+    let test = TestRepo::new().await;
+    let snapshot = test.backup(&url).await;
+    assert_eq!(snapshot.manifest.missing, []);
+    let target = cluster.superuser_url(&format!("{name}_restored"));
+    let plan = restore::plan(&test.repo, &snapshot, &Scope::All, &target, &test.ctx).await.unwrap();
+    let done =
+        restore::apply(&test.repo, &snapshot, &Scope::All, &plan, &plan.confirm_phrase, &target, &test.ctx)
+            .await
+            .unwrap();
+    assert!(
+        done.proof.matches,
+        "{:#?}",
+        done.proof.collections.iter().filter(|found| !found.matches).collect::<Vec<_>>()
+    );
+    assert_eq!(done.proof.schema_differences, Vec::<String>::new());
+    assert!(done.notes.iter().all(|note| !note.failed), "{:?}", done.notes);
+}

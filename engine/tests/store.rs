@@ -1,0 +1,147 @@
+//! One suite for every store, and the repository over each.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on stops")]
+
+mod support;
+
+use bytes::Bytes;
+use engine::repo::{Repository, Session, UnlockKey};
+use engine::store::{Created, Storage, Store};
+use engine::{Context, Kind};
+
+async fn conforms(store: Store) {
+    assert_eq!(store.list("packs/").await.unwrap(), []);
+    assert_eq!(store.read("packs/a").await.unwrap_err().kind(), Kind::NotFound);
+    store.delete("packs/a").await.unwrap();
+
+    assert_eq!(store.create("packs/a", Bytes::from_static(b"first")).await.unwrap(), Created::New);
+    assert_eq!(store.create("packs/a", Bytes::from_static(b"second")).await.unwrap(), Created::Taken);
+    assert_eq!(store.read("packs/a").await.unwrap(), "first");
+    assert_eq!(store.read_range("packs/a", 1, 3).await.unwrap(), "irs");
+    assert_eq!(store.read_range("packs/a", 3, 10).await.unwrap_err().kind(), Kind::Damaged);
+    assert_eq!(store.create("packs/b", Bytes::new()).await.unwrap(), Created::New);
+    assert_eq!(store.create("config", Bytes::from_static(b"c")).await.unwrap(), Created::New);
+    let listed: Vec<_> =
+        store.list("packs/").await.unwrap().into_iter().map(|file| (file.name, file.size_bytes)).collect();
+    assert_eq!(listed, [("packs/a".to_owned(), 5), ("packs/b".to_owned(), 0)]);
+
+    store.delete("packs/b").await.unwrap();
+    assert_eq!(store.list("packs/").await.unwrap().len(), 1);
+    store.delete_all().await.unwrap();
+    assert_eq!(store.read("config").await.unwrap_err().kind(), Kind::NotFound);
+    assert_eq!(store.list("packs/").await.unwrap(), []);
+}
+
+/// Of many writers of one name exactly one wins, and what is there is what it wrote.
+async fn one_writer_wins(store: Store) {
+    for round in 0..20 {
+        let name = format!("snapshots/{round}");
+        let writers = (0..8u8).map(|writer| {
+            let (store, name) = (store.clone(), name.clone());
+            tokio::spawn(async move { store.create(&name, Bytes::from(vec![writer; 10_000])).await.unwrap() })
+        });
+        let outcomes = futures::future::join_all(writers).await;
+        let winners: Vec<u8> =
+            (0..8u8).filter(|&writer| matches!(outcomes[writer as usize], Ok(Created::New))).collect();
+        assert_eq!(winners.len(), 1, "round {round}");
+        assert_eq!(store.read(&name).await.unwrap(), vec![winners[0]; 10_000]);
+    }
+}
+
+fn folder() -> (tempfile::TempDir, Storage) {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = Storage::parse(&format!("fs://{}/below", folder.path().display())).unwrap();
+    (folder, storage)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_conforms() {
+    let (_folder, storage) = folder();
+    conforms(storage.store("a").unwrap()).await;
+    one_writer_wins(storage.store("b").unwrap()).await;
+    storage.check().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_conforms() {
+    let storage = Storage::memory().unwrap();
+    conforms(storage.store("a").unwrap()).await;
+    one_writer_wins(storage.store("b").unwrap()).await;
+}
+
+#[tokio::test]
+async fn leftovers_of_a_killed_writer_are_not_listed() {
+    let (folder, storage) = folder();
+    let store = storage.store("a").unwrap();
+    store.create("packs/a", Bytes::from_static(b"a")).await.unwrap();
+    std::fs::write(folder.path().join("below/a/packs/.new-0123"), b"half a pack").unwrap();
+    assert_eq!(store.list("packs/").await.unwrap().len(), 1);
+}
+
+#[test]
+fn storage_urls_say_what_is_wrong_with_them() {
+    for (wrong, why) in [
+        ("fs://relative", "absolute"),
+        ("/just/a/path", "no URL"),
+        ("s3://", "neither"),
+        ("s3://bucket?colour=red", "colour"),
+        ("http://bucket", "neither"),
+    ] {
+        let error = Storage::parse(wrong).unwrap_err();
+        assert_eq!(error.kind(), Kind::Invalid);
+        assert!(error.message().contains(why), "{wrong}: {error}");
+        assert!(error.help().is_some());
+    }
+    assert!(Storage::parse("s3://bucket/a/b?region=eu-central-1&endpoint=http://127.0.0.1:1").is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repository_opens_with_its_keys_only() {
+    for storage in [folder().1, Storage::memory().unwrap()] {
+        let scratch = tempfile::tempdir().unwrap();
+        let ctx = Context::new(scratch.path());
+        let (key, cache) = (UnlockKey::new([1; 32]), |name: &str| scratch.path().join(name));
+        let store = storage.store("p").unwrap();
+        let absent = Repository::open(store.clone(), &key, &cache("0"), &ctx).await.unwrap_err();
+        assert_eq!(absent.kind(), Kind::NotFound);
+        let made = Repository::create(store.clone(), &key, &cache("1"), &ctx).await.unwrap();
+        let again = Repository::create(store.clone(), &key, &cache("2"), &ctx).await.unwrap_err();
+        assert_eq!(again.kind(), Kind::Conflict);
+
+        let recovery = made.export_recovery_key().await.unwrap();
+        let wrong = Repository::open(store.clone(), &UnlockKey::new([2; 32]), &cache("3"), &ctx).await;
+        assert_eq!(wrong.unwrap_err().kind(), Kind::Denied);
+        let recovery = UnlockKey::from_recovery_text(&recovery).unwrap();
+        let opened = Repository::open(store.clone(), &recovery, &cache("4"), &ctx).await.unwrap();
+        assert_eq!(opened.id(), made.id());
+
+        // A session leaves nothing behind once it is closed.
+        let session = Session::begin(&opened, &ctx).await.unwrap();
+        assert_eq!(store.list("sessions/").await.unwrap().len(), 1);
+        session.close().await;
+        assert_eq!(store.list("sessions/").await.unwrap(), []);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_config_or_slot_is_noticed() {
+    let (folder, storage) = folder();
+    let scratch = tempfile::tempdir().unwrap();
+    let ctx = Context::new(scratch.path());
+    let (key, cache) = (UnlockKey::new([1; 32]), scratch.path().join("c"));
+    let store = storage.store("p").unwrap();
+    drop(Repository::create(store.clone(), &key, &cache, &ctx).await.unwrap());
+    let slot = store.list("slots/").await.unwrap().remove(0).name;
+    for name in ["config", &slot] {
+        let path = folder.path().join("below/p").join(name);
+        let original = std::fs::read(&path).unwrap();
+        for position in (0..original.len()).step_by(7) {
+            let mut changed = original.clone();
+            changed[position] ^= 0x10;
+            std::fs::write(&path, changed).unwrap();
+            let opened = Repository::open(store.clone(), &key, &cache, &ctx).await;
+            assert!(opened.is_err(), "{name} with byte {position} changed");
+        }
+        std::fs::write(&path, original).unwrap();
+    }
+    Repository::open(store, &key, &cache, &ctx).await.unwrap();
+}

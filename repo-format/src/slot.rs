@@ -1,0 +1,226 @@
+//! Slots: the root key, wrapped by a key that somebody keeps elsewhere.
+//!
+//! | offset | bytes | field |
+//! |---|---|---|
+//! | 0 | 8 | `dbsnapSL` |
+//! | 8 | 1 | format version |
+//! | 9 | 1 | kind: 1 server key, 2 recovery key; 3 is reserved for AWS KMS |
+//! | 10 | 16 | repository id |
+//! | 26 | 32 | commitment to the unlocking key |
+//! | 58 | 32 | commitment to the root key |
+//! | 90 | 12 | nonce |
+//! | 102 | 48 | root key under AES-256-GCM-SIV |
+//!
+//! The wrapping key and the commitment are derived from the unlocking key followed by the slot's
+//! id. Associated data: bytes 0 to 90 followed by the slot's id. The commitments are checked
+//! first: GCM-SIV alone does not commit to its key.
+
+use std::fmt;
+
+use aes_gcm_siv::aead::{AeadInOut, KeyInit};
+use aes_gcm_siv::{Aes256GcmSiv, Nonce, Tag};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use crate::codec::Cursor;
+use crate::error::{Error, Result};
+use crate::id::{RepositoryId, SlotId};
+use crate::keys::{RootKey, context};
+use crate::limits::FORMAT_VERSION;
+
+const MAGIC: [u8; 8] = *b"dbsnapSL";
+const HEAD: usize = 90;
+
+/// What kind of key opens a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum SlotKind {
+    /// The server's key file.
+    Server = 1,
+    /// The recovery key that is shown once.
+    Recovery = 2,
+}
+
+/// A key that opens a slot.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct UnlockKey([u8; 32]);
+
+impl fmt::Debug for UnlockKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UnlockKey(..)")
+    }
+}
+
+/// The letters of a recovery key: no I, L, O or U, which are misread.
+const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+/// Bytes of a recovery key's text form: 32 of key, 3 of checksum.
+const RECOVERY: usize = 35;
+
+impl UnlockKey {
+    /// A key from 32 random bytes.
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The form a person writes down: 14 groups of four letters, the last ones a checksum.
+    pub fn to_recovery_text(&self) -> Zeroizing<String> {
+        let mut bytes = Zeroizing::new([0; RECOVERY]);
+        bytes[..32].copy_from_slice(&self.0);
+        bytes[32..].copy_from_slice(&blake3::hash(&self.0).as_bytes()[..3]);
+        let mut text = Zeroizing::new(String::with_capacity(70));
+        for (at, five) in bytes.chunks_exact(5).enumerate() {
+            let bits = five.iter().fold(0u64, |bits, &byte| bits << 8 | u64::from(byte));
+            for letter in 0..8 {
+                if letter % 4 == 0 && (at, letter) != (0, 0) {
+                    text.push('-');
+                }
+                text.push(char::from(ALPHABET[(bits >> (35 - 5 * letter)) as usize & 31]));
+            }
+        }
+        text
+    }
+
+    /// Reads [`to_recovery_text`](Self::to_recovery_text) as a person may have typed it: any case,
+    /// any spacing, and the letters that look alike.
+    pub fn from_recovery_text(text: &str) -> Result<Self> {
+        let bad = |why| Error::Malformed("recovery key", why);
+        let mut bytes = Zeroizing::new(Vec::with_capacity(RECOVERY));
+        let (mut bits, mut count) = (0u64, 0);
+        for letter in text.chars().filter(|c| !c.is_whitespace() && *c != '-') {
+            let letter = match letter.to_ascii_uppercase() {
+                'O' => '0',
+                'I' | 'L' => '1',
+                other => other,
+            };
+            let value = ALPHABET.iter().position(|&known| char::from(known) == letter);
+            bits = bits << 5 | value.ok_or(bad("it has a letter that no recovery key has"))? as u64;
+            count += 1;
+            if count % 8 == 0 {
+                bytes.extend_from_slice(&bits.to_be_bytes()[3..]);
+                bits = 0;
+            }
+        }
+        if count != RECOVERY / 5 * 8 {
+            return Err(bad("it has another number of letters"));
+        }
+        let key: [u8; 32] = *bytes.first_chunk().ok_or(bad("it is too short"))?;
+        if blake3::hash(&key).as_bytes()[..3] != bytes[32..] {
+            return Err(bad("its checksum is wrong, so a letter is"));
+        }
+        Ok(Self(key))
+    }
+
+    fn derive(&self, purpose: &'static str, slot: SlotId) -> Zeroizing<[u8; 32]> {
+        let mut material = Zeroizing::new([0; 48]);
+        material[..32].copy_from_slice(&self.0);
+        material[32..].copy_from_slice(&slot.0);
+        Zeroizing::new(blake3::derive_key(purpose, &material[..]))
+    }
+
+    fn cipher(&self, slot: SlotId) -> Aes256GcmSiv {
+        Aes256GcmSiv::new(&(*self.derive(context::SLOT_WRAP, slot)).into())
+    }
+}
+
+/// Wraps a root key: the bytes of the slot's file.
+pub fn wrap(
+    kind: SlotKind,
+    repository: RepositoryId,
+    slot: SlotId,
+    root: &RootKey,
+    key: &UnlockKey,
+    nonce: [u8; 12],
+) -> Result<Vec<u8>> {
+    let mut out = Vec::with_capacity(150);
+    out.extend_from_slice(&MAGIC);
+    out.extend_from_slice(&[FORMAT_VERSION, kind as u8]);
+    out.extend_from_slice(&repository.0);
+    out.extend_from_slice(&*key.derive(context::SLOT_COMMIT, slot));
+    out.extend_from_slice(&root.commitment());
+    let associated = [&out[..HEAD], &slot.0].concat();
+    out.extend_from_slice(&nonce);
+    let mut wrapped = Zeroizing::new(root.0);
+    let tag = key
+        .cipher(slot)
+        .encrypt_inout_detached(&Nonce::from(nonce), &associated, wrapped.as_mut_slice().into())
+        .map_err(|_| Error::Unsealed)?;
+    out.extend_from_slice(&*wrapped);
+    out.extend_from_slice(&tag);
+    Ok(out)
+}
+
+/// Unwraps the root key from the bytes of a slot's file. [`Error::WrongKey`] means that the slot
+/// is for another key; any other error, that its bytes are damaged.
+pub fn unwrap(repository: RepositoryId, slot: SlotId, bytes: &[u8], key: &UnlockKey) -> Result<RootKey> {
+    let mut cursor = Cursor::new(bytes, "slot");
+    if cursor.array::<8>()? != MAGIC {
+        return Err(cursor.malformed("it does not begin as one"));
+    }
+    let version = cursor.byte()?;
+    if version != FORMAT_VERSION {
+        return Err(Error::Version(version));
+    }
+    if ![SlotKind::Server as u8, SlotKind::Recovery as u8].contains(&cursor.byte()?) {
+        return Err(cursor.malformed("it is of a kind this reader does not know"));
+    }
+    if cursor.array()? != repository.0 {
+        return Err(cursor.malformed("it is of another repository"));
+    }
+    let (key_commitment, root_commitment) = (cursor.array::<32>()?, cursor.array::<32>()?);
+    let (nonce, mut wrapped, tag) =
+        (cursor.array::<12>()?, Zeroizing::new(cursor.array::<32>()?), cursor.array::<16>()?);
+    cursor.finish()?;
+    // blake3::Hash compares in constant time.
+    if blake3::Hash::from(key_commitment) != blake3::Hash::from(*key.derive(context::SLOT_COMMIT, slot)) {
+        return Err(Error::WrongKey);
+    }
+    let associated = [&bytes[..HEAD], &slot.0].concat();
+    key.cipher(slot)
+        .decrypt_inout_detached(
+            &Nonce::from(nonce),
+            &associated,
+            wrapped.as_mut_slice().into(),
+            &Tag::from(tag),
+        )
+        .map_err(|_| Error::Unsealed)?;
+    let root = RootKey::new(*wrapped);
+    if root.commitment() != root_commitment {
+        return Err(Error::WrongContent);
+    }
+    Ok(root)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_opens_with_its_key_and_name_only() {
+        let (repository, slot) = (RepositoryId([1; 16]), SlotId([2; 16]));
+        let (root, key) = (RootKey::new([3; 32]), UnlockKey::new([4; 32]));
+        let bytes = wrap(SlotKind::Server, repository, slot, &root, &key, [5; 12]).unwrap();
+        assert_eq!(unwrap(repository, slot, &bytes, &key).unwrap().commitment(), root.commitment());
+        let wrong = UnlockKey::new([9; 32]);
+        assert_eq!(unwrap(repository, slot, &bytes, &wrong).err(), Some(Error::WrongKey));
+        assert!(unwrap(repository, SlotId([9; 16]), &bytes, &key).is_err());
+        assert!(unwrap(RepositoryId([9; 16]), slot, &bytes, &key).is_err());
+        for position in 0..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[position] ^= 1;
+            assert!(unwrap(repository, slot, &changed, &key).is_err(), "byte {position}");
+        }
+    }
+
+    #[test]
+    fn a_recovery_key_survives_being_typed() {
+        let key = UnlockKey::new(std::array::from_fn(|at| at as u8 * 7));
+        let text = key.to_recovery_text();
+        assert_eq!(text.len(), 56 + 13);
+        let typed = text.to_lowercase().replace('-', " ").replace('0', "o").replace('1', "l");
+        assert_eq!(UnlockKey::from_recovery_text(&typed).unwrap().0, key.0);
+        let mut wrong = text.to_string();
+        let first = if wrong.starts_with('A') { "B" } else { "A" };
+        wrong.replace_range(0..1, first);
+        assert!(UnlockKey::from_recovery_text(&wrong).is_err());
+        assert!(UnlockKey::from_recovery_text("").is_err());
+    }
+}

@@ -1,0 +1,151 @@
+//! `/projects/{id}/databases` and `/databases`.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::extract::{Json, ListQuery, Path, Query};
+use super::{Accepted, rfc3339};
+use crate::app::App;
+use crate::auth::ApiUser;
+use crate::error::Result;
+use crate::ids::{DatabaseId, ProjectId};
+use crate::meta::{ConnectedDatabase, Environment, Page};
+use crate::service::databases::{self, DatabaseChange, Snapshots};
+
+#[derive(Deserialize)]
+pub struct NewDatabase {
+    name: String,
+    url: Zeroizing<String>,
+    environment: Environment,
+}
+
+#[derive(Deserialize)]
+pub struct Change {
+    name: Option<String>,
+    environment: Option<Environment>,
+    url: Option<Zeroizing<String>>,
+}
+
+#[derive(Deserialize)]
+pub struct Removal {
+    #[serde(default)]
+    snapshots: SnapshotsOf,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum SnapshotsOf {
+    #[default]
+    Keep,
+    Delete,
+}
+
+#[derive(Default, Deserialize)]
+pub struct NewBackup {
+    note: Option<String>,
+}
+
+/// A database without its password.
+#[derive(Serialize)]
+pub struct DatabaseBody {
+    id: DatabaseId,
+    project_id: ProjectId,
+    name: String,
+    environment: Environment,
+    engine: String,
+    server_version: String,
+    host: String,
+    port: u16,
+    database: String,
+    user: String,
+    created_at: String,
+}
+
+impl From<ConnectedDatabase> for DatabaseBody {
+    fn from(database: ConnectedDatabase) -> Self {
+        Self {
+            id: database.id,
+            project_id: database.project_id,
+            name: database.name,
+            environment: database.environment,
+            engine: database.engine,
+            server_version: database.server_version,
+            host: database.endpoint.host,
+            port: database.endpoint.port,
+            database: database.endpoint.database,
+            user: database.endpoint.user,
+            created_at: rfc3339(database.created_ms),
+        }
+    }
+}
+
+pub async fn create(
+    State(app): State<App>,
+    ApiUser(visitor): ApiUser,
+    Path(project): Path<ProjectId>,
+    Json(body): Json<NewDatabase>,
+) -> Result<(StatusCode, axum::Json<DatabaseBody>)> {
+    let new = databases::NewDatabase { name: body.name, url: body.url, environment: body.environment };
+    let database = databases::connect(&app, visitor.user_id, project, new).await?;
+    Ok((StatusCode::CREATED, axum::Json(database.into())))
+}
+
+pub async fn list(
+    State(app): State<App>,
+    ApiUser(visitor): ApiUser,
+    Path(project): Path<ProjectId>,
+    Query(query): Query<ListQuery>,
+) -> Result<axum::Json<Page<DatabaseBody>>> {
+    let page = databases::list(&app, visitor.user_id, project, query.page()?).await?;
+    Ok(axum::Json(page.map(DatabaseBody::from)))
+}
+
+pub async fn get(
+    State(app): State<App>,
+    ApiUser(visitor): ApiUser,
+    Path(id): Path<DatabaseId>,
+) -> Result<axum::Json<DatabaseBody>> {
+    Ok(axum::Json(databases::find(&app, visitor.user_id, id).await?.into()))
+}
+
+pub async fn change(
+    State(app): State<App>,
+    ApiUser(visitor): ApiUser,
+    Path(id): Path<DatabaseId>,
+    Json(body): Json<Change>,
+) -> Result<axum::Json<DatabaseBody>> {
+    let change = DatabaseChange { name: body.name, environment: body.environment, url: body.url };
+    Ok(axum::Json(databases::change(&app, visitor.user_id, id, change).await?.into()))
+}
+
+pub async fn remove(
+    State(app): State<App>,
+    ApiUser(visitor): ApiUser,
+    Path(id): Path<DatabaseId>,
+    Query(removal): Query<Removal>,
+) -> Result<StatusCode> {
+    let snapshots = match removal.snapshots {
+        SnapshotsOf::Keep => Snapshots::Keep,
+        SnapshotsOf::Delete => Snapshots::Delete,
+    };
+    databases::remove(&app, visitor.user_id, id, snapshots).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The body may be absent: a note is all there is to say.
+pub async fn start_backup(
+    State(app): State<App>,
+    ApiUser(visitor): ApiUser,
+    Path(id): Path<DatabaseId>,
+    body: axum::body::Bytes,
+) -> Result<(StatusCode, axum::Json<Accepted>)> {
+    let new: NewBackup = if body.iter().all(u8::is_ascii_whitespace) {
+        NewBackup::default()
+    } else {
+        super::extract::from_slice(&body)?
+    };
+    let job_id = databases::start_backup(&app, visitor.user_id, id, new.note).await?;
+    Ok((StatusCode::ACCEPTED, axum::Json(Accepted { job_id })))
+}

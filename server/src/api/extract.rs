@@ -1,0 +1,177 @@
+//! Extractors whose refusals are problems like any other.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::{StatusCode, request::Parts};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Problem, Result};
+use crate::meta::PageRequest;
+
+/// A JSON body.
+pub struct Json<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self> {
+        match axum::Json::from_request(request, state).await {
+            Ok(axum::Json(value)) => Ok(Self(value)),
+            Err(rejection) => Err(refused(&rejection)),
+        }
+    }
+}
+
+fn refused(rejection: &JsonRejection) -> Problem {
+    match rejection {
+        JsonRejection::JsonDataError(error) => {
+            let status = StatusCode::UNPROCESSABLE_ENTITY;
+            Problem::new(status, "invalid", "The request cannot be used", reason(error))
+        }
+        JsonRejection::JsonSyntaxError(error) => {
+            Problem::new(StatusCode::BAD_REQUEST, "malformed", "The body is not JSON", reason(error))
+        }
+        JsonRejection::MissingJsonContentType(_) => {
+            let detail = "Send JSON with the header Content-Type: application/json.";
+            Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-json", "The body is not JSON", detail)
+        }
+        other => {
+            let detail = "Send a smaller body, whole.";
+            Problem::new(other.status(), "malformed", "The body cannot be read", detail)
+        }
+    }
+}
+
+/// A JSON body that a handler read itself.
+pub fn from_slice<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
+    axum::Json::from_bytes(body).map(|axum::Json(value)| value).map_err(|rejection| refused(&rejection))
+}
+
+/// What serde found, without axum's words around it and without repeating the body.
+fn reason(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    // serde_json repeats wrong values ("invalid type: string \"hunter2\""), and one may be a secret
+    // in the wrong place.
+    let text = innermost.to_string();
+    match text.split_once('"') {
+        Some((before, after)) => {
+            let place = after.rfind(" at line").map_or("", |at| &after[at..]);
+            format!("{}…{place}.", before.trim_end())
+        }
+        None => format!("{text}."),
+    }
+}
+
+/// The parameters in a path.
+pub struct Path<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        let path = axum::extract::Path::from_request_parts(parts, state).await;
+        // An id that is not one of ours is an address of nothing.
+        path.map(|axum::extract::Path(value)| Self(value)).map_err(|_: PathRejection| Problem::not_found())
+    }
+}
+
+/// The parameters of a query.
+pub struct Query<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        let query = axum::extract::Query::from_request_parts(parts, state).await;
+        query.map(|axum::extract::Query(value)| Self(value)).map_err(|_: QueryRejection| {
+            let detail = "A parameter of the address has a value that cannot be used.";
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "The request cannot be used", detail)
+        })
+    }
+}
+
+/// `?limit=` and `?cursor=` of every list.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct ListQuery {
+    limit: Option<String>,
+    cursor: Option<String>,
+}
+
+const DEFAULT_LIMIT: usize = 100;
+const MAX_LIMIT: usize = 1000;
+
+/// A list's `limit`, 1 to 1000.
+pub fn limit(text: Option<&str>) -> Result<usize> {
+    let Some(text) = text else { return Ok(DEFAULT_LIMIT) };
+    match text.parse() {
+        Ok(limit @ 1..=MAX_LIMIT) => Ok(limit),
+        _ => Err(Problem::invalid("limit", format!("Use a number from 1 to {MAX_LIMIT}."))),
+    }
+}
+
+impl ListQuery {
+    /// The page of a list whose cursors are ids.
+    pub fn page(self) -> Result<PageRequest> {
+        if let Some(cursor) = &self.cursor
+            && crate::ids::JobId::parse(cursor).is_none()
+        {
+            return Err(Problem::invalid("cursor", "Use the cursor as an earlier answer gave it."));
+        }
+        Ok(PageRequest { after: self.cursor, limit: limit(self.limit.as_deref())? })
+    }
+}
+
+/// Who is on the other end of the connection. The accept loop puts it into every request.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
+
+/// The caller's address, for throttling.
+#[derive(Clone, Copy, Debug)]
+pub struct From(pub IpAddr);
+
+impl<S: Send + Sync> FromRequestParts<S> for From {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> std::result::Result<Self, Self::Rejection> {
+        let peer = parts.extensions.get::<Peer>();
+        Ok(Self(peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_body_is_explained_without_repeating_it() {
+        #[derive(Debug, Deserialize)]
+        #[allow(dead_code)]
+        struct Body {
+            count: u32,
+        }
+        let error = serde_json::from_str::<Body>(r#"{"count": "hunter2"}"#).unwrap_err();
+        let text = reason(&error);
+        assert!(!text.contains("hunter2"), "{text}");
+        assert_eq!(text, "invalid type: string… at line 1 column 19.");
+    }
+
+    #[test]
+    fn limits_are_checked() {
+        let query = |limit: &str, cursor: Option<&str>| ListQuery {
+            limit: Some(limit.to_owned()),
+            cursor: cursor.map(str::to_owned),
+        };
+        assert_eq!(query("1000", None).page().unwrap().limit, 1000);
+        assert_eq!(ListQuery::default().page().unwrap().limit, 100);
+        for bad in ["0", "1001", "-1", "x"] {
+            assert!(query(bad, None).page().is_err());
+        }
+        assert!(query("1", Some("../x")).page().is_err());
+    }
+}

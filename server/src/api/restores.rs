@@ -1,0 +1,167 @@
+//! `/restores`.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use engine::diff::Summary;
+use engine::target::PreflightCheck;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use super::extract::{Json, ListQuery, Path, Query};
+use super::{Accepted, rfc3339};
+use crate::app::App;
+use crate::auth::ApiUser;
+use crate::error::{JobError, Problem, Result};
+use crate::ids::{JobId, ProjectId, RestoreId};
+use crate::jobs::ApplyOrder;
+use crate::meta::{Page, Scope};
+use crate::service::restores::{self, FoundRestore, NewRestore};
+
+#[derive(Deserialize)]
+pub struct NewPlan {
+    snapshot: String,
+    scope: ScopeBody,
+    target: TargetBody,
+}
+
+#[derive(Deserialize)]
+struct ScopeBody {
+    #[serde(default)]
+    all: bool,
+    collections: Option<Vec<String>>,
+    records: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct TargetBody {
+    url: Zeroizing<String>,
+    #[serde(default)]
+    mode: Mode,
+}
+
+#[derive(Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+enum Mode {
+    #[default]
+    New,
+    InPlace,
+}
+
+#[derive(Deserialize)]
+pub struct Confirmation {
+    confirm: String,
+    url: Zeroizing<String>,
+}
+
+#[derive(Serialize)]
+pub struct Planned {
+    id: RestoreId,
+    job_id: JobId,
+}
+
+#[derive(Serialize)]
+pub struct RestoreBody {
+    id: RestoreId,
+    project_id: ProjectId,
+    snapshot: String,
+    scope: Value,
+    target: String,
+    state: &'static str,
+    created_at: String,
+    plan_job_id: JobId,
+    apply_job_id: Option<JobId>,
+    preflight: Option<Vec<PreflightCheck>>,
+    preview: Option<Summary>,
+    confirm_phrase: Option<String>,
+    result: Option<Value>,
+    error: Option<JobError>,
+}
+
+impl From<FoundRestore> for RestoreBody {
+    fn from(found: FoundRestore) -> Self {
+        let FoundRestore { restore, state, plan, plan_job, apply_job } = found;
+        let (preflight, preview, confirm_phrase) = match plan {
+            Some(plan) => (Some(plan.preflight), Some(plan.preview), Some(plan.confirm_phrase)),
+            None => (None, None, None),
+        };
+        let (result, error) = match apply_job {
+            Some(job) => (job.result, job.error),
+            None => (None, plan_job.and_then(|job| job.error)),
+        };
+        Self {
+            id: restore.id,
+            project_id: restore.project_id,
+            snapshot: restore.snapshot_id,
+            scope: match restore.scope {
+                Scope::All => serde_json::json!({ "all": true }),
+                Scope::Collections(names) => serde_json::json!({ "collections": names }),
+            },
+            target: restore.target,
+            state: state.as_str(),
+            created_at: rfc3339(restore.created_ms),
+            plan_job_id: restore.plan_job_id,
+            apply_job_id: restore.apply_job_id,
+            preflight,
+            preview,
+            confirm_phrase,
+            result,
+            error,
+        }
+    }
+}
+
+impl ScopeBody {
+    fn scope(self) -> Result<Scope> {
+        match (self.all, self.collections, self.records) {
+            (true, None, None) => Ok(Scope::All),
+            (false, Some(names), None) if !names.is_empty() => Ok(Scope::Collections(names)),
+            (false, None, Some(_)) => {
+                Err(Problem::invalid("scope", "This version cannot restore single records yet."))
+            }
+            _ => Err(Problem::invalid("scope", "Give one of all: true, collections or records.")),
+        }
+    }
+}
+
+pub async fn plan(
+    State(app): State<App>,
+    ApiUser(visitor): ApiUser,
+    Json(body): Json<NewPlan>,
+) -> Result<(StatusCode, axum::Json<Planned>)> {
+    if body.target.mode == Mode::InPlace {
+        let detail = "This version restores into a new or empty database only: use the mode new.";
+        return Err(Problem::invalid("target.mode", detail));
+    }
+    let new = NewRestore { snapshot: body.snapshot, scope: body.scope.scope()?, url: body.target.url };
+    let (id, job_id) = restores::plan(&app, visitor.user_id, new).await?;
+    Ok((StatusCode::ACCEPTED, axum::Json(Planned { id, job_id })))
+}
+
+pub async fn list(
+    State(app): State<App>,
+    ApiUser(visitor): ApiUser,
+    Query(query): Query<ListQuery>,
+) -> Result<axum::Json<Page<RestoreBody>>> {
+    let page = restores::list(&app, visitor.user_id, query.page()?).await?;
+    Ok(axum::Json(page.map(RestoreBody::from)))
+}
+
+pub async fn get(
+    State(app): State<App>,
+    ApiUser(visitor): ApiUser,
+    Path(id): Path<RestoreId>,
+) -> Result<axum::Json<RestoreBody>> {
+    Ok(axum::Json(restores::find(&app, visitor.user_id, id).await?.into()))
+}
+
+pub async fn apply(
+    State(app): State<App>,
+    ApiUser(visitor): ApiUser,
+    Path(id): Path<RestoreId>,
+    Json(body): Json<Confirmation>,
+) -> Result<(StatusCode, axum::Json<Accepted>)> {
+    let order = ApplyOrder { url: body.url, confirm: body.confirm };
+    let job_id = restores::apply(&app, visitor.user_id, id, order).await?;
+    Ok((StatusCode::ACCEPTED, axum::Json(Accepted { job_id })))
+}

@@ -1,0 +1,147 @@
+//! `/snapshots`.
+
+use axum::extract::State;
+use engine::history::{CollectionSummary, Record};
+use engine::repo::Snapshot;
+use engine::rows::{PageRequest, Row};
+use repo_format::manifest::{Manifest, Trigger};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::extract::{self, ListQuery, Path, Query};
+use super::rfc3339;
+use crate::app::App;
+use crate::auth::ApiUser;
+use crate::error::Result;
+use crate::ids::DatabaseId;
+use crate::meta::Page;
+use crate::service::snapshots;
+
+#[derive(Deserialize)]
+pub struct RecordsQuery {
+    limit: Option<String>,
+    cursor: Option<String>,
+    from_key: Option<String>,
+}
+
+#[derive(Serialize)]
+pub struct Missing {
+    name: String,
+    reason: String,
+}
+
+#[derive(Serialize)]
+pub struct SnapshotBody {
+    id: String,
+    database_id: String,
+    created_at: String,
+    trigger: &'static str,
+    state: &'static str,
+    root: String,
+    parent: Option<String>,
+    note: Option<String>,
+    records: u64,
+    logical_bytes: u64,
+    new_bytes: u64,
+    collection_count: u64,
+    /// Absent in lists: naming every table of every snapshot would read every catalog.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    collections: Option<Vec<CollectionSummary>>,
+    incomplete: Vec<Missing>,
+    verified_at: Option<String>,
+    server_version: String,
+}
+
+#[derive(Serialize)]
+pub struct RecordBody {
+    id: String,
+    key: String,
+    value: Map<String, Value>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    truncated: bool,
+}
+
+/// The word of the API for why a snapshot was taken.
+pub fn trigger(manifest: &Manifest) -> &'static str {
+    match manifest.trigger {
+        Trigger::Manual => "manual",
+        Trigger::Schedule => "schedule",
+        Trigger::Safety => "safety",
+    }
+}
+
+/// A record as an object of column texts.
+pub fn row(row: Row) -> Map<String, Value> {
+    row.into_iter().map(|(column, text)| (column, text.map_or(Value::Null, Value::String))).collect()
+}
+
+impl SnapshotBody {
+    fn new(snapshot: Snapshot, collections: Option<Vec<CollectionSummary>>) -> Self {
+        let manifest = snapshot.manifest;
+        Self {
+            id: snapshot.id.to_string(),
+            created_at: rfc3339(manifest.finished_ms),
+            trigger: trigger(&manifest),
+            state: if manifest.is_complete() { "complete" } else { "incomplete" },
+            root: manifest.catalog_root.to_string(),
+            parent: manifest.parent.map(|parent| parent.to_string()),
+            records: manifest.records,
+            logical_bytes: manifest.logical_bytes,
+            new_bytes: manifest.new_bytes,
+            collection_count: manifest.collections,
+            collections,
+            incomplete: manifest
+                .missing
+                .into_iter()
+                .map(|missing| Missing { name: missing.name, reason: missing.reason })
+                .collect(),
+            verified_at: None,
+            server_version: manifest.source.version,
+            database_id: manifest.source.id,
+            note: manifest.note,
+        }
+    }
+}
+
+impl From<Record> for RecordBody {
+    fn from(record: Record) -> Self {
+        Self { id: record.id, key: record.key, value: row(record.columns), truncated: record.truncated }
+    }
+}
+
+pub async fn list(
+    State(app): State<App>,
+    ApiUser(visitor): ApiUser,
+    Path(database): Path<DatabaseId>,
+    Query(query): Query<ListQuery>,
+) -> Result<axum::Json<Page<SnapshotBody>>> {
+    let page = snapshots::list(&app, visitor.user_id, database, query.page()?).await?;
+    Ok(axum::Json(page.map(|snapshot| SnapshotBody::new(snapshot, None))))
+}
+
+pub async fn get(
+    State(app): State<App>,
+    ApiUser(visitor): ApiUser,
+    Path(id): Path<String>,
+) -> Result<axum::Json<SnapshotBody>> {
+    let found = snapshots::find(&app, visitor.user_id, &id).await?;
+    let collections = snapshots::collections(&found).await?;
+    Ok(axum::Json(SnapshotBody::new(found.snapshot, Some(collections))))
+}
+
+pub async fn records(
+    State(app): State<App>,
+    ApiUser(visitor): ApiUser,
+    Path((id, collection)): Path<(String, String)>,
+    Query(query): Query<RecordsQuery>,
+) -> Result<axum::Json<Page<RecordBody>>> {
+    let found = snapshots::find(&app, visitor.user_id, &id).await?;
+    let page = PageRequest {
+        cursor: query.cursor,
+        from_key: query.from_key,
+        limit: extract::limit(query.limit.as_deref())?,
+    };
+    let page = snapshots::records(&found, &collection, &page).await?;
+    let items = page.items.into_iter().map(RecordBody::from).collect();
+    Ok(axum::Json(Page { items, next_cursor: page.next_cursor }))
+}

@@ -1,0 +1,53 @@
+//! `/healthz`, `/readyz`, `/metrics`, and answers for addresses and methods that are not served.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use crate::app::App;
+use crate::error::{Problem, Result, causes};
+
+const READY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The process is alive.
+pub async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// Metadata and storage can be reached, and the server is not stopping.
+pub async fn readyz(State(app): State<App>) -> Result<&'static str> {
+    let not_ready = |what: &str, cause: String| {
+        tracing::warn!(what, cause, "not ready");
+        let detail = format!("The {what} cannot be reached. The server's log says more.");
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", "Not ready", detail).with("failed", what)
+    };
+    if app.stopping.is_cancelled() {
+        return Err(not_ready("server", "stopping".to_owned()));
+    }
+    app.meta.check().await.map_err(|error| not_ready("metadata", causes(&error)))?;
+    match tokio::time::timeout(READY_TIMEOUT, app.storage.check()).await {
+        Ok(Ok(())) => Ok("ready\n"),
+        Ok(Err(error)) => Err(not_ready("storage", causes(&error))),
+        Err(_) => Err(not_ready("storage", "no answer in time".to_owned())),
+    }
+}
+
+/// Counters in Prometheus' text format.
+pub async fn metrics(State(app): State<App>) -> Response {
+    let (queued, running) = app.queue.counts();
+    let text = app.metrics.render(app.now_ms(), queued, running);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+/// An address that nothing is at.
+pub async fn not_found() -> Problem {
+    Problem::not_found()
+}
+
+/// An address that does not take this method.
+pub async fn wrong_method() -> Problem {
+    let detail = "The address exists and does not take this method.";
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "wrong-method", "Wrong method", detail)
+}

@@ -1,0 +1,139 @@
+//! The running program's parts, shared by every request and job.
+
+use std::net::IpAddr;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use engine::clock::{Clock, Entropy, System};
+use engine::store::Storage;
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::{Passwords, Rotations, Throttle, TokenKeys};
+use crate::config::Config;
+use crate::error::causes;
+use crate::jobs::Queue;
+use crate::meta::{self, Meta};
+use crate::metrics::Metrics;
+use crate::repositories::Repositories;
+use crate::server_key::{KeyFileError, Purpose, Sealer, ServerKey};
+use crate::service;
+
+const FIFTEEN_MINUTES_MS: i64 = 15 * 60 * 1000;
+
+/// A handle to all of it; cheap to clone.
+#[derive(Clone)]
+pub struct App(Arc<Parts>);
+
+pub struct Parts {
+    pub config: Config,
+    pub clock: Arc<dyn Clock>,
+    pub entropy: Arc<dyn Entropy>,
+    pub meta: Meta,
+    pub storage: Storage,
+    pub repositories: Repositories,
+    pub queue: Queue,
+    pub passwords: Passwords,
+    pub token_keys: TokenKeys,
+    /// Logins by account and address: slows the guessing of one password.
+    pub logins: Throttle<(String, IpAddr)>,
+    /// Failures by address: slows the trying of one password on many accounts.
+    pub addresses: Throttle<IpAddr>,
+    pub rotations: Rotations,
+    pub credentials: Sealer,
+    pub summaries: Sealer,
+    pub metrics: Metrics,
+    /// Cancelled once: no new jobs, running ones stop, streams end.
+    pub stopping: CancellationToken,
+}
+
+impl Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// Why the server does not start; `Display` says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    KeyFile(#[from] KeyFileError),
+    #[error("the data folder is in use by another dbsnap: stop it, or set DBSNAP_DATA_DIR")]
+    InUse,
+    #[error(
+        "the server key is not the one this data folder was made with: point DBSNAP_SERVER_KEY_FILE at that one"
+    )]
+    OtherKey,
+    #[error(transparent)]
+    Meta(meta::Error),
+    #[error("the storage {storage} cannot be used: {reason}")]
+    Storage { storage: String, reason: String },
+    #[error("starting failed: {0}")]
+    Other(String),
+}
+
+impl App {
+    /// Opens what `config` names, and puts in order what a crash left.
+    pub async fn open(config: Config) -> Result<Self, StartError> {
+        let entropy: Arc<dyn Entropy> = Arc::new(System);
+        let clock: Arc<dyn Clock> = Arc::new(System);
+        let metadata = config.data_dir.join("meta.redb");
+        let meta = open_meta(&metadata)?;
+        // A store without a fingerprint never sealed anything, so a new key harms nothing.
+        let fingerprint = meta.key_fingerprint().map_err(StartError::Meta)?;
+        let server_key = ServerKey::load(&config.server_key_file, fingerprint.is_none(), entropy.as_ref())?;
+        match fingerprint {
+            None => meta.set_key_fingerprint(server_key.fingerprint()).await.map_err(StartError::Meta)?,
+            Some(known) if known == server_key.fingerprint() => {}
+            Some(_) => return Err(StartError::OtherKey),
+        }
+        let storage = Storage::parse(&config.storage).map_err(|error| bad_storage(&config, &error))?;
+        let loaded = TokenKeys::load(&meta, &server_key, entropy.as_ref()).await;
+        let token_keys = loaded.map_err(|problem| StartError::Other(problem.describe()))?;
+        let passwords = Passwords::new(Arc::clone(&entropy));
+        let app = Self(Arc::new(Parts {
+            repositories: Repositories::new(storage.clone(), &server_key, config.data_dir.join("cache")),
+            queue: Queue::new(config.workers, config.data_dir.join("scratch")),
+            passwords,
+            token_keys,
+            logins: Throttle::new(5, FIFTEEN_MINUTES_MS),
+            addresses: Throttle::new(50, FIFTEEN_MINUTES_MS),
+            rotations: Rotations::default(),
+            credentials: server_key.sealer(Purpose::Credentials),
+            summaries: server_key.sealer(Purpose::Summaries),
+            metrics: Metrics::new(clock.now_ms()),
+            stopping: CancellationToken::new(),
+            config,
+            clock,
+            entropy,
+            meta,
+            storage,
+        }));
+        app.recover().await?;
+        Ok(app)
+    }
+
+    async fn recover(&self) -> Result<(), StartError> {
+        self.storage.check().await.map_err(|error| bad_storage(&self.config, &error))?;
+        let other = |problem: crate::error::Problem| StartError::Other(problem.describe());
+        crate::jobs::recover(self).await.map_err(other)?;
+        service::projects::remove_unready(self).await.map_err(other)
+    }
+
+    /// Milliseconds since 1970.
+    pub fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
+    }
+}
+
+fn open_meta(path: &std::path::Path) -> Result<Meta, StartError> {
+    Meta::open(path).map_err(|error| match error {
+        meta::Error::Store(store) if matches!(*store, redb::Error::DatabaseAlreadyOpen) => StartError::InUse,
+        other => StartError::Meta(other),
+    })
+}
+
+fn bad_storage(config: &Config, error: &engine::Error) -> StartError {
+    StartError::Storage { storage: config.storage.clone(), reason: causes(error) }
+}

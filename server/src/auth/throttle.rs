@@ -1,0 +1,85 @@
+//! Slows down guessing: after a number of failures a key waits out its window.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Mutex, PoisonError};
+
+/// Keys remembered before the oldest are dropped: memory is bounded whatever comes in.
+const MAX_KEYS: usize = 100_000;
+
+struct Window {
+    started_ms: i64,
+    attempts: u32,
+}
+
+/// Attempts per key and window. An attempt counts when it begins, so that many at once count as
+/// many, and is taken back when it succeeds.
+pub struct Throttle<K> {
+    max_attempts: u32,
+    window_ms: i64,
+    windows: Mutex<HashMap<K, Window>>,
+}
+
+impl<K: Eq + Hash + Clone> Throttle<K> {
+    pub fn new(max_attempts: u32, window_ms: i64) -> Self {
+        Self { max_attempts, window_ms, windows: Mutex::new(HashMap::new()) }
+    }
+
+    /// Counts an attempt, or says for how many seconds there may be none.
+    pub fn begin(&self, key: &K, now_ms: i64) -> Result<(), u64> {
+        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        if windows.len() >= MAX_KEYS {
+            windows.retain(|_, window| now_ms - window.started_ms < self.window_ms);
+            if windows.len() >= MAX_KEYS {
+                windows.clear();
+            }
+        }
+        let window = windows.entry(key.clone()).or_insert(Window { started_ms: now_ms, attempts: 0 });
+        if now_ms - window.started_ms >= self.window_ms {
+            *window = Window { started_ms: now_ms, attempts: 0 };
+        }
+        if window.attempts >= self.max_attempts {
+            let left_ms = window.started_ms + self.window_ms - now_ms;
+            return Err(u64::try_from(left_ms).unwrap_or(0).div_ceil(1000).max(1));
+        }
+        window.attempts += 1;
+        Ok(())
+    }
+
+    /// Takes one attempt back, leaving earlier failures: for keys that many share.
+    pub fn take_back(&self, key: &K) {
+        if let Some(window) = self.windows.lock().unwrap_or_else(PoisonError::into_inner).get_mut(key) {
+            window.attempts = window.attempts.saturating_sub(1);
+        }
+    }
+
+    /// Forgets a key's attempts: the last one succeeded.
+    pub fn succeeded(&self, key: &K) {
+        self.windows.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_close_a_window_and_time_opens_it() {
+        let throttle = Throttle::new(3, 60_000);
+        for _ in 0..3 {
+            throttle.begin(&"a", 1_000).unwrap();
+        }
+        assert_eq!(throttle.begin(&"a", 31_000), Err(30));
+        throttle.begin(&"b", 31_000).unwrap();
+        throttle.begin(&"a", 61_000).unwrap();
+    }
+
+    #[test]
+    fn success_forgets_failures() {
+        let throttle = Throttle::new(2, 60_000);
+        throttle.begin(&"a", 0).unwrap();
+        throttle.begin(&"a", 0).unwrap();
+        throttle.succeeded(&"a");
+        throttle.begin(&"a", 0).unwrap();
+    }
+}

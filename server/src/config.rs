@@ -1,0 +1,232 @@
+//! Configuration: environment variables only, each documented in `infra/env.example`.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use url::Url;
+
+use crate::private;
+
+/// Every variable this program reads.
+pub const VARIABLES: [&str; 10] = [
+    "DBSNAP_LISTEN",
+    "DBSNAP_DATA_DIR",
+    "DBSNAP_STORAGE",
+    "DBSNAP_SERVER_KEY_FILE",
+    "DBSNAP_KMS_KEY_ID",
+    "DBSNAP_SIGNUP",
+    "DBSNAP_PUBLIC_URL",
+    "DBSNAP_WORKERS",
+    "DBSNAP_LOG",
+    "DBSNAP_LOG_FORMAT",
+];
+
+/// Who may register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signup {
+    /// Only the first account.
+    First,
+    /// Everyone who reaches the server.
+    Open,
+    /// Nobody.
+    Closed,
+}
+
+/// What the operator decided.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub listen: SocketAddr,
+    /// Absolute; exists.
+    pub data_dir: PathBuf,
+    pub storage: String,
+    pub server_key_file: PathBuf,
+    pub signup: Signup,
+    /// As browsers reach the server; without it, as the server listens.
+    pub public_url: Option<Url>,
+    /// Jobs at a time.
+    pub workers: usize,
+    pub log: String,
+    pub log_json: bool,
+}
+
+/// A variable with a value that cannot be used; `Display` says which and why.
+#[derive(Debug, thiserror::Error)]
+#[error("{variable}={value:?} cannot be used: {reason}")]
+pub struct ConfigError {
+    variable: &'static str,
+    value: String,
+    reason: String,
+}
+
+impl Config {
+    /// Reads the process's environment.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        Self::read(|name| std::env::var_os(name))
+    }
+
+    /// Reads variables from `lookup`, so that tests need not touch the process's environment.
+    pub fn read(lookup: impl Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
+        let text = |variable: &'static str| match lookup(variable).map(OsString::into_string) {
+            None => Ok(None),
+            Some(Ok(value)) if value.is_empty() => Ok(None),
+            Some(Ok(value)) => Ok(Some(value)),
+            Some(Err(value)) => Err(bad(variable, &value.to_string_lossy(), "it is not UTF-8")),
+        };
+        if let Some(value) = text("DBSNAP_KMS_KEY_ID")? {
+            let reason = "this version keeps its keys in the key file only; unset it";
+            return Err(bad("DBSNAP_KMS_KEY_ID", &value, reason));
+        }
+        let data_dir = data_dir(&text("DBSNAP_DATA_DIR")?.unwrap_or_else(|| "./dbsnap-data".to_owned()))?;
+        let key_file = text("DBSNAP_SERVER_KEY_FILE")?.map(PathBuf::from);
+        let storage = text("DBSNAP_STORAGE")?;
+        Ok(Self {
+            listen: parse("DBSNAP_LISTEN", text("DBSNAP_LISTEN")?, "127.0.0.1:8080", "use address:port")?,
+            storage: storage.unwrap_or_else(|| format!("fs://{}", data_dir.join("repositories").display())),
+            server_key_file: key_file.unwrap_or_else(|| data_dir.join("server.key")),
+            data_dir,
+            signup: signup(text("DBSNAP_SIGNUP")?)?,
+            public_url: text("DBSNAP_PUBLIC_URL")?.map(public_url).transpose()?,
+            workers: workers(text("DBSNAP_WORKERS")?)?,
+            log: text("DBSNAP_LOG")?.unwrap_or_else(|| "info".to_owned()),
+            log_json: match text("DBSNAP_LOG_FORMAT")?.as_deref() {
+                None | Some("text") => false,
+                Some("json") => true,
+                Some(other) => return Err(bad("DBSNAP_LOG_FORMAT", other, "use text or json")),
+            },
+        })
+    }
+
+    /// Whether browsers reach the server by https, so that cookies may be held to it.
+    pub fn is_https(&self) -> bool {
+        self.public_url.as_ref().is_some_and(|url| url.scheme() == "https")
+    }
+}
+
+/// Variables that are set, begin with our prefix and mean nothing to this version.
+pub fn unknown_variables() -> Vec<String> {
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    names.filter(|name| name.starts_with("DBSNAP_") && !VARIABLES.contains(&name.as_str())).collect()
+}
+
+fn bad(variable: &'static str, value: &str, reason: impl Into<String>) -> ConfigError {
+    ConfigError { variable, value: value.to_owned(), reason: reason.into() }
+}
+
+fn parse<T: std::str::FromStr>(
+    variable: &'static str,
+    value: Option<String>,
+    default: &str,
+    reason: &str,
+) -> Result<T, ConfigError> {
+    let value = value.as_deref().unwrap_or(default);
+    value.parse().map_err(|_| bad(variable, value, reason))
+}
+
+fn data_dir(value: &str) -> Result<PathBuf, ConfigError> {
+    let made = private::create_folder(Path::new(value)).and_then(|()| Path::new(value).canonicalize());
+    made.map_err(|error| bad("DBSNAP_DATA_DIR", value, error.to_string()))
+}
+
+fn signup(value: Option<String>) -> Result<Signup, ConfigError> {
+    match value.as_deref() {
+        None | Some("first") => Ok(Signup::First),
+        Some("open") => Ok(Signup::Open),
+        Some("closed") => Ok(Signup::Closed),
+        Some(other) => Err(bad("DBSNAP_SIGNUP", other, "use first, open or closed")),
+    }
+}
+
+fn workers(value: Option<String>) -> Result<usize, ConfigError> {
+    let variable = "DBSNAP_WORKERS";
+    match parse(variable, value, "2", "use a number from 1 to 64")? {
+        workers @ 1..=64 => Ok(workers),
+        other => Err(bad(variable, &other.to_string(), "use a number from 1 to 64")),
+    }
+}
+
+fn public_url(value: String) -> Result<Url, ConfigError> {
+    let reason = "use the scheme, host and port that browsers use, such as https://dbsnap.example.com";
+    let url = Url::parse(&value).map_err(|_| bad("DBSNAP_PUBLIC_URL", &value, reason))?;
+    let plain = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+    if matches!(url.scheme(), "http" | "https") && url.has_host() && plain {
+        Ok(url)
+    } else {
+        Err(bad("DBSNAP_PUBLIC_URL", &value, reason))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let folder = tempfile::tempdir().unwrap();
+        Config::read(|name| match variables.iter().find(|(variable, _)| *variable == name) {
+            Some((_, value)) => Some((*value).into()),
+            None if name == "DBSNAP_DATA_DIR" => Some(folder.path().into()),
+            None => None,
+        })
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_contract() {
+        let config = read(&[]).unwrap();
+        assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(config.storage, format!("fs://{}/repositories", config.data_dir.display()));
+        assert_eq!(config.server_key_file, config.data_dir.join("server.key"));
+        assert_eq!((config.signup, config.workers), (Signup::First, 2));
+        assert!(config.data_dir.is_absolute() && !config.is_https() && !config.log_json);
+    }
+
+    #[test]
+    fn a_bad_value_is_refused_and_named() {
+        let cases = [
+            ("DBSNAP_LISTEN", "8080"),
+            ("DBSNAP_SIGNUP", "everyone"),
+            ("DBSNAP_WORKERS", "0"),
+            ("DBSNAP_WORKERS", "many"),
+            ("DBSNAP_PUBLIC_URL", "dbsnap.example.com"),
+            ("DBSNAP_PUBLIC_URL", "https://example.com/dbsnap"),
+            ("DBSNAP_LOG_FORMAT", "xml"),
+            ("DBSNAP_KMS_KEY_ID", "alias/dbsnap"),
+        ];
+        for (variable, value) in cases {
+            let message = read(&[(variable, value)]).unwrap_err().to_string();
+            assert!(message.starts_with(&format!("{variable}={value:?}")), "{message}");
+        }
+    }
+
+    /// The list is what [`unknown_variables`] and the operator's documentation rely on, so it must
+    /// name what the code reads, and the example file must name the same.
+    #[test]
+    fn every_variable_read_is_listed_and_documented() {
+        let mut read = std::collections::BTreeSet::new();
+        let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let source = std::fs::read_to_string(&path).unwrap();
+                let code = source.split("#[cfg(test)]").next().unwrap().to_owned();
+                for (at, _) in code.match_indices("\"DBSNAP_") {
+                    let name = code[at + 1..].split('"').next().unwrap();
+                    if name != "DBSNAP_" && name.bytes().all(|c| c.is_ascii_uppercase() || c == b'_') {
+                        read.insert(name.to_owned());
+                    }
+                }
+            }
+        }
+        assert_eq!(read, VARIABLES.iter().map(|name| (*name).to_owned()).collect());
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../infra/env.example");
+        let example = std::fs::read_to_string(example).unwrap();
+        let documented =
+            example.lines().filter_map(|line| line.strip_prefix("# ").unwrap_or(line).split_once('='));
+        let documented: std::collections::BTreeSet<_> =
+            documented.map(|(name, _)| name.to_owned()).filter(|name| name.starts_with("DBSNAP_")).collect();
+        assert_eq!(documented, read);
+    }
+}

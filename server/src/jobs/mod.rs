@@ -1,0 +1,226 @@
+//! Jobs: queued durably, run a few at a time, watched while they run, ended exactly once.
+
+mod feed;
+mod run;
+mod work;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::{Notify, Semaphore, watch};
+use zeroize::Zeroizing;
+
+use crate::app::App;
+use crate::error::{JobError, Problem, Result};
+use crate::ids::{JobId, ProjectId, UserId};
+use crate::meta::{Finish, JobRecord, JobState, Page, PageRequest, Work};
+
+pub use run::{drain, recover, run};
+
+use feed::Feed;
+
+/// A job as its owner sees it. While it runs, its progress is newer than what is stored.
+#[derive(Clone, Debug)]
+pub struct Job {
+    pub record: JobRecord,
+    pub result: Option<Value>,
+    pub error: Option<JobError>,
+}
+
+impl Job {
+    pub fn state(&self) -> JobState {
+        self.record.state
+    }
+}
+
+/// What a job left; sealed where it is stored.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Outcome {
+    result: Option<Value>,
+    error: Option<JobError>,
+}
+
+/// What it takes to write into a restore's target; lives as long as its job waits.
+pub struct ApplyOrder {
+    pub url: Zeroizing<String>,
+    pub confirm: String,
+}
+
+/// The part of the queue that is in memory: who watches, who may be stopped.
+pub struct Queue {
+    permits: Arc<Semaphore>,
+    workers: usize,
+    wake: Notify,
+    scratch_dir: PathBuf,
+    feeds: Mutex<HashMap<JobId, Feed>>,
+    apply_orders: Mutex<HashMap<JobId, ApplyOrder>>,
+}
+
+impl Queue {
+    pub fn new(workers: usize, scratch_dir: PathBuf) -> Self {
+        Self {
+            permits: Arc::new(Semaphore::new(workers)),
+            workers,
+            wake: Notify::new(),
+            scratch_dir,
+            feeds: Mutex::default(),
+            apply_orders: Mutex::default(),
+        }
+    }
+
+    fn feeds(&self) -> MutexGuard<'_, HashMap<JobId, Feed>> {
+        self.feeds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn orders(&self) -> MutexGuard<'_, HashMap<JobId, ApplyOrder>> {
+        self.apply_orders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What an apply job writes with. Given out once.
+    fn take_order(&self, id: JobId) -> Option<ApplyOrder> {
+        self.orders().remove(&id)
+    }
+
+    fn scratch(&self, id: JobId) -> PathBuf {
+        self.scratch_dir.join(id.to_string())
+    }
+
+    fn scratch_root(&self) -> &Path {
+        &self.scratch_dir
+    }
+
+    /// Jobs that wait and jobs that run.
+    pub fn counts(&self) -> (usize, usize) {
+        let feeds = self.feeds();
+        let running = feeds.values().filter(|feed| feed.state() == JobState::Running).count();
+        (feeds.len() - running, running)
+    }
+}
+
+/// An id for a job that is about to be queued, so that what it works on can name it before.
+pub fn new_id(app: &App) -> JobId {
+    JobId::new(app.clock.as_ref(), app.entropy.as_ref())
+}
+
+/// Queues work. It runs when a worker is free, in this process or the next.
+pub async fn enqueue(app: &App, id: JobId, project_id: ProjectId, user_id: UserId, work: Work) -> Result<()> {
+    if app.stopping.is_cancelled() {
+        let detail = "The server is stopping. Try again in a moment.";
+        let status = axum::http::StatusCode::SERVICE_UNAVAILABLE;
+        return Err(Problem::new(status, "stopping", "The server is stopping", detail));
+    }
+    let record = JobRecord {
+        id,
+        project_id,
+        user_id,
+        work,
+        state: JobState::Queued,
+        created_ms: app.now_ms(),
+        started_ms: None,
+        finished_ms: None,
+        progress: Default::default(),
+        outcome: None,
+    };
+    app.queue.feeds().insert(id, Feed::new(record.clone(), &app.stopping));
+    if let Err(error) = app.meta.add_job(record).await {
+        app.queue.feeds().remove(&id);
+        app.queue.orders().remove(&id);
+        return Err(error.into());
+    }
+    app.queue.wake.notify_one();
+    Ok(())
+}
+
+/// Queues a restore's apply job with what it needs and nobody may keep.
+pub async fn enqueue_apply(
+    app: &App,
+    id: JobId,
+    project_id: ProjectId,
+    user_id: UserId,
+    work: Work,
+    order: ApplyOrder,
+) -> Result<()> {
+    app.queue.orders().insert(id, order);
+    enqueue(app, id, project_id, user_id, work).await
+}
+
+/// A user's job. Somebody else's is not found.
+pub async fn find(app: &App, user: UserId, id: JobId) -> Result<Job> {
+    match get(app, id).await? {
+        Some(job) if job.record.user_id == user => Ok(job),
+        _ => Err(Problem::not_found()),
+    }
+}
+
+/// A job as it is now.
+pub async fn get(app: &App, id: JobId) -> Result<Option<Job>> {
+    let live = app.queue.feeds().get(&id).map(Feed::job);
+    match live {
+        Some(job) => Ok(Some(job)),
+        None => app.meta.job(id).await?.map(|record| opened(app, record)).transpose(),
+    }
+}
+
+/// A project's jobs, newest first.
+pub async fn list(app: &App, project: ProjectId, page: PageRequest) -> Result<Page<Job>> {
+    let page = app.meta.jobs_of(project, page).await?;
+    let live = |record: JobRecord| match app.queue.feeds().get(&record.id).map(Feed::job) {
+        Some(job) => Ok(job),
+        None => opened(app, record),
+    };
+    let items = page.items.into_iter().map(live).collect::<Result<_>>()?;
+    Ok(Page { items, next_cursor: page.next_cursor })
+}
+
+/// Follows a job that has not ended: its newest state at once and whenever it changes, a few
+/// times a second, until the sender is gone. `None` once it ended.
+pub fn watch(app: &App, id: JobId) -> Option<watch::Receiver<Job>> {
+    app.queue.feeds().get(&id).map(Feed::watch)
+}
+
+/// Asks a job to stop. One that waits ends at once, one that runs at its next safe point; one
+/// that ended is left as it is.
+pub async fn cancel(app: &App, id: JobId) -> Result<()> {
+    let progress = Default::default();
+    let finish = Finish { state: JobState::Cancelled, finished_ms: app.now_ms(), progress, outcome: None };
+    if let Some(record) = app.meta.finish_queued_job(id, finish).await? {
+        run::ended(app, &record, Outcome::default()).await;
+    } else if let Some(feed) = app.queue.feeds().get(&id) {
+        feed.cancel();
+    }
+    Ok(())
+}
+
+/// Stops a project's jobs and waits until none is left.
+pub async fn stop_all_of(app: &App, project: ProjectId) -> Result<()> {
+    for record in app.meta.active_jobs().await? {
+        if record.project_id != project {
+            continue;
+        }
+        let watched = watch(app, record.id);
+        cancel(app, record.id).await?;
+        if let Some(mut watched) = watched {
+            let ended = watched.wait_for(|job| job.state().is_final());
+            // A job that does not stop in time is in the way, and said to be.
+            if tokio::time::timeout(std::time::Duration::from_secs(20), ended).await.is_err() {
+                let detail = "A job of the project is still stopping. Try again in a minute.";
+                return Err(Problem::conflict("jobs-running", "Jobs are running", detail));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn opened(app: &App, record: JobRecord) -> Result<Job> {
+    let outcome: Outcome = match &record.outcome {
+        Some(sealed) => {
+            let plain = app.summaries.open(&record.id.to_string(), sealed)?;
+            serde_json::from_slice(&plain).map_err(Problem::internal)?
+        }
+        None => Outcome::default(),
+    };
+    Ok(Job { record, result: outcome.result, error: outcome.error })
+}

@@ -1,0 +1,160 @@
+//! What each kind of job does: look up what it needs, let the engine work, keep what came of it.
+
+use engine::Context;
+use engine::repo::{Repository, Snapshot};
+use engine::{backup, diff, restore, verify};
+use repo_format::id::SnapshotId;
+use repo_format::manifest::Trigger;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use crate::app::App;
+use crate::error::{Problem, Result};
+use crate::ids::{DatabaseId, DiffId, RestoreId};
+use crate::meta::{JobRecord, JobState, Scope, VerifyMode, Work};
+use crate::service::addresses;
+
+type Done = (JobState, Value);
+
+/// Does a job's work. Credentials are opened in here and nowhere else.
+pub async fn run(app: App, record: JobRecord, context: Context) -> Result<Done> {
+    match record.work.clone() {
+        Work::Backup { database_id, note } => run_backup(&app, database_id, note, &context).await,
+        Work::Diff { diff_id } => run_diff(&app, diff_id, &context).await,
+        Work::RestorePlan { restore_id } => run_plan(&app, restore_id, &context).await,
+        Work::RestoreApply { restore_id } => run_apply(&app, &record, restore_id, &context).await,
+        Work::Verify { mode } => run_verify(&app, &record, mode, &context).await,
+    }
+}
+
+/// After a job ended, however it did: what it alone needed goes.
+pub async fn after(app: &App, record: &JobRecord) -> Result<()> {
+    if let Work::RestorePlan { restore_id } = record.work {
+        app.meta.change_restore(restore_id, |restore| restore.target_url = None).await?;
+    }
+    Ok(())
+}
+
+async fn run_backup(app: &App, id: DatabaseId, note: Option<String>, context: &Context) -> Result<Done> {
+    let database = app.meta.database(id).await?.ok_or_else(Problem::not_found)?;
+    let sealed = database.url.as_ref().ok_or_else(|| {
+        let detail = "The database was removed. Connect it again to back it up.";
+        Problem::conflict("database-removed", "The database was removed", detail)
+    })?;
+    let url = opened(app, &id.to_string(), sealed)?;
+    addresses::check_url(&url).await?;
+    let repository = app.repositories.get(database.project_id).await?;
+    let request = backup::Request {
+        source_id: id.to_string(),
+        source_name: database.name,
+        url: url.to_string(),
+        trigger: Trigger::Manual,
+        note,
+    };
+    let snapshot = backup::run(&repository, &request, context).await?;
+    app.repositories.saw(snapshot.id, database.project_id);
+    let manifest = &snapshot.manifest;
+    let state = if manifest.is_complete() { JobState::Succeeded } else { JobState::Incomplete };
+    let result = json!({
+        "snapshot_id": snapshot.id.to_string(),
+        "records": manifest.records,
+        "logical_bytes": manifest.logical_bytes,
+        "new_bytes": manifest.new_bytes,
+        "incomplete": manifest.missing.iter()
+            .map(|missing| json!({ "name": missing.name, "reason": missing.reason }))
+            .collect::<Vec<_>>(),
+    });
+    Ok((state, result))
+}
+
+async fn run_diff(app: &App, id: DiffId, context: &Context) -> Result<Done> {
+    let diff = app.meta.diff(id).await?.ok_or_else(Problem::not_found)?;
+    let repository = app.repositories.get(diff.project_id).await?;
+    let from = snapshot(&repository, &diff.from).await?;
+    let to = snapshot(&repository, &diff.to).await?;
+    let summary = diff::summary(&repository, &from, &to, context).await?;
+    let plain = serde_json::to_vec(&summary).map_err(Problem::internal)?;
+    let sealed = app.summaries.seal(&id.to_string(), &plain, app.entropy.as_ref());
+    app.meta.set_diff_summary(id, sealed).await?;
+    let result = json!({
+        "diff_id": id,
+        "objects_read": summary.objects_read,
+        "bytes_read": summary.bytes_read,
+    });
+    Ok((JobState::Succeeded, result))
+}
+
+async fn run_plan(app: &App, id: RestoreId, context: &Context) -> Result<Done> {
+    let found = app.meta.restore(id).await?.ok_or_else(Problem::not_found)?;
+    let sealed = found
+        .target_url
+        .as_ref()
+        .ok_or_else(|| Problem::conflict("plan-ended", "The plan has ended", "Plan the restore again."))?;
+    let url = opened(app, &id.to_string(), sealed)?;
+    addresses::check_url(&url).await?;
+    let repository = app.repositories.get(found.project_id).await?;
+    let snapshot = snapshot(&repository, &found.snapshot_id).await?;
+    let plan = restore::plan(&repository, &snapshot, &scope(&found.scope)?, &url, context).await?;
+    let plain = serde_json::to_vec(&plan).map_err(Problem::internal)?;
+    let sealed = app.summaries.seal(&id.to_string(), &plain, app.entropy.as_ref());
+    app.meta.change_restore(id, |restore| restore.plan = Some(sealed)).await?;
+    Ok((JobState::Succeeded, json!({ "restore_id": id })))
+}
+
+async fn run_apply(app: &App, record: &JobRecord, id: RestoreId, context: &Context) -> Result<Done> {
+    let found = app.meta.restore(id).await?.ok_or_else(Problem::not_found)?;
+    let order = app.queue.take_order(record.id).ok_or_else(|| {
+        let detail = "The write credentials are gone with the process that took them. Apply again.";
+        Problem::conflict("credentials-gone", "The credentials are gone", detail)
+    })?;
+    addresses::check_url(&order.url).await?;
+    let sealed = found.plan.as_ref().ok_or_else(Problem::not_found)?;
+    let plain = app.summaries.open(&id.to_string(), sealed)?;
+    let plan: restore::Plan = serde_json::from_slice(&plain).map_err(Problem::internal)?;
+    let repository = app.repositories.get(found.project_id).await?;
+    let snapshot = snapshot(&repository, &found.snapshot_id).await?;
+    let scope = scope(&found.scope)?;
+    let restored =
+        restore::apply(&repository, &snapshot, &scope, &plan, &order.confirm, &order.url, context).await?;
+    // Finished is not the same as proven: only equal roots, with nothing left out, are a success.
+    let whole = restored.proof.matches && restored.notes.iter().all(|note| !note.failed);
+    let state = if whole { JobState::Succeeded } else { JobState::Incomplete };
+    let mut result = serde_json::to_value(&restored).map_err(Problem::internal)?;
+    if let Value::Object(fields) = &mut result {
+        // A new database held nothing that a safety snapshot could keep.
+        fields.insert("safety_snapshot".to_owned(), Value::Null);
+    }
+    Ok((state, result))
+}
+
+async fn run_verify(app: &App, record: &JobRecord, mode: VerifyMode, context: &Context) -> Result<Done> {
+    let repository = app.repositories.get(record.project_id).await?;
+    let mode = match mode {
+        VerifyMode::Structure => verify::Mode::Structure,
+        VerifyMode::Sample => verify::Mode::Sample,
+        VerifyMode::Full => verify::Mode::Full,
+    };
+    let report = verify::run(&repository, mode, context).await?;
+    Ok((JobState::Succeeded, serde_json::to_value(&report).map_err(Problem::internal)?))
+}
+
+fn opened(app: &App, owner: &str, sealed: &crate::server_key::Sealed) -> Result<Zeroizing<String>> {
+    let plain = app.credentials.open(owner, sealed)?;
+    let text = std::str::from_utf8(&plain).map_err(Problem::internal)?;
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+async fn snapshot(repository: &Repository, id: &str) -> Result<Snapshot> {
+    let id = SnapshotId::parse(id).ok_or_else(Problem::not_found)?;
+    Ok(repository.snapshot(id).await?)
+}
+
+/// The engine's word for what is restored.
+fn scope(scope: &Scope) -> Result<restore::Scope> {
+    match scope {
+        Scope::All => Ok(restore::Scope::All),
+        Scope::Collections(_) => {
+            Err(Problem::invalid("scope", "This version restores whole snapshots: use {\"all\": true}."))
+        }
+    }
+}

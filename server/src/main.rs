@@ -1,0 +1,86 @@
+//! The `dbsnap` binary: reads the environment, serves, ends in order when asked to.
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use server::app::App;
+use server::config::{Config, unknown_variables};
+use server::serve::serve;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let config = match Config::from_env() {
+        Ok(config) => config,
+        Err(error) => return refuse(&error.to_string()),
+    };
+    if let Err(error) = start_log(&config) {
+        return refuse(&error);
+    }
+    for name in unknown_variables() {
+        tracing::warn!(name, "is set and means nothing to this version");
+    }
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return refuse(&error.to_string()),
+    };
+    let ended = runtime.block_on(run(config));
+    // Blocking work that outlives its job must not hold up the exit.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => refuse(&error),
+    }
+}
+
+async fn run(config: Config) -> Result<(), String> {
+    let listen = config.listen;
+    let app = App::open(config).await.map_err(|error| error.to_string())?;
+    let listener = TcpListener::bind(listen).await;
+    let listener = listener.map_err(|error| format!("DBSNAP_LISTEN={listen} cannot be used: {error}"))?;
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    stop_on_signals(&app)?;
+    // Not the log: whoever starts the server on port 0 reads the port from here.
+    let mut stdout = std::io::stdout().lock();
+    let told = writeln!(stdout, "listening on http://{address}").and_then(|()| stdout.flush());
+    told.map_err(|error| error.to_string())?;
+    drop(stdout);
+    serve(app, listener).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn stop_on_signals(app: &App) -> Result<(), String> {
+    let listen = |kind| signal(kind).map_err(|error| error.to_string());
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let stopping = app.stopping.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping: no new jobs, running ones stop at a safe point");
+        stopping.cancel();
+    });
+    Ok(())
+}
+
+fn start_log(config: &Config) -> Result<(), String> {
+    let filter = EnvFilter::try_new(&config.log)
+        .map_err(|error| format!("DBSNAP_LOG={:?} cannot be used: {error}", config.log))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = log.with_ansi(std::io::stderr().is_terminal());
+    if config.log_json {
+        log.json().init()
+    } else {
+        log.init()
+    }
+    Ok(())
+}
+
+fn refuse(message: &str) -> ExitCode {
+    // Before and after the log there is only this; a closed stderr is nobody's to tell.
+    let _ = writeln!(std::io::stderr(), "dbsnap: {message}");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,388 @@
+//! Jobs and their queue. A job's state is written here before anybody hears of it, so that after
+//! a crash nothing is running that is not, and nothing is queued twice.
+
+use engine::monitor::Progress;
+use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
+use serde::{Deserialize, Serialize};
+
+use super::rows::{self, JOBS, JOBS_BY_PROJECT, JOBS_QUEUED, JOBS_RUNNING, Order};
+use super::{Meta, Page, PageRequest, Result};
+use crate::ids::{DatabaseId, DiffId, JobId, ProjectId, RestoreId, UserId};
+use crate::server_key::Sealed;
+
+/// Where a job stands. The last five are final.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JobState {
+    Queued,
+    Running,
+    Succeeded,
+    /// A backup that could not read everything.
+    Incomplete,
+    Failed,
+    /// Stopped by a user.
+    Cancelled,
+    /// Stopped by the server's end.
+    Interrupted,
+}
+
+impl JobState {
+    pub const ALL: [Self; 7] = [
+        Self::Queued,
+        Self::Running,
+        Self::Succeeded,
+        Self::Incomplete,
+        Self::Failed,
+        Self::Cancelled,
+        Self::Interrupted,
+    ];
+
+    pub fn is_final(self) -> bool {
+        !matches!(self, Self::Queued | Self::Running)
+    }
+
+    /// The word of the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Incomplete => "incomplete",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// How thorough a verification is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VerifyMode {
+    Structure,
+    Sample,
+    Full,
+}
+
+/// What a job has to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Work {
+    Backup {
+        database_id: DatabaseId,
+        note: Option<String>,
+    },
+    Diff {
+        diff_id: DiffId,
+    },
+    RestorePlan {
+        restore_id: RestoreId,
+    },
+    /// The URL to write with is in memory only: without the process that took it, it cannot run.
+    RestoreApply {
+        restore_id: RestoreId,
+    },
+    Verify {
+        mode: VerifyMode,
+    },
+}
+
+impl Work {
+    /// The word of the API.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Backup { .. } => "backup",
+            Self::Diff { .. } => "diff",
+            Self::RestorePlan { .. } => "restore-plan",
+            Self::RestoreApply { .. } => "restore-apply",
+            Self::Verify { .. } => "verify",
+        }
+    }
+
+    /// Whether it can run in another process than the one that took it in.
+    fn survives_restart(&self) -> bool {
+        !matches!(self, Self::RestoreApply { .. })
+    }
+
+    /// Jobs of one lane run one after the other; no lane, no order.
+    fn lane(&self) -> String {
+        match self {
+            Self::Backup { database_id, .. } => format!("backup/{database_id}"),
+            Self::RestoreApply { restore_id } => format!("restore/{restore_id}"),
+            Self::Diff { .. } | Self::RestorePlan { .. } | Self::Verify { .. } => String::new(),
+        }
+    }
+}
+
+/// A job as it is stored.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct JobRecord {
+    pub id: JobId,
+    pub project_id: ProjectId,
+    pub user_id: UserId,
+    pub work: Work,
+    pub state: JobState,
+    pub created_ms: i64,
+    pub started_ms: Option<i64>,
+    pub finished_ms: Option<i64>,
+    /// Counters only: the phase names customers' tables.
+    pub progress: Progress,
+    /// Result and error: they name customers' tables, so they are sealed.
+    pub outcome: Option<Sealed>,
+}
+
+/// How a job ended.
+#[derive(Clone, Debug)]
+pub struct Finish {
+    pub state: JobState,
+    pub finished_ms: i64,
+    pub progress: Progress,
+    pub outcome: Option<Sealed>,
+}
+
+impl Meta {
+    /// Queues a job.
+    pub async fn add_job(&self, job: JobRecord) -> Result<()> {
+        self.write(move |tx| {
+            let id = job.id.to_string();
+            rows::put(tx, JOBS, &id, &job)?;
+            rows::link(tx, JOBS_BY_PROJECT, &rows::below(job.project_id, &id), "")?;
+            rows::link(tx, JOBS_QUEUED, &id, &job.work.lane())
+        })
+        .await
+    }
+
+    pub async fn job(&self, id: JobId) -> Result<Option<JobRecord>> {
+        self.read(move |tx| rows::get(&tx.open_table(JOBS)?, &id.to_string())).await
+    }
+
+    /// A project's jobs, newest first.
+    pub async fn jobs_of(&self, project: ProjectId, page: PageRequest) -> Result<Page<JobRecord>> {
+        self.read(move |tx| {
+            let links = tx.open_table(JOBS_BY_PROJECT)?;
+            rows::child_rows(&links, &tx.open_table(JOBS)?, project, Order::NewestFirst, &page)
+        })
+        .await
+    }
+
+    /// Takes the oldest queued job whose lane is free and marks it running.
+    pub async fn claim_job(&self, now_ms: i64) -> Result<Option<JobRecord>> {
+        // Most calls find nothing, and a write transaction would make them wait for each other.
+        if self.read(|tx| Ok(tx.open_table(JOBS_QUEUED)?.is_empty()?)).await? {
+            return Ok(None);
+        }
+        self.write(move |tx| {
+            let Some(id) = first_claimable(tx)? else { return Ok(None) };
+            let found: Option<JobRecord> = rows::get(&tx.open_table(JOBS)?, &id)?;
+            rows::unlink(tx, JOBS_QUEUED, &id)?;
+            let Some(mut job) = found else { return Ok(None) };
+            job.state = JobState::Running;
+            job.started_ms = Some(now_ms);
+            rows::put(tx, JOBS, &id, &job)?;
+            rows::link(tx, JOBS_RUNNING, &id, &job.work.lane())?;
+            Ok(Some(job))
+        })
+        .await
+    }
+
+    /// Keeps the counters of a running job.
+    pub async fn set_job_progress(&self, id: JobId, progress: Progress) -> Result<()> {
+        self.write(move |tx| {
+            let found: Option<JobRecord> = rows::get(&tx.open_table(JOBS)?, &id.to_string())?;
+            match found {
+                Some(job) if job.state == JobState::Running => {
+                    rows::put(tx, JOBS, &id.to_string(), &JobRecord { progress: counters(progress), ..job })
+                }
+                _ => Ok(()),
+            }
+        })
+        .await
+    }
+
+    /// Ends a job. The first end stands: a final state never changes. Returns the job as it is now.
+    pub async fn finish_job(&self, id: JobId, finish: Finish) -> Result<Option<JobRecord>> {
+        self.write(move |tx| {
+            let found: Option<JobRecord> = rows::get(&tx.open_table(JOBS)?, &id.to_string())?;
+            found.map(|job| end(tx, job, finish)).transpose()
+        })
+        .await
+    }
+
+    /// Ends a job that nobody has begun; `None` when somebody has, or it is not there.
+    pub async fn finish_queued_job(&self, id: JobId, finish: Finish) -> Result<Option<JobRecord>> {
+        self.write(move |tx| {
+            let found: Option<JobRecord> = rows::get(&tx.open_table(JOBS)?, &id.to_string())?;
+            found.filter(|job| job.state == JobState::Queued).map(|job| end(tx, job, finish)).transpose()
+        })
+        .await
+    }
+
+    /// At start: what was running is interrupted, and so is what cannot run without the process
+    /// that took it in. Returns the interrupted and the still queued jobs.
+    pub async fn recover_jobs(&self, now_ms: i64) -> Result<(Vec<JobRecord>, Vec<JobRecord>)> {
+        self.write(move |tx| {
+            let (mut interrupted, mut queued) = (Vec::new(), Vec::new());
+            for job in active(tx)? {
+                if job.state == JobState::Queued && job.work.survives_restart() {
+                    queued.push(job);
+                    continue;
+                }
+                let progress = job.progress.clone();
+                let finish =
+                    Finish { state: JobState::Interrupted, finished_ms: now_ms, progress, outcome: None };
+                interrupted.push(end(tx, job, finish)?);
+            }
+            Ok((interrupted, queued))
+        })
+        .await
+    }
+
+    /// Jobs that are queued or running, oldest first.
+    pub async fn active_jobs(&self) -> Result<Vec<JobRecord>> {
+        self.write(active).await
+    }
+}
+
+fn counters(progress: Progress) -> Progress {
+    Progress { phase: String::new(), ..progress }
+}
+
+fn first_claimable(tx: &WriteTransaction) -> Result<Option<String>> {
+    let mut busy = std::collections::HashSet::new();
+    for entry in tx.open_table(JOBS_RUNNING)?.range::<&str>(..)? {
+        busy.insert(entry?.1.value().to_owned());
+    }
+    for entry in tx.open_table(JOBS_QUEUED)?.range::<&str>(..)? {
+        let (id, lane) = entry?;
+        if lane.value().is_empty() || !busy.contains(lane.value()) {
+            return Ok(Some(id.value().to_owned()));
+        }
+    }
+    Ok(None)
+}
+
+fn active(tx: &WriteTransaction) -> Result<Vec<JobRecord>> {
+    let mut ids = std::collections::BTreeSet::new();
+    for links in [JOBS_QUEUED, JOBS_RUNNING] {
+        for entry in tx.open_table(links)?.range::<&str>(..)? {
+            ids.insert(entry?.0.value().to_owned());
+        }
+    }
+    let jobs = tx.open_table(JOBS)?;
+    ids.iter().filter_map(|id| rows::get(&jobs, id).transpose()).collect()
+}
+
+fn end(tx: &WriteTransaction, mut job: JobRecord, finish: Finish) -> Result<JobRecord> {
+    if !job.state.is_final() {
+        job.state = finish.state;
+        job.finished_ms = Some(finish.finished_ms);
+        job.progress = counters(finish.progress);
+        job.outcome = finish.outcome;
+        rows::put(tx, JOBS, &job.id.to_string(), &job)?;
+    }
+    rows::unlink(tx, JOBS_QUEUED, &job.id.to_string())?;
+    rows::unlink(tx, JOBS_RUNNING, &job.id.to_string())?;
+    Ok(job)
+}
+
+pub(super) fn remove_of_project(tx: &WriteTransaction, project: ProjectId) -> Result<()> {
+    let links =
+        rows::children(&tx.open_table(JOBS_BY_PROJECT)?, project, Order::OldestFirst, &PageRequest::all())?;
+    for id in &links.items {
+        rows::unlink(tx, JOBS_QUEUED, id)?;
+        rows::unlink(tx, JOBS_RUNNING, id)?;
+        rows::remove(tx, JOBS, id)?;
+        rows::unlink(tx, JOBS_BY_PROJECT, &rows::below(project, id))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine::clock::System;
+
+    fn backup(database_id: DatabaseId, project_id: ProjectId) -> JobRecord {
+        JobRecord {
+            id: JobId::new(&System, &System),
+            project_id,
+            user_id: UserId::new(&System, &System),
+            work: Work::Backup { database_id, note: None },
+            state: JobState::Queued,
+            created_ms: 1,
+            started_ms: None,
+            finished_ms: None,
+            progress: Progress::default(),
+            outcome: None,
+        }
+    }
+
+    fn done() -> Finish {
+        Finish { state: JobState::Succeeded, finished_ms: 9, progress: Progress::default(), outcome: None }
+    }
+
+    #[tokio::test]
+    async fn backups_of_one_database_wait_for_each_other_and_others_do_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let meta = Meta::open(&folder.path().join("meta.redb")).unwrap();
+        let project = ProjectId::new(&System, &System);
+        let (a, b) = (DatabaseId::new(&System, &System), DatabaseId::new(&System, &System));
+        for database in [a, a, b] {
+            meta.add_job(backup(database, project)).await.unwrap();
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+        let lane = |job: &JobRecord| match job.work {
+            Work::Backup { database_id, .. } => database_id,
+            _ => unreachable!(),
+        };
+        let first = meta.claim_job(2).await.unwrap().unwrap();
+        let second = meta.claim_job(2).await.unwrap().unwrap();
+        assert_eq!((lane(&first), lane(&second)), (a, b));
+        assert!(meta.claim_job(2).await.unwrap().is_none(), "the second backup of a waits");
+        meta.finish_job(first.id, done()).await.unwrap();
+        assert_eq!(lane(&meta.claim_job(3).await.unwrap().unwrap()), a);
+    }
+
+    #[tokio::test]
+    async fn a_restart_interrupts_what_ran_and_keeps_what_waited() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("meta.redb");
+        let meta = Meta::open(&path).unwrap();
+        let project = ProjectId::new(&System, &System);
+        let database = DatabaseId::new(&System, &System);
+        let apply = JobRecord {
+            work: Work::RestoreApply { restore_id: RestoreId::new(&System, &System) },
+            ..backup(database, project)
+        };
+        meta.add_job(backup(database, project)).await.unwrap();
+        let ran = meta.claim_job(2).await.unwrap().unwrap();
+        meta.add_job(backup(database, project)).await.unwrap();
+        meta.add_job(apply.clone()).await.unwrap();
+        drop(meta);
+
+        let meta = Meta::open(&path).unwrap();
+        let (interrupted, queued) = meta.recover_jobs(5).await.unwrap();
+        let mut ids: Vec<_> = interrupted.iter().map(|job| job.id).collect();
+        ids.sort();
+        let mut expected = vec![ran.id, apply.id];
+        expected.sort();
+        assert_eq!(ids, expected);
+        assert_eq!(queued.len(), 1);
+        assert_eq!(meta.job(ran.id).await.unwrap().unwrap().state, JobState::Interrupted);
+        assert_eq!(meta.claim_job(6).await.unwrap().unwrap().id, queued[0].id);
+    }
+
+    #[tokio::test]
+    async fn a_final_state_never_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let meta = Meta::open(&folder.path().join("meta.redb")).unwrap();
+        let job = backup(DatabaseId::new(&System, &System), ProjectId::new(&System, &System));
+        meta.add_job(job.clone()).await.unwrap();
+        let cancelled = Finish { state: JobState::Cancelled, ..done() };
+        assert!(meta.finish_queued_job(job.id, cancelled).await.unwrap().is_some());
+        assert!(meta.claim_job(2).await.unwrap().is_none());
+        let after = meta.finish_job(job.id, done()).await.unwrap().unwrap();
+        assert_eq!(after.state, JobState::Cancelled);
+        assert!(meta.finish_queued_job(job.id, done()).await.unwrap().is_none());
+    }
+}

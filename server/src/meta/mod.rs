@@ -1,0 +1,130 @@
+//! What the server remembers beside the repositories: accounts, projects, databases, jobs.
+//!
+//! Kept in one redb file. Callers see functions in domain terms, one file per aggregate, and no
+//! tables, so that another store can take redb's place. Every call runs off the async threads.
+
+mod databases;
+mod diffs;
+mod jobs;
+mod projects;
+mod restores;
+mod rows;
+mod sessions;
+mod settings;
+mod users;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use redb::{Database, ReadTransaction, ReadableDatabase, WriteTransaction};
+use serde::{Deserialize, Serialize};
+
+pub use databases::{ConnectedDatabase, Endpoint, Environment};
+pub use diffs::Diff;
+pub use jobs::{Finish, JobRecord, JobState, VerifyMode, Work};
+pub use projects::Project;
+pub use restores::{Restore, Scope};
+pub use sessions::{Rotation, Session, TokenHash};
+pub use users::{Registration, User};
+
+/// The layout of the tables. A file of another version is refused, not guessed at.
+const SCHEMA_VERSION: u32 = 1;
+
+/// A failure of the store itself; there is nothing a user could do differently.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the metadata store failed: {0}")]
+    Store(Box<redb::Error>),
+    #[error("a metadata row cannot be read: {0}")]
+    Row(#[from] serde_json::Error),
+    #[error("the metadata has layout {found}, and this version reads layout {SCHEMA_VERSION}")]
+    Version { found: u32 },
+    #[error("a metadata task did not finish")]
+    Task,
+}
+
+macro_rules! from_redb {
+    ($($error:ident),*) => {$(
+        impl From<redb::$error> for Error {
+            fn from(error: redb::$error) -> Self {
+                Self::Store(Box::new(error.into()))
+            }
+        }
+    )*};
+}
+
+from_redb!(CommitError, DatabaseError, StorageError, TableError, TransactionError);
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Which part of a list is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageRequest {
+    /// The id the page begins behind.
+    pub after: Option<String>,
+    pub limit: usize,
+}
+
+impl PageRequest {
+    /// Everything, for lists that are short by nature.
+    pub fn all() -> Self {
+        Self { after: None, limit: usize::MAX }
+    }
+}
+
+/// A part of a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Page<T> {
+    pub items: Vec<T>,
+    /// Where the next page begins; absent on the last.
+    pub next_cursor: Option<String>,
+}
+
+impl<T> Page<T> {
+    pub fn map<U>(self, f: impl FnMut(T) -> U) -> Page<U> {
+        Page { items: self.items.into_iter().map(f).collect(), next_cursor: self.next_cursor }
+    }
+}
+
+/// The metadata store.
+#[derive(Clone)]
+pub struct Meta {
+    database: Arc<Database>,
+}
+
+impl Meta {
+    /// Opens the store in `path`, making it on the first start. One process at a time.
+    pub fn open(path: &Path) -> Result<Self> {
+        crate::private::create_file(path).map_err(redb::StorageError::from)?;
+        let database = Database::create(path)?;
+        let tx = database.begin_write()?;
+        rows::create_tables(&tx)?;
+        settings::check_version(&tx)?;
+        tx.commit()?;
+        Ok(Self { database: Arc::new(database) })
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&ReadTransaction) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let database = Arc::clone(&self.database);
+        let task = tokio::task::spawn_blocking(move || work(&database.begin_read()?));
+        task.await.map_err(|_| Error::Task)?
+    }
+
+    /// Runs `work` in one durable transaction; an error leaves nothing behind.
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&WriteTransaction) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let database = Arc::clone(&self.database);
+        let task = tokio::task::spawn_blocking(move || {
+            let tx = database.begin_write()?;
+            let done = work(&tx)?;
+            tx.commit()?;
+            Ok(done)
+        });
+        task.await.map_err(|_| Error::Task)?
+    }
+}

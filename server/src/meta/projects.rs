@@ -1,0 +1,107 @@
+//! Projects: who owns what.
+
+use serde::{Deserialize, Serialize};
+
+use super::rows::{self, Order, PROJECTS, PROJECTS_BY_USER};
+use super::{Meta, Page, PageRequest, Result, databases, diffs, jobs, restores};
+use crate::ids::{ProjectId, UserId};
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Project {
+    pub id: ProjectId,
+    pub user_id: UserId,
+    pub name: String,
+    pub created_ms: i64,
+    /// Whether its repository is whole. Not so while it is being made or removed: then the project is
+    /// nobody's, and what was left by a crash is removed at the next start.
+    pub ready: bool,
+    /// When a recovery key was last exported: until then, losing the server's key loses the snapshots.
+    #[serde(default)]
+    pub recovery_key_ms: Option<i64>,
+}
+
+impl Meta {
+    /// Reserves a project before its repository is made.
+    pub async fn add_unready_project(&self, project: Project) -> Result<()> {
+        let project = Project { ready: false, ..project };
+        self.write(move |tx| rows::put(tx, PROJECTS, &project.id.to_string(), &project)).await
+    }
+
+    /// Remembers that a recovery key was exported.
+    pub async fn set_recovery_key_made(&self, id: ProjectId, at_ms: i64) -> Result<()> {
+        self.write(move |tx| {
+            let found: Option<Project> = rows::get(&tx.open_table(PROJECTS)?, &id.to_string())?;
+            match found {
+                Some(project) => {
+                    let project = Project { recovery_key_ms: Some(at_ms), ..project };
+                    rows::put(tx, PROJECTS, &id.to_string(), &project)
+                }
+                None => Ok(()),
+            }
+        })
+        .await
+    }
+
+    /// Shows a project to its owner: its repository is whole.
+    pub async fn ready_project(&self, project: Project) -> Result<()> {
+        self.write(move |tx| {
+            rows::put(tx, PROJECTS, &project.id.to_string(), &Project { ready: true, ..project.clone() })?;
+            rows::link(tx, PROJECTS_BY_USER, &rows::below(project.user_id, project.id), "")
+        })
+        .await
+    }
+
+    /// A project; none while it is being made or removed.
+    pub async fn project(&self, id: ProjectId) -> Result<Option<Project>> {
+        self.read(move |tx| {
+            let project: Option<Project> = rows::get(&tx.open_table(PROJECTS)?, &id.to_string())?;
+            Ok(project.filter(|project| project.ready))
+        })
+        .await
+    }
+
+    /// A user's projects, oldest first.
+    pub async fn projects_of(&self, user: UserId, page: PageRequest) -> Result<Page<Project>> {
+        self.read(move |tx| {
+            let links = tx.open_table(PROJECTS_BY_USER)?;
+            rows::child_rows(&links, &tx.open_table(PROJECTS)?, user, Order::OldestFirst, &page)
+        })
+        .await
+    }
+
+    /// Begins a project's deletion: nobody finds it any more.
+    pub async fn begin_project_deletion(&self, project: Project) -> Result<()> {
+        self.write(move |tx| {
+            rows::unlink(tx, PROJECTS_BY_USER, &rows::below(project.user_id, project.id))?;
+            rows::put(tx, PROJECTS, &project.id.to_string(), &Project { ready: false, ..project })
+        })
+        .await
+    }
+
+    /// Removes a project and everything that belongs to it, after its repository is gone.
+    pub async fn remove_project(&self, id: ProjectId) -> Result<()> {
+        self.write(move |tx| {
+            databases::remove_of_project(tx, id)?;
+            jobs::remove_of_project(tx, id)?;
+            diffs::remove_of_project(tx, id)?;
+            restores::remove_of_project(tx, id)?;
+            rows::remove(tx, PROJECTS, &id.to_string())
+        })
+        .await
+    }
+
+    /// Projects that are being made or removed.
+    pub async fn unready_projects(&self) -> Result<Vec<ProjectId>> {
+        self.read(|tx| {
+            let mut found = Vec::new();
+            for entry in tx.open_table(PROJECTS)?.range::<&str>(..)? {
+                let project: Project = serde_json::from_slice(entry?.1.value())?;
+                if !project.ready {
+                    found.push(project.id);
+                }
+            }
+            Ok(found)
+        })
+        .await
+    }
+}

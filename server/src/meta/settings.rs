@@ -1,0 +1,49 @@
+//! Facts about the store itself.
+
+use redb::{ReadableDatabase, WriteTransaction};
+
+use super::rows::{self, SETTINGS};
+use super::{Error, Meta, Result, SCHEMA_VERSION};
+use crate::server_key::Sealed;
+
+const VERSION: &str = "schema_version";
+const KEY_FINGERPRINT: &str = "server_key_fingerprint";
+const TOKEN_KEYS: &str = "token_keys";
+
+/// Writes the version into a new store, and compares it in an old one.
+pub fn check_version(tx: &WriteTransaction) -> Result<()> {
+    let found: Option<u32> = rows::get(&tx.open_table(SETTINGS)?, VERSION)?;
+    match found {
+        None => rows::put(tx, SETTINGS, VERSION, &SCHEMA_VERSION),
+        Some(SCHEMA_VERSION) => Ok(()),
+        Some(found) => Err(Error::Version { found }),
+    }
+}
+
+impl Meta {
+    /// The fingerprint of the server key this store was made with; none before the first start
+    /// is over. Called at start, before there are async threads to spare.
+    pub fn key_fingerprint(&self) -> Result<Option<String>> {
+        rows::get(&self.database.begin_read()?.open_table(SETTINGS)?, KEY_FINGERPRINT)
+    }
+
+    /// Remembers which server key seals this store.
+    pub async fn set_key_fingerprint(&self, fingerprint: String) -> Result<()> {
+        self.write(move |tx| rows::put(tx, SETTINGS, KEY_FINGERPRINT, &fingerprint)).await
+    }
+
+    /// The sealed keys that sign access tokens.
+    pub async fn token_keys(&self) -> Result<Option<Sealed>> {
+        self.read(|tx| rows::get(&tx.open_table(SETTINGS)?, TOKEN_KEYS)).await
+    }
+
+    /// Replaces the sealed keys that sign access tokens.
+    pub async fn set_token_keys(&self, keys: Sealed) -> Result<()> {
+        self.write(move |tx| rows::put(tx, SETTINGS, TOKEN_KEYS, &keys)).await
+    }
+
+    /// Whether the store answers.
+    pub async fn check(&self) -> Result<()> {
+        self.read(|tx| rows::get::<u32>(&tx.open_table(SETTINGS)?, VERSION).map(drop)).await
+    }
+}

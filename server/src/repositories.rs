@@ -1,0 +1,101 @@
+//! The opened repositories, one per project.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use engine::Context;
+use engine::repo::{Repository, UnlockKey};
+use engine::store::Storage;
+use repo_format::id::SnapshotId;
+use tokio::sync::OnceCell;
+
+use crate::error::{Problem, Result};
+use crate::ids::ProjectId;
+use crate::private;
+use crate::server_key::ServerKey;
+
+/// Opens each project's repository once and keeps it open: its index cache is a file that only
+/// one opening may hold.
+pub struct Repositories {
+    storage: Storage,
+    key: UnlockKey,
+    cache_dir: PathBuf,
+    opened: Mutex<HashMap<ProjectId, Arc<OnceCell<Repository>>>>,
+    /// Where snapshots were seen; a hint that saves asking every repository.
+    seen: Mutex<HashMap<SnapshotId, ProjectId>>,
+}
+
+impl Repositories {
+    pub fn new(storage: Storage, key: &ServerKey, cache_dir: PathBuf) -> Self {
+        Self {
+            storage,
+            key: UnlockKey::new(key.bytes()),
+            cache_dir,
+            opened: Mutex::default(),
+            seen: Mutex::default(),
+        }
+    }
+
+    /// A project's repository.
+    pub async fn get(&self, project: ProjectId) -> Result<Repository> {
+        self.get_with(project, async |store, cache, ctx| {
+            Repository::open(store, &self.key, &cache, &ctx).await
+        })
+        .await
+    }
+
+    /// Makes a project's repository.
+    pub async fn create(&self, project: ProjectId) -> Result<Repository> {
+        self.get_with(project, async |store, cache, ctx| {
+            Repository::create(store, &self.key, &cache, &ctx).await
+        })
+        .await
+    }
+
+    async fn get_with(
+        &self,
+        project: ProjectId,
+        open: impl AsyncFnOnce(engine::store::Store, PathBuf, Context) -> engine::Result<Repository>,
+    ) -> Result<Repository> {
+        let cell = Arc::clone(self.lock().entry(project).or_default());
+        let opened = cell.get_or_try_init(async || {
+            private::create_folder(&self.cache_dir).map_err(Problem::internal)?;
+            let store = self.storage.store(&project.to_string())?;
+            let cache = self.cache_file(project);
+            let opened = open(store, cache.clone(), Context::new(&self.cache_dir)).await?;
+            private::close_file(&cache).map_err(Problem::internal)?;
+            Ok::<_, Problem>(opened)
+        });
+        opened.await.cloned()
+    }
+
+    /// Removes a project's repository: the keys first, then the data. The project has no jobs.
+    pub async fn remove(&self, project: ProjectId) -> Result<()> {
+        self.lock().remove(&project);
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, other| *other != project);
+        self.storage.store(&project.to_string())?.delete_all().await?;
+        match tokio::fs::remove_file(self.cache_file(project)).await {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Problem::internal(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Remembers which project's repository holds a snapshot.
+    pub fn saw(&self, snapshot: SnapshotId, project: ProjectId) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(snapshot, project);
+    }
+
+    /// Where a snapshot was seen.
+    pub fn project_of(&self, snapshot: SnapshotId) -> Option<ProjectId> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(&snapshot).copied()
+    }
+
+    fn cache_file(&self, project: ProjectId) -> PathBuf {
+        self.cache_dir.join(format!("{project}.redb"))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ProjectId, Arc<OnceCell<Repository>>>> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,99 @@
+//! The table of routes, and what every request passes through.
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{get, post};
+
+use crate::api::{accounts, databases, diffs, jobs, projects, restores, snapshots, status};
+use crate::app::App;
+use crate::routes;
+use crate::{auth, metrics, security};
+
+/// Everything this server answers.
+pub fn router(app: App) -> Router {
+    let layered = |app: &App| app.clone();
+    Router::new()
+        .route("/healthz", get(status::healthz))
+        .route("/readyz", get(status::readyz))
+        .route("/metrics", get(status::metrics))
+        .nest("/api/v1", api())
+        .merge(pages())
+        .fallback(status::not_found)
+        .method_not_allowed_fallback(status::wrong_method)
+        // The last layer is the first that a request meets.
+        .layer(DefaultBodyLimit::max(security::MAX_BODY_BYTES))
+        .layer(from_fn_with_state(layered(&app), routes::errors_as_pages))
+        .layer(from_fn_with_state(layered(&app), auth::carry_session))
+        .layer(from_fn_with_state(layered(&app), security::refuse_cross_site))
+        .layer(from_fn(security::limit_time))
+        .layer(from_fn_with_state(layered(&app), security::add_headers))
+        .layer(from_fn_with_state(layered(&app), metrics::count_answers))
+        .with_state(app)
+}
+
+fn api() -> Router<App> {
+    Router::new()
+        .route("/auth/register", post(accounts::register))
+        .route("/auth/login", post(accounts::login))
+        .route("/auth/refresh", post(accounts::refresh))
+        .route("/auth/logout", post(accounts::logout))
+        .route("/me", get(accounts::me))
+        .route("/me/password", post(accounts::change_password))
+        .route("/projects", get(projects::list).post(projects::create))
+        .route("/projects/{id}", get(projects::get).delete(projects::delete))
+        .route("/projects/{id}/connection-test", post(projects::test_connection))
+        .route("/projects/{id}/verify", post(projects::verify))
+        .route("/projects/{id}/keys/recovery", post(projects::export_recovery_key))
+        .route("/projects/{id}/databases", get(databases::list).post(databases::create))
+        .route("/projects/{id}/diffs", get(diffs::list))
+        .route("/projects/{id}/jobs", get(jobs::list))
+        .route("/databases/{id}", get(databases::get).patch(databases::change).delete(databases::remove))
+        .route("/databases/{id}/backups", post(databases::start_backup))
+        .route("/databases/{id}/snapshots", get(snapshots::list))
+        .route("/jobs/{id}", get(jobs::get))
+        .route("/jobs/{id}/cancel", post(jobs::cancel))
+        .route("/jobs/{id}/events", get(jobs::follow))
+        .route("/snapshots/{id}", get(snapshots::get))
+        .route("/snapshots/{id}/collections/{name}/records", get(snapshots::records))
+        .route("/diffs", post(diffs::start))
+        .route("/diffs/{id}", get(diffs::get))
+        .route("/diffs/{id}/collections/{name}/changes", get(diffs::changes))
+        .route("/restores", get(restores::list))
+        .route("/restores/plan", post(restores::plan))
+        .route("/restores/{id}", get(restores::get))
+        .route("/restores/{id}/apply", post(restores::apply))
+}
+
+fn pages() -> Router<App> {
+    use crate::routes::{
+        account, assets, database_settings, databases, diffs, jobs, projects, restores, snapshots,
+    };
+    Router::new()
+        .route("/", get(account::front))
+        .route("/assets/{file}", get(assets::asset))
+        .route("/register", get(account::register_form).post(account::register))
+        .route("/login", get(account::login_form).post(account::login))
+        .route("/logout", post(account::logout))
+        .route("/projects", get(projects::dashboard).post(projects::create))
+        .route("/projects/{id}", get(projects::project_page))
+        .route("/projects/{id}/settings", get(projects::settings_page))
+        .route("/projects/{id}/recovery-key", post(projects::recovery_key))
+        .route("/projects/{id}/connect", get(databases::connect_form).post(databases::connect))
+        .route("/databases/{id}", get(databases::history))
+        .route("/databases/{id}/settings", get(database_settings::form).post(database_settings::save))
+        .route("/databases/{id}/remove", post(database_settings::remove))
+        .route("/databases/{id}/backups", post(databases::back_up))
+        .route("/jobs/{id}", get(jobs::page))
+        .route("/jobs/{id}/live", get(jobs::live))
+        .route("/jobs/{id}/cancel", post(jobs::cancel))
+        .route("/snapshots/{id}", get(snapshots::page))
+        .route("/snapshots/{id}/collections/{name}", get(snapshots::records))
+        .route("/snapshots/{id}/restore", get(restores::new_form).post(restores::plan))
+        .route("/diffs", post(diffs::start))
+        .route("/diffs/{id}", get(diffs::page))
+        .route("/diffs/{id}/collections/{name}", get(diffs::changes))
+        .route("/restores", get(restores::index))
+        .route("/restores/{id}", get(restores::page))
+        .route("/restores/{id}/apply", post(restores::apply))
+}

@@ -1,0 +1,100 @@
+//! Changing a database's name, environment and connection, and removing it.
+
+use axum::Form;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use engine::source::postgres::PostgresUrl;
+use serde::Deserialize;
+use web::pages::database_settings::{self as page, DatabaseSettings};
+use web::urls;
+use zeroize::Zeroizing;
+
+use super::place::{self, Place, id};
+use super::{again, html, see_other, shell, shown};
+use crate::app::App;
+use crate::auth::{PageUser, Visitor};
+use crate::error::{Problem, Result};
+use crate::ids::DatabaseId;
+use crate::meta::Environment;
+use crate::service::databases::{self, DatabaseChange, Snapshots};
+use crate::view;
+
+/// What the form sends.
+#[derive(Deserialize)]
+pub struct Typed {
+    name: String,
+    environment: Environment,
+    url: Zeroizing<String>,
+}
+
+/// The settings.
+pub async fn form(
+    State(app): State<App>,
+    PageUser(visitor): PageUser,
+    Path(database): Path<String>,
+) -> Result<Response> {
+    let view = current(&app, &visitor, id(DatabaseId::parse, &database)?).await?;
+    Ok(html(page::page(&view)))
+}
+
+/// Changes them. Another URL is tested like the first.
+pub async fn save(
+    State(app): State<App>,
+    PageUser(visitor): PageUser,
+    Path(database): Path<String>,
+    Form(typed): Form<Typed>,
+) -> Result<Response> {
+    let id = id(DatabaseId::parse, &database)?;
+    let url = view::typed_url::without_password(&typed.url);
+    let view = DatabaseSettings {
+        name: typed.name.clone(),
+        environment: place::environment(typed.environment),
+        url_without_password: url.shown,
+        password_removed: url.password_removed,
+        ..current(&app, &visitor, id).await?
+    };
+    let name = PostgresUrl::parse(&typed.url).map(|url| url.database().to_owned()).unwrap_or_default();
+    let another = (!typed.url.trim().is_empty()).then_some(typed.url);
+    let change =
+        DatabaseChange { name: Some(typed.name), environment: Some(typed.environment), url: another };
+    match databases::change(&app, visitor.user_id, id, change).await {
+        Ok(_) => Ok(see_other(&urls::database(&database))),
+        Err(problem) if problem.status.is_server_error() => Err(problem),
+        Err(problem) => {
+            let tested = view::connection::refused(&problem, &name);
+            let problem_shown = tested.is_none().then(|| shown(&problem));
+            Ok(again(&problem, page::page(&DatabaseSettings { tested, problem: problem_shown, ..view })))
+        }
+    }
+}
+
+/// Removes a database; its snapshots stay.
+pub async fn remove(
+    State(app): State<App>,
+    PageUser(visitor): PageUser,
+    Path(database): Path<String>,
+) -> Result<Response> {
+    let id = id(DatabaseId::parse, &database)?;
+    databases::remove(&app, visitor.user_id, id, Snapshots::Keep).await?;
+    Ok(see_other(&urls::database(&database)))
+}
+
+async fn current(app: &App, visitor: &Visitor, id: DatabaseId) -> Result<DatabaseSettings> {
+    let place = Place::of(app, visitor, id).await?;
+    if place.database.removed_ms.is_some() {
+        return Err(Problem::not_found());
+    }
+    let endpoint = &place.database.endpoint;
+    Ok(DatabaseSettings {
+        shell: shell(app, visitor),
+        database: place.named(),
+        connection: format!("{} on {}:{}/{}", endpoint.user, endpoint.host, endpoint.port, endpoint.database),
+        name: place.database.name.clone(),
+        environment: place.environment(),
+        project: place.project,
+        url_without_password: String::new(),
+        password_removed: false,
+        problem: None,
+        tested: None,
+    })
+}

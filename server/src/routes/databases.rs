@@ -1,0 +1,205 @@
+//! Connecting a database, its history, and backing it up.
+
+use axum::Form;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use engine::source::postgres::PostgresUrl;
+use serde::Deserialize;
+use web::pages::connect::{self, Connect};
+use web::pages::database::{self, Database};
+use web::urls;
+use zeroize::Zeroizing;
+
+use super::place::{self, Place, id};
+use super::{again, html, see_other, shell, shown};
+use crate::app::App;
+use crate::auth::{PageUser, Visitor};
+use crate::error::{Problem, Result};
+use crate::ids::{DatabaseId, ProjectId};
+use crate::jobs::{self, Job};
+use crate::meta::{ConnectedDatabase, Environment, JobState, PageRequest, Work};
+use crate::service::{databases, snapshots};
+use crate::view;
+
+/// Snapshots on a page of the history.
+const HISTORY_ROWS: usize = 50;
+/// How far back the newest backup of a database is looked for among its project's jobs.
+const RECENT_JOBS: usize = 200;
+
+/// What the form for connecting sends.
+#[derive(Deserialize)]
+pub struct Typed {
+    url: Zeroizing<String>,
+    name: String,
+    environment: Environment,
+    action: Action,
+}
+
+/// Which of the form's buttons was pressed.
+#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum Action {
+    Connect,
+    Test,
+}
+
+/// Where a page of a list starts.
+#[derive(Deserialize)]
+pub struct Paging {
+    cursor: Option<String>,
+}
+
+/// What is written beside a backup.
+#[derive(Deserialize)]
+pub struct BackupTyped {
+    note: Option<String>,
+}
+
+/// The form for connecting a database.
+pub async fn connect_form(
+    State(app): State<App>,
+    PageUser(visitor): PageUser,
+    Path(project): Path<String>,
+) -> Result<Response> {
+    let project = place::project(&app, &visitor, id(ProjectId::parse, &project)?).await?;
+    let view = Connect {
+        shell: shell(&app, &visitor),
+        project,
+        name: String::new(),
+        url_without_password: String::new(),
+        password_removed: false,
+        environment: None,
+        problem: None,
+        tested: None,
+    };
+    Ok(html(connect::page(&view)))
+}
+
+/// Tests a connection, and connects the database if that was asked for and every stage passed.
+pub async fn connect(
+    State(app): State<App>,
+    PageUser(visitor): PageUser,
+    Path(project): Path<String>,
+    Form(typed): Form<Typed>,
+) -> Result<Response> {
+    let project_id = id(ProjectId::parse, &project)?;
+    let view = typed_view(&app, &visitor, project_id, &typed).await?;
+    let report = match databases::test(&app, visitor.user_id, project_id, &typed.url).await {
+        Ok(report) => report,
+        Err(problem) => return refused(problem, view),
+    };
+    let name = PostgresUrl::parse(&typed.url).map(|url| url.database().to_owned()).unwrap_or_default();
+    let tested = view::connection::tested(&report, &name);
+    if !report.ok || typed.action == Action::Test {
+        let status = if report.ok { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
+        let page = connect::page(&Connect { tested: Some(tested), ..view });
+        return Ok((status, html(page)).into_response());
+    }
+    let new = databases::NewDatabase { name: typed.name, url: typed.url, environment: typed.environment };
+    match databases::connect(&app, visitor.user_id, project_id, new).await {
+        Ok(database) => Ok(see_other(&urls::database(&database.id.to_string()))),
+        Err(problem) => refused(problem, Connect { tested: Some(tested), ..view }),
+    }
+}
+
+/// The form as it was sent, without what is secret.
+async fn typed_view(app: &App, visitor: &Visitor, project: ProjectId, typed: &Typed) -> Result<Connect> {
+    let url = view::typed_url::without_password(&typed.url);
+    Ok(Connect {
+        shell: shell(app, visitor),
+        project: place::project(app, visitor, project).await?,
+        name: typed.name.clone(),
+        url_without_password: url.shown,
+        password_removed: url.password_removed,
+        environment: Some(place::environment(typed.environment)),
+        problem: None,
+        tested: None,
+    })
+}
+
+fn refused(problem: Problem, view: Connect) -> Result<Response> {
+    if problem.status.is_server_error() {
+        return Err(problem);
+    }
+    let page = connect::page(&Connect { problem: Some(shown(&problem)), ..view });
+    Ok(again(&problem, page))
+}
+
+/// A database's history.
+pub async fn history(
+    State(app): State<App>,
+    PageUser(visitor): PageUser,
+    Path(database): Path<String>,
+    Query(paging): Query<Paging>,
+) -> Result<Response> {
+    let view = history_view(&app, &visitor, id(DatabaseId::parse, &database)?, paging.cursor).await?;
+    Ok(html(database::page(&view)))
+}
+
+/// Queues a backup; the history shows how it goes.
+pub async fn back_up(
+    State(app): State<App>,
+    PageUser(visitor): PageUser,
+    Path(database): Path<String>,
+    Form(typed): Form<BackupTyped>,
+) -> Result<Response> {
+    let id = id(DatabaseId::parse, &database)?;
+    match databases::start_backup(&app, visitor.user_id, id, typed.note).await {
+        Ok(_) => Ok(see_other(&urls::database(&database))),
+        Err(problem) if problem.status == StatusCode::UNPROCESSABLE_ENTITY => {
+            let view = history_view(&app, &visitor, id, None).await?;
+            Ok(again(&problem, database::page(&Database { problem: Some(shown(&problem)), ..view })))
+        }
+        Err(problem) => Err(problem),
+    }
+}
+
+async fn history_view(
+    app: &App,
+    visitor: &Visitor,
+    id: DatabaseId,
+    cursor: Option<String>,
+) -> Result<Database> {
+    let place = Place::of(app, visitor, id).await?;
+    let request = PageRequest { after: cursor.clone(), limit: HISTORY_ROWS };
+    let page = snapshots::list(app, visitor.user_id, id, request).await?;
+    let backups = backups_of(app, &place.database).await?;
+    let endpoint = &place.database.endpoint;
+    Ok(Database {
+        shell: shell(app, visitor),
+        database: place.named(),
+        environment: place.environment(),
+        connected: place.database.removed_ms.is_none(),
+        server: view::connection::server(&place.database.engine, &place.database.server_version),
+        address: format!("{}:{}/{}", endpoint.host, endpoint.port, endpoint.database),
+        snapshots: page.items.iter().map(view::history::row).collect(),
+        paged: cursor.is_some(),
+        next_cursor: page.next_cursor,
+        running: backups.running.map(|job| view::job::job(&job, None)),
+        failed: backups.failed.map(|job| view::job::job(&job, None)),
+        problem: None,
+        project: place.project,
+    })
+}
+
+/// What is to be said of a database's backups beside its snapshots.
+pub(super) struct Backups {
+    /// The one under way, or the first that waits.
+    pub running: Option<Job>,
+    /// The last that ended, if it left no snapshot.
+    pub failed: Option<Job>,
+}
+
+/// The newest backups of a database.
+pub(super) async fn backups_of(app: &App, database: &ConnectedDatabase) -> Result<Backups> {
+    let recent = PageRequest { after: None, limit: RECENT_JOBS };
+    let jobs = jobs::list(app, database.project_id, recent).await?.items;
+    let ours = jobs.into_iter().filter(
+        |job| matches!(job.record.work, Work::Backup { database_id, .. } if database_id == database.id),
+    );
+    let (open, ended): (Vec<Job>, Vec<Job>) = ours.partition(|job| !job.state().is_final());
+    let left_none =
+        |job: &Job| matches!(job.state(), JobState::Failed | JobState::Interrupted | JobState::Cancelled);
+    Ok(Backups { running: open.into_iter().next_back(), failed: ended.into_iter().next().filter(left_none) })
+}

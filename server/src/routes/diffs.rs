@@ -1,0 +1,166 @@
+//! Comparing snapshots.
+
+use axum::Form;
+use axum::extract::{Path, Query, State};
+use axum::response::Response;
+use engine::diff::Filter;
+use engine::rows;
+use serde::Deserialize;
+use web::components::change::ChangeKind;
+use web::pages::changes::{self, Changes};
+use web::pages::diff::{self, Diff, Outcome, Side};
+use web::urls;
+
+use super::place::{self, Place, id};
+use super::{again, html, see_other, shell, shown};
+use crate::app::App;
+use crate::auth::{PageUser, Visitor};
+use crate::error::{Problem, Result};
+use crate::ids::DiffId;
+use crate::jobs;
+use crate::service::diffs::FoundDiff;
+use crate::service::{diffs, snapshots};
+use crate::view;
+
+/// Changed records on a page.
+const ROWS: usize = 100;
+
+/// The two snapshots chosen.
+#[derive(Deserialize)]
+pub struct Chosen {
+    from: String,
+    to: String,
+}
+
+/// What of a table's changes to show. An empty choice is none.
+#[derive(Deserialize)]
+pub struct Choices {
+    kind: Option<String>,
+    column: Option<String>,
+    show: Option<String>,
+    cursor: Option<String>,
+}
+
+/// Compares two snapshots.
+pub async fn start(
+    State(app): State<App>,
+    PageUser(visitor): PageUser,
+    Form(chosen): Form<Chosen>,
+) -> Result<Response> {
+    let (id, _) = diffs::start(&app, visitor.user_id, &chosen.from, &chosen.to).await?;
+    Ok(see_other(&urls::diff(&id.to_string())))
+}
+
+/// A comparison: its summary, or the work on it.
+pub async fn page(
+    State(app): State<App>,
+    PageUser(visitor): PageUser,
+    Path(diff): Path<String>,
+) -> Result<Response> {
+    let found = diffs::find(&app, visitor.user_id, id(DiffId::parse, &diff)?).await?;
+    let [from, to] = sides(&app, &visitor, &found).await?;
+    let not_compared = found.summary.as_ref().map(|summary| summary.not_compared.clone()).unwrap_or_default();
+    let outcome = match &found.summary {
+        Some(summary) => Outcome::Summary(view::diff::rows(summary)),
+        None => {
+            let job = jobs::get(&app, found.diff.job_id).await?.ok_or_else(Problem::not_found)?;
+            Outcome::Job(Box::new(view::job::job(&job, None)))
+        }
+    };
+    let project = place::project(&app, &visitor, found.diff.project_id).await?;
+    let view = Diff { shell: shell(&app, &visitor), project, id: diff, from, to, not_compared, outcome };
+    Ok(html(diff::page(&view)))
+}
+
+/// The changed records of one table.
+pub async fn changes(
+    State(app): State<App>,
+    PageUser(visitor): PageUser,
+    Path((diff, collection)): Path<(String, String)>,
+    Query(choices): Query<Choices>,
+) -> Result<Response> {
+    let found = diffs::find(&app, visitor.user_id, id(DiffId::parse, &diff)?).await?;
+    let Some(summary) = &found.summary else { return Ok(see_other(&urls::diff(&diff))) };
+    let known = summary.collections.iter().find(|known| known.name == collection);
+    let known = view::diff::row(known.ok_or_else(Problem::not_found)?);
+    let [from, to] = sides(&app, &visitor, &found).await?;
+    let mut view = Changes {
+        shell: shell(&app, &visitor),
+        project: place::project(&app, &visitor, found.diff.project_id).await?,
+        diff,
+        from,
+        to,
+        collection,
+        counts: known.counts,
+        schema_changes: known.schema_changes,
+        rekeyed: known.rekeyed,
+        kind: chosen(choices.kind).map(|kind| parse_kind(&kind)).transpose()?,
+        column: chosen(choices.column),
+        columns: Vec::new(),
+        all_columns: choices.show.as_deref() == Some("all"),
+        changes: Vec::new(),
+        cursor: chosen(choices.cursor),
+        next_cursor: None,
+        problem: None,
+    };
+    match fill(&app, &visitor, found.diff.id, &mut view).await {
+        Ok(()) => Ok(html(changes::page(&view))),
+        Err(problem) if problem.status.is_server_error() => Err(problem),
+        Err(problem) => {
+            view.problem = Some(shown(&problem));
+            Ok(again(&problem, changes::page(&view)))
+        }
+    }
+}
+
+async fn fill(app: &App, visitor: &Visitor, id: DiffId, view: &mut Changes) -> Result<()> {
+    if view.rekeyed.is_some() {
+        return Ok(());
+    }
+    let filter = Filter { kind: view.kind.map(view::diff::filter), column: view.column.clone() };
+    let request = rows::PageRequest { cursor: view.cursor.clone(), from_key: None, limit: ROWS };
+    let page = diffs::changes(app, visitor.user_id, id, &view.collection, &filter, &request).await?;
+    view.changes = page.items.into_iter().map(view::diff::change).collect();
+    view.next_cursor = page.next_cursor;
+    view.columns = columns(view);
+    Ok(())
+}
+
+/// The columns one can filter by: those of the records shown, in the table's order, and the one that
+/// is chosen even when nothing matches it.
+fn columns(view: &Changes) -> Vec<String> {
+    let mut columns: Vec<String> = Vec::new();
+    let shown = view.changes.iter().flat_map(|change| change.new.iter().chain(&change.old).flatten());
+    for name in shown.map(|(name, _)| name).chain(&view.column) {
+        if !columns.contains(name) {
+            columns.push(name.clone());
+        }
+    }
+    columns
+}
+
+fn chosen(value: Option<String>) -> Option<String> {
+    value.filter(|value| !value.is_empty())
+}
+
+fn parse_kind(text: &str) -> Result<ChangeKind> {
+    let kind = ChangeKind::ALL.into_iter().find(|kind| kind.as_str() == text);
+    kind.ok_or_else(|| Problem::invalid("kind", "Choose added, changed or removed."))
+}
+
+async fn sides(app: &App, visitor: &Visitor, found: &FoundDiff) -> Result<[Side; 2]> {
+    Ok([side(app, visitor, &found.diff.from).await?, side(app, visitor, &found.diff.to).await?])
+}
+
+async fn side(app: &App, visitor: &Visitor, id: &str) -> Result<Side> {
+    let found = snapshots::find(app, visitor.user_id, id).await?;
+    let place = Place::of_snapshot(app, visitor, &found).await?;
+    let manifest = &found.snapshot.manifest;
+    Ok(Side {
+        snapshot: id.to_owned(),
+        database: place.named(),
+        environment: place.environment(),
+        at_ms: manifest.started_ms,
+        note: manifest.note.clone(),
+    })
+}

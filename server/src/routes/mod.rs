@@ -1,0 +1,114 @@
+//! The pages: forms in, redirects and markup out. Each function reads the request, asks
+//! [`crate::service`], and fills a view model; `web` does the rest.
+
+pub mod account;
+pub mod assets;
+pub mod database_settings;
+pub mod databases;
+pub mod diffs;
+pub mod jobs;
+mod place;
+pub mod projects;
+pub mod restores;
+pub mod snapshots;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{Html, IntoResponse, Redirect, Response};
+use maud::Markup;
+use serde_json::Value;
+use web::layout::Shell;
+use web::pages::error::ErrorPage;
+
+use crate::app::App;
+use crate::auth::{PageUser, Visitor};
+use crate::error::Problem;
+
+/// The largest body of a problem that is read back.
+const MAX_PROBLEM_BYTES: usize = 64 * 1024;
+
+/// The frame of a page for somebody signed in.
+fn shell(app: &App, visitor: &Visitor) -> Shell {
+    Shell { email: Some(visitor.email.clone()), now_ms: app.now_ms() }
+}
+
+/// A page.
+fn html(page: Markup) -> Response {
+    Html(page.into_string()).into_response()
+}
+
+/// After a form was accepted: a page that can be loaded again without sending it twice.
+fn see_other(path: &str) -> Response {
+    Redirect::to(path).into_response()
+}
+
+/// The page again, with what is wrong on it.
+fn again(problem: &Problem, page: Markup) -> Response {
+    problem.log();
+    (problem.status, html(page)).into_response()
+}
+
+/// A problem as a form shows it.
+fn shown(problem: &Problem) -> web::components::Problem {
+    web::components::Problem::new(problem.title).with_fix(problem.detail.clone())
+}
+
+/// Gives people a page where programs would get a problem in JSON or a bare line of text.
+pub async fn errors_as_pages(
+    State(app): State<App>,
+    visitor: Option<PageUser>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let for_people = is_page(request.uri().path());
+    let response = next.run(request).await;
+    let status = response.status();
+    let failed = status.is_client_error() || status.is_server_error();
+    if !for_people || !failed || is_type(response.headers(), "text/html") {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let told =
+        if is_type(&parts.headers, "application/problem+json") { read_problem(body).await } else { None };
+    let (title, advice) = told.unwrap_or_else(|| in_general(status));
+    let email = visitor.map(|PageUser(visitor)| visitor.email);
+    let shell = Shell { email, now_ms: app.now_ms() };
+    let page = web::pages::error::page(&ErrorPage { shell, status: status.as_u16(), title, advice });
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    Response::from_parts(parts, Body::from(page.into_string()))
+}
+
+/// Whether people go to this address; the others are for programs.
+fn is_page(path: &str) -> bool {
+    !path.starts_with("/api/") && !matches!(path, "/healthz" | "/readyz" | "/metrics")
+}
+
+fn is_type(headers: &HeaderMap, expected: &str) -> bool {
+    let found = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    found.is_some_and(|found| found.starts_with(expected))
+}
+
+async fn read_problem(body: Body) -> Option<(String, String)> {
+    let bytes = axum::body::to_bytes(body, MAX_PROBLEM_BYTES).await.ok()?;
+    let problem: Value = serde_json::from_slice(&bytes).ok()?;
+    let text = |field: &str| problem.get(field)?.as_str().map(str::to_owned);
+    Some((text("title")?, text("detail")?))
+}
+
+/// What the framework refuses before any of our code sees it.
+fn in_general(status: StatusCode) -> (String, String) {
+    let (title, advice) = match status {
+        StatusCode::METHOD_NOT_ALLOWED => {
+            ("This address takes no such request", "Go back and use the page's own form.")
+        }
+        StatusCode::PAYLOAD_TOO_LARGE => ("Too much was sent", "Go back and send less."),
+        _ if status.is_client_error() => {
+            ("The form could not be read", "Go back, load the page again and fill it in anew.")
+        }
+        _ => ("Something went wrong", "Try again. If it stays, the server's log says more."),
+    };
+    (title.to_owned(), advice.to_owned())
+}

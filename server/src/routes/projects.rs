@@ -1,0 +1,143 @@
+//! The dashboard, projects and their keys.
+
+use axum::Form;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use serde::Deserialize;
+use web::pages::projects::{DatabaseRow, ProjectCard, Projects};
+use web::pages::recovery_key::{self, RecoveryKey};
+use web::pages::settings::{self, Settings};
+use web::pages::{Named, project, projects as page};
+use web::urls;
+
+use super::place::{environment, id};
+use super::{again, databases::backups_of, html, see_other, shell, shown};
+use crate::app::App;
+use crate::auth::{PageUser, Visitor};
+use crate::error::Result;
+use crate::ids::ProjectId;
+use crate::meta::{ConnectedDatabase, PageRequest, Project};
+use crate::service::{databases, diffs, projects, snapshots};
+use crate::view;
+
+/// What a new project is called.
+#[derive(Deserialize)]
+pub struct Typed {
+    name: String,
+}
+
+/// The dashboard.
+pub async fn dashboard(State(app): State<App>, PageUser(visitor): PageUser) -> Result<Response> {
+    let view = overview(&app, &visitor).await?;
+    Ok(html(page::page(&view)))
+}
+
+/// Makes a project, and goes on to connecting a database.
+pub async fn create(
+    State(app): State<App>,
+    PageUser(visitor): PageUser,
+    Form(typed): Form<Typed>,
+) -> Result<Response> {
+    match projects::create(&app, visitor.user_id, &typed.name).await {
+        Ok(project) => Ok(see_other(&urls::connect(&project.id.to_string()))),
+        Err(problem) if problem.status.is_server_error() => Err(problem),
+        Err(problem) => {
+            let view = overview(&app, &visitor).await?;
+            let view = Projects { name: typed.name, problem: Some(shown(&problem)), ..view };
+            Ok(again(&problem, page::page(&view)))
+        }
+    }
+}
+
+/// One project.
+pub async fn project_page(
+    State(app): State<App>,
+    PageUser(visitor): PageUser,
+    Path(project): Path<String>,
+) -> Result<Response> {
+    let project = find(&app, &visitor, &project).await?;
+    let view = project::Project {
+        shell: shell(&app, &visitor),
+        databases: rows(&app, &visitor, &project).await?,
+        has_recovery_key: project.recovery_key_ms.is_some(),
+        project: Named::new(project.id.to_string(), project.name),
+    };
+    Ok(html(project::page(&view)))
+}
+
+/// A project's keys.
+pub async fn settings_page(
+    State(app): State<App>,
+    PageUser(visitor): PageUser,
+    Path(project): Path<String>,
+) -> Result<Response> {
+    let project = find(&app, &visitor, &project).await?;
+    let view = Settings {
+        shell: shell(&app, &visitor),
+        created_ms: project.created_ms,
+        recovery_key_ms: project.recovery_key_ms,
+        project: Named::new(project.id.to_string(), project.name),
+    };
+    Ok(html(settings::page(&view)))
+}
+
+/// Makes a recovery key and shows it. No redirect: it cannot be shown again.
+pub async fn recovery_key(
+    State(app): State<App>,
+    PageUser(visitor): PageUser,
+    Path(project): Path<String>,
+) -> Result<Response> {
+    let project = find(&app, &visitor, &project).await?;
+    let key = projects::export_recovery_key(&app, visitor.user_id, project.id).await?;
+    let project = Named::new(project.id.to_string(), project.name);
+    let view = RecoveryKey { shell: shell(&app, &visitor), project, key };
+    Ok(html(recovery_key::page(&view)))
+}
+
+async fn find(app: &App, visitor: &Visitor, project: &str) -> Result<Project> {
+    projects::find(app, visitor.user_id, id(ProjectId::parse, project)?).await
+}
+
+async fn overview(app: &App, visitor: &Visitor) -> Result<Projects> {
+    let (mut cards, mut has_compared) = (Vec::new(), false);
+    for project in projects::list(app, visitor.user_id, PageRequest::all()).await?.items {
+        let one = PageRequest { after: None, limit: 1 };
+        has_compared =
+            has_compared || !diffs::list(app, visitor.user_id, project.id, one).await?.items.is_empty();
+        let databases = rows(app, visitor, &project).await?;
+        cards.push(ProjectCard { project: Named::new(project.id.to_string(), project.name), databases });
+    }
+    let name = if cards.is_empty() { "My project".to_owned() } else { String::new() };
+    Ok(Projects { shell: shell(app, visitor), projects: cards, has_compared, name, problem: None })
+}
+
+async fn rows(app: &App, visitor: &Visitor, project: &Project) -> Result<Vec<DatabaseRow>> {
+    let mut rows = Vec::new();
+    for database in databases::list(app, visitor.user_id, project.id, PageRequest::all()).await?.items {
+        rows.push(row(app, visitor, database).await?);
+    }
+    Ok(rows)
+}
+
+/// A database in an overview. What is said of its snapshots is read from those that exist.
+async fn row(app: &App, visitor: &Visitor, database: ConnectedDatabase) -> Result<DatabaseRow> {
+    let all = snapshots::list(app, visitor.user_id, database.id, PageRequest::all()).await?.items;
+    let backups = backups_of(app, &database).await?;
+    let newest = all.first().map(|snapshot| {
+        (snapshot.id.to_string(), snapshot.manifest.started_ms, snapshot.manifest.is_complete())
+    });
+    let failed = backups.failed.map(|job| {
+        let message = job.error.map(|error| error.detail);
+        (job.record.id.to_string(), message.unwrap_or_else(|| job.record.state.as_str().to_owned()))
+    });
+    Ok(DatabaseRow {
+        database: Named::new(database.id.to_string(), database.name),
+        environment: environment(database.environment),
+        engine: view::connection::engine_name(&database.engine).to_owned(),
+        newest,
+        snapshots: all.len() as u64,
+        stored_bytes: all.iter().map(|snapshot| snapshot.manifest.new_bytes).sum(),
+        running: backups.running.map(|job| job.record.id.to_string()),
+        failed,
+    })
+}

@@ -1,0 +1,263 @@
+//! Restoring: where to, the plan, the confirmation, the proof.
+
+use axum::Form;
+use axum::extract::{Path, Query, State};
+use axum::response::Response;
+use engine::restore::Restored;
+use serde::Deserialize;
+use web::pages::restore_new::{self, RestoreNew};
+use web::pages::restore_plan::{self, Stage};
+use web::pages::restore_result;
+use web::pages::restores::{self as list, RestoreRow, Restores, Standing};
+use web::urls;
+use zeroize::Zeroizing;
+
+use super::place::{Place, id};
+use super::{again, html, see_other, shell, shown};
+use crate::app::App;
+use crate::auth::{PageUser, Visitor};
+use crate::error::{Problem, Result};
+use crate::ids::RestoreId;
+use crate::jobs::{ApplyOrder, Job};
+use crate::meta::{JobState, PageRequest, Scope};
+use crate::service::restores::{FoundRestore, NewRestore, RestoreState};
+use crate::service::{restores, snapshots};
+use crate::view;
+use crate::view::typed_url::TypedUrl;
+
+/// Restores on a page of the list.
+const ROWS: usize = 50;
+
+/// Where to restore to.
+#[derive(Deserialize)]
+pub struct Target {
+    url: Zeroizing<String>,
+}
+
+/// What confirms a plan.
+#[derive(Deserialize)]
+pub struct Confirmation {
+    url: Zeroizing<String>,
+    confirm: String,
+}
+
+/// Where a page of the list starts.
+#[derive(Deserialize)]
+pub struct Paging {
+    cursor: Option<String>,
+}
+
+/// All restores.
+pub async fn index(
+    State(app): State<App>,
+    PageUser(visitor): PageUser,
+    Query(paging): Query<Paging>,
+) -> Result<Response> {
+    let request = PageRequest { after: paging.cursor, limit: ROWS };
+    let page = restores::list(&app, visitor.user_id, request).await?;
+    let mut rows = Vec::with_capacity(page.items.len());
+    for found in page.items {
+        rows.push(row(&app, &visitor, &found).await?);
+    }
+    let next_url = page.next_cursor.map(|cursor| urls::restores_page(&cursor));
+    let view = Restores { shell: shell(&app, &visitor), restores: rows, next_url };
+    Ok(html(list::page(&view)))
+}
+
+async fn row(app: &App, visitor: &Visitor, found: &FoundRestore) -> Result<RestoreRow> {
+    let place = place(app, visitor, found).await?;
+    Ok(RestoreRow {
+        id: found.restore.id.to_string(),
+        database: place.named(),
+        target: found.restore.target.clone(),
+        at_ms: found.restore.created_ms,
+        standing: match (restored(found)?, found.state) {
+            // The proof matches, and something that the snapshot should hold is missing.
+            (Some(restored), RestoreState::Incomplete) if restored.proof.matches => {
+                Standing::Job(view::job::state(JobState::Incomplete))
+            }
+            (Some(restored), _) => {
+                Standing::Done { matches: restored.proof.matches, differences: restored.proof.differences }
+            }
+            (None, RestoreState::Planned) => Standing::Planned,
+            (None, _) => Standing::Job(
+                current_job(found).map_or(view::job::INTERRUPTED, |job| view::job::state(job.state())),
+            ),
+        },
+    })
+}
+
+/// The form that asks where to restore to.
+pub async fn new_form(
+    State(app): State<App>,
+    PageUser(visitor): PageUser,
+    Path(snapshot): Path<String>,
+) -> Result<Response> {
+    let nothing = TypedUrl { shown: String::new(), password_removed: false };
+    let view = new_view(&app, &visitor, &snapshot, nothing).await?;
+    Ok(html(restore_new::page(&view)))
+}
+
+/// Plans a restore.
+pub async fn plan(
+    State(app): State<App>,
+    PageUser(visitor): PageUser,
+    Path(snapshot): Path<String>,
+    Form(target): Form<Target>,
+) -> Result<Response> {
+    let typed = view::typed_url::without_password(&target.url);
+    let new = NewRestore { snapshot: snapshot.clone(), scope: Scope::All, url: target.url };
+    match restores::plan(&app, visitor.user_id, new).await {
+        Ok((id, _)) => Ok(see_other(&urls::restore(&id.to_string()))),
+        Err(problem) if problem.status.is_server_error() => Err(problem),
+        Err(problem) => {
+            let view = new_view(&app, &visitor, &snapshot, typed).await?;
+            Ok(again(&problem, restore_new::page(&RestoreNew { problem: Some(shown(&problem)), ..view })))
+        }
+    }
+}
+
+async fn new_view(app: &App, visitor: &Visitor, snapshot: &str, typed: TypedUrl) -> Result<RestoreNew> {
+    let found = snapshots::find(app, visitor.user_id, snapshot).await?;
+    let place = Place::of_snapshot(app, visitor, &found).await?;
+    let manifest = &found.snapshot.manifest;
+    Ok(RestoreNew {
+        shell: shell(app, visitor),
+        database: place.named(),
+        environment: place.environment(),
+        project: place.project,
+        snapshot: snapshot.to_owned(),
+        at_ms: manifest.started_ms,
+        records: manifest.records,
+        collections: manifest.collections,
+        missing: manifest.missing.len() as u64,
+        url_without_password: typed.shown,
+        password_removed: typed.password_removed,
+        problem: None,
+    })
+}
+
+/// A restore: its plan, the work on it, or its proof.
+pub async fn page(
+    State(app): State<App>,
+    PageUser(visitor): PageUser,
+    Path(restore): Path<String>,
+) -> Result<Response> {
+    let found = restores::find(&app, visitor.user_id, id(RestoreId::parse, &restore)?).await?;
+    if let Some(restored) = restored(&found)? {
+        return result_page(&app, &visitor, &found, restored).await;
+    }
+    let nothing = TypedUrl { shown: String::new(), password_removed: false };
+    let view = plan_view(&app, &visitor, &found, nothing).await?;
+    Ok(html(restore_plan::page(&view)))
+}
+
+/// Carries a planned restore out.
+pub async fn apply(
+    State(app): State<App>,
+    PageUser(visitor): PageUser,
+    Path(restore): Path<String>,
+    Form(confirmation): Form<Confirmation>,
+) -> Result<Response> {
+    let id = id(RestoreId::parse, &restore)?;
+    let typed = view::typed_url::without_password(&confirmation.url);
+    let order = ApplyOrder { url: confirmation.url, confirm: confirmation.confirm.trim().to_owned() };
+    let problem = match restores::apply(&app, visitor.user_id, id, order).await {
+        Ok(_) => return Ok(see_other(&urls::restore(&restore))),
+        Err(problem) => problem,
+    };
+    let found = restores::find(&app, visitor.user_id, id).await?;
+    if problem.status.is_server_error() || found.state != RestoreState::Planned {
+        return Err(problem);
+    }
+    let mut view = plan_view(&app, &visitor, &found, typed).await?;
+    if let Stage::Planned(plan) = &mut view.stage {
+        plan.problem = Some(shown(&problem));
+    }
+    Ok(again(&problem, restore_plan::page(&view)))
+}
+
+async fn plan_view(
+    app: &App,
+    visitor: &Visitor,
+    found: &FoundRestore,
+    typed: TypedUrl,
+) -> Result<restore_plan::Restore> {
+    let snapshot = snapshots::find(app, visitor.user_id, &found.restore.snapshot_id).await?;
+    let place = Place::of_snapshot(app, visitor, &snapshot).await?;
+    let complete = snapshot.snapshot.manifest.is_complete();
+    let stage = match (&found.plan, found.state) {
+        (Some(plan), RestoreState::Planned) => Stage::Planned(restore_plan::Plan {
+            preflight: plan.preflight.iter().map(|check| view::restore::check(check, complete)).collect(),
+            preview: view::diff::rows(&plan.preview),
+            confirm_phrase: plan.confirm_phrase.clone(),
+            url_without_password: typed.shown,
+            password_removed: typed.password_removed,
+            problem: None,
+        }),
+        _ => {
+            let job = current_job(found).ok_or_else(Problem::not_found)?;
+            Stage::Job(Box::new(view::job::job(job, None)))
+        }
+    };
+    Ok(restore_plan::Restore {
+        shell: shell(app, visitor),
+        id: found.restore.id.to_string(),
+        database: place.named(),
+        environment: place.environment(),
+        project: place.project,
+        snapshot: found.restore.snapshot_id.clone(),
+        at_ms: snapshot.snapshot.manifest.started_ms,
+        target: found.restore.target.clone(),
+        stage,
+    })
+}
+
+async fn result_page(
+    app: &App,
+    visitor: &Visitor,
+    found: &FoundRestore,
+    restored: Restored,
+) -> Result<Response> {
+    let place = place(app, visitor, found).await?;
+    let record = found.apply_job.as_ref().map(|job| &job.record).ok_or_else(Problem::not_found)?;
+    let finished_ms = record.finished_ms.unwrap_or_else(|| app.now_ms());
+    let view = restore_result::Result {
+        shell: shell(app, visitor),
+        database: place.named(),
+        project: place.project,
+        snapshot: found.restore.snapshot_id.clone(),
+        at_ms: place_at_ms(app, visitor, found).await?,
+        target: found.restore.target.clone(),
+        finished_ms,
+        took_ms: finished_ms - record.started_ms.unwrap_or(record.created_ms),
+        records: restored.records,
+        matches: restored.proof.matches,
+        differences: restored.proof.differences,
+        collections: view::restore::proofs(&restored.proof),
+        schema_differences: restored.proof.schema_differences.clone(),
+        notes: view::restore::notes(&restored.notes),
+    };
+    Ok(html(restore_result::page(&view)))
+}
+
+/// The job that says where a restore stands.
+fn current_job(found: &FoundRestore) -> Option<&Job> {
+    found.apply_job.as_ref().or(found.plan_job.as_ref())
+}
+
+/// What a restore that was carried out left behind.
+fn restored(found: &FoundRestore) -> Result<Option<Restored>> {
+    let result = found.apply_job.as_ref().and_then(|job| job.result.clone());
+    result.map(serde_json::from_value).transpose().map_err(Problem::internal)
+}
+
+async fn place(app: &App, visitor: &Visitor, found: &FoundRestore) -> Result<Place> {
+    let snapshot = snapshots::find(app, visitor.user_id, &found.restore.snapshot_id).await?;
+    Place::of_snapshot(app, visitor, &snapshot).await
+}
+
+async fn place_at_ms(app: &App, visitor: &Visitor, found: &FoundRestore) -> Result<i64> {
+    let snapshot = snapshots::find(app, visitor.user_id, &found.restore.snapshot_id).await?;
+    Ok(snapshot.snapshot.manifest.started_ms)
+}

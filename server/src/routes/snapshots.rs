@@ -1,0 +1,103 @@
+//! A snapshot and its records.
+
+use axum::extract::{Path, Query, State};
+use axum::response::Response;
+use engine::rows;
+use serde::Deserialize;
+use web::pages::records::{self, Records};
+use web::pages::snapshot::{self, Snapshot};
+
+use super::place::Place;
+use super::{again, html, shell, shown};
+use crate::app::App;
+use crate::auth::PageUser;
+use crate::error::{Problem, Result};
+use crate::service::snapshots;
+use crate::view;
+
+/// Records on a page.
+const ROWS: usize = 100;
+
+/// Where a page of records starts.
+#[derive(Deserialize)]
+pub struct Paging {
+    cursor: Option<String>,
+    from_key: Option<String>,
+}
+
+/// A snapshot.
+pub async fn page(
+    State(app): State<App>,
+    PageUser(visitor): PageUser,
+    Path(id): Path<String>,
+) -> Result<Response> {
+    let found = snapshots::find(&app, visitor.user_id, &id).await?;
+    let place = Place::of_snapshot(&app, &visitor, &found).await?;
+    let collections = snapshots::collections(&found).await?;
+    let manifest = &found.snapshot.manifest;
+    let view = Snapshot {
+        shell: shell(&app, &visitor),
+        database: place.named(),
+        environment: place.environment(),
+        id,
+        at_ms: manifest.started_ms,
+        took_ms: manifest.finished_ms - manifest.started_ms,
+        trigger: view::history::trigger(manifest.trigger),
+        server: view::connection::server(&manifest.source.engine, &manifest.source.version),
+        note: manifest.note.clone(),
+        records: manifest.records,
+        logical_bytes: manifest.logical_bytes,
+        new_bytes: manifest.new_bytes,
+        collections: collections.into_iter().map(view::history::collection).collect(),
+        missing: view::history::missing(manifest),
+        parent: manifest.parent.map(|parent| parent.to_string()),
+        project: place.project,
+    };
+    Ok(html(snapshot::page(&view)))
+}
+
+/// The records of a collection as a snapshot holds them.
+pub async fn records(
+    State(app): State<App>,
+    PageUser(visitor): PageUser,
+    Path((id, collection)): Path<(String, String)>,
+    Query(paging): Query<Paging>,
+) -> Result<Response> {
+    let found = snapshots::find(&app, visitor.user_id, &id).await?;
+    let place = Place::of_snapshot(&app, &visitor, &found).await?;
+    let all = snapshots::collections(&found).await?;
+    let total = all.iter().find(|known| known.name == collection).ok_or_else(Problem::not_found)?.records;
+    let from_key = paging.from_key.unwrap_or_default().trim().to_owned();
+    let paged = paging.cursor.is_some() || !from_key.is_empty();
+    let request = rows::PageRequest {
+        cursor: paging.cursor,
+        from_key: (!from_key.is_empty()).then(|| from_key.clone()),
+        limit: ROWS,
+    };
+    let mut view = Records {
+        shell: shell(&app, &visitor),
+        database: place.named(),
+        project: place.project,
+        snapshot: id,
+        at_ms: found.snapshot.manifest.started_ms,
+        collection,
+        total,
+        records: Vec::new(),
+        from_key,
+        paged,
+        next_cursor: None,
+        problem: None,
+    };
+    match snapshots::records(&found, &view.collection, &request).await {
+        Ok(page) => {
+            view.records = page.items.into_iter().map(view::history::record).collect();
+            view.next_cursor = page.next_cursor;
+            Ok(html(records::page(&view)))
+        }
+        Err(problem) if problem.status.is_server_error() => Err(problem),
+        Err(problem) => {
+            view.problem = Some(shown(&problem));
+            Ok(again(&problem, records::page(&view)))
+        }
+    }
+}

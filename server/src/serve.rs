@@ -1,0 +1,100 @@
+//! The accept loop and the server's end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tower::ServiceExt;
+
+use crate::api::extract::Peer;
+use crate::app::App;
+use crate::{jobs, router};
+
+/// How long a client may take to send a request's headers.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
+const MAX_HEADER_BYTES: usize = 64 * 1024;
+const MAX_CONNECTIONS: usize = 2048;
+/// How long open requests may take to end when the server stops.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often what has ended by itself is removed.
+const HOUSEKEEPING: Duration = Duration::from_secs(60 * 60);
+
+/// Serves until `app.stopping` is cancelled, then ends in order: no new connections and jobs,
+/// running jobs stop at a safe point, open requests finish.
+pub async fn serve(app: App, listener: TcpListener) {
+    let service = router::router(app.clone());
+    let graceful = GracefulShutdown::new();
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let queue = tokio::spawn(jobs::run(app.clone()));
+    let housekeeping = tokio::spawn(keep_house(app.clone()));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = app.stopping.cancelled() => break,
+        };
+        match accepted {
+            Ok((stream, address)) => connection(stream, Peer(address), service.clone(), &graceful, place),
+            // Out of file descriptors, mostly: the pause lets some go.
+            Err(error) => {
+                tracing::warn!(%error, "a connection was not accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+    drop(listener);
+    housekeeping.abort();
+    jobs::drain(&app).await;
+    if tokio::time::timeout(CLOSE_TIMEOUT, graceful.shutdown()).await.is_err() {
+        tracing::warn!("some requests did not end in time");
+    }
+    if let Err(error) = queue.await {
+        tracing::error!(%error, "the queue's loop ended badly");
+    }
+}
+
+fn connection(
+    stream: TcpStream,
+    peer: Peer,
+    service: Router,
+    graceful: &GracefulShutdown,
+    place: OwnedSemaphorePermit,
+) {
+    let service = service.map_request(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        request.map(axum::body::Body::new)
+    });
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(MAX_HEADER_BYTES);
+    builder.http2().timer(TokioTimer::new()).max_header_list_size(MAX_HEADER_BYTES as u32);
+    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    let connection = graceful.watch(connection.into_owned());
+    tokio::spawn(async move {
+        // Errors here are clients that went away.
+        if let Err(error) = connection.await {
+            tracing::debug!(error, "a connection ended early");
+        }
+        drop(place);
+    });
+}
+
+async fn keep_house(app: App) {
+    loop {
+        match app.meta.remove_expired_sessions(app.now_ms()).await {
+            Ok(removed) => tracing::debug!(removed, "removed expired sessions"),
+            Err(error) => tracing::warn!(%error, "expired sessions stay"),
+        }
+        tokio::time::sleep(HOUSEKEEPING).await;
+    }
+}

@@ -1,0 +1,231 @@
+//! The server key: 32 random bytes in a file, and the sealing of what metadata must not show.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use aes_gcm_siv::aead::{Aead, KeyInit, Payload};
+use aes_gcm_siv::{Aes256GcmSiv, Nonce};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use engine::clock::Entropy;
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, Zeroizing};
+
+const NONCE_LEN: usize = 12;
+
+/// Why the key file cannot be used; `Display` says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyFileError {
+    #[error(
+        "the server key {path} can be read by others (mode {mode:03o}): run `chmod 600 {path}`, and replace the key \
+         if somebody may have copied it"
+    )]
+    TooOpen { path: PathBuf, mode: u32 },
+    #[error("the server key {path} holds {found} bytes instead of 32: restore it from your copy")]
+    WrongSize { path: PathBuf, found: u64 },
+    #[error(
+        "the server key {path} is missing, but the data folder was made with one: restore it from your copy, or point \
+         DBSNAP_SERVER_KEY_FILE at it"
+    )]
+    Missing { path: PathBuf },
+    #[error("the server key {path} cannot be used: {error}")]
+    Io { path: PathBuf, error: io::Error },
+}
+
+/// The key everything else is derived from. Shared, wiped when the last owner goes.
+#[derive(Clone)]
+pub struct ServerKey(Arc<Zeroizing<[u8; 32]>>);
+
+impl ServerKey {
+    /// The key in `path`. A missing file is made if `may_create`: on a data folder's first start
+    /// only, since later a new key would open nothing that is stored.
+    pub fn load(path: &Path, may_create: bool, entropy: &dyn Entropy) -> Result<Self, KeyFileError> {
+        let io_error = |error| KeyFileError::Io { path: path.to_owned(), error };
+        let mut file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && may_create => {
+                create(path, entropy).map_err(io_error)?;
+                File::open(path).map_err(io_error)?
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(KeyFileError::Missing { path: path.to_owned() });
+            }
+            Err(error) => return Err(io_error(error)),
+        };
+        let metadata = file.metadata().map_err(io_error)?;
+        let mode = metadata.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(KeyFileError::TooOpen { path: path.to_owned(), mode });
+        }
+        if metadata.len() != 32 {
+            return Err(KeyFileError::WrongSize { path: path.to_owned(), found: metadata.len() });
+        }
+        let mut key = Zeroizing::new([0; 32]);
+        file.read_exact(key.as_mut()).map_err(io_error)?;
+        Ok(Self(Arc::new(key)))
+    }
+
+    /// The bytes, for the engine's key slots.
+    pub fn bytes(&self) -> [u8; 32] {
+        **self.0
+    }
+
+    /// A value that shows whether a data folder was made with this key, and nothing else of it.
+    pub fn fingerprint(&self) -> String {
+        let hash = blake3::derive_key("dbsnap 2026-01 server key fingerprint", self.0.as_slice());
+        STANDARD_NO_PAD.encode(&hash[..12])
+    }
+
+    /// The sealing key for one purpose.
+    pub fn sealer(&self, purpose: Purpose) -> Sealer {
+        let mut key = blake3::derive_key(purpose.context(), self.0.as_slice());
+        let cipher = Aes256GcmSiv::new(&key.into());
+        key.zeroize();
+        Sealer(cipher)
+    }
+}
+
+/// Creates the file whole or not at all: a crash leaves a temporary name, never a short key.
+fn create(path: &Path, entropy: &dyn Entropy) -> io::Result<()> {
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut suffix = [0; 8];
+    entropy.fill(&mut suffix);
+    let temporary = folder.join(format!(".server-key-{:016x}", u64::from_be_bytes(suffix)));
+    let mut key = Zeroizing::new([0; 32]);
+    entropy.fill(key.as_mut());
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    let written = file.write_all(key.as_slice()).and_then(|()| file.sync_all());
+    let linked = written.and_then(|()| std::fs::hard_link(&temporary, path));
+    std::fs::remove_file(&temporary)?;
+    linked?;
+    File::open(folder)?.sync_all()
+}
+
+/// What a sealed value is; values of one purpose never open as another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Database URLs.
+    Credentials,
+    /// Summaries of customers' data: diff summaries, restore plans.
+    Summaries,
+    /// Keys that sign access tokens.
+    TokenKeys,
+}
+
+impl Purpose {
+    fn context(self) -> &'static str {
+        match self {
+            Self::Credentials => "dbsnap 2026-01 sealed credentials",
+            Self::Summaries => "dbsnap 2026-01 sealed summaries",
+            Self::TokenKeys => "dbsnap 2026-01 sealed token keys",
+        }
+    }
+}
+
+/// A sealed value as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Sealed(Vec<u8>);
+
+impl From<Sealed> for String {
+    fn from(sealed: Sealed) -> Self {
+        STANDARD_NO_PAD.encode(&sealed.0)
+    }
+}
+
+impl TryFrom<String> for Sealed {
+    type Error = base64::DecodeError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        STANDARD_NO_PAD.decode(text).map(Self)
+    }
+}
+
+/// A sealed value that does not open: it was changed, or sealed by another key or for another owner.
+#[derive(Debug, thiserror::Error)]
+#[error("a sealed value does not open with this server key")]
+pub struct SealBroken;
+
+/// Seals and opens values of one purpose. Each is bound to its owner's id.
+#[derive(Clone)]
+pub struct Sealer(Aes256GcmSiv);
+
+impl Sealer {
+    /// Seals `plain` for `owner`.
+    pub fn seal(&self, owner: &str, plain: &[u8], entropy: &dyn Entropy) -> Sealed {
+        let mut sealed = vec![0; NONCE_LEN];
+        entropy.fill(&mut sealed);
+        let nonce = Nonce::try_from(&sealed[..]).expect("because the buffer has a nonce's length");
+        let payload = Payload { msg: plain, aad: owner.as_bytes() };
+        let body =
+            self.0.encrypt(&nonce, payload).expect("because values are far below the cipher's 64 GiB limit");
+        sealed.extend_from_slice(&body);
+        Sealed(sealed)
+    }
+
+    /// Opens what was sealed for `owner`.
+    pub fn open(&self, owner: &str, sealed: &Sealed) -> Result<Zeroizing<Vec<u8>>, SealBroken> {
+        let (nonce, body) = sealed.0.split_at_checked(NONCE_LEN).ok_or(SealBroken)?;
+        let nonce = Nonce::try_from(nonce).map_err(|_| SealBroken)?;
+        let payload = Payload { msg: body, aad: owner.as_bytes() };
+        self.0.decrypt(&nonce, payload).map(Zeroizing::new).map_err(|_| SealBroken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine::clock::System;
+
+    #[test]
+    fn a_key_is_made_once_with_mode_0600() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("server.key");
+        let made = ServerKey::load(&path, true, &System).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays");
+        let again = ServerKey::load(&path, true, &System).unwrap();
+        assert_eq!(made.bytes(), again.bytes());
+        assert_ne!(made.bytes(), [0; 32]);
+    }
+
+    #[test]
+    fn an_open_short_or_missing_key_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("server.key");
+        assert!(matches!(ServerKey::load(&path, false, &System), Err(KeyFileError::Missing { .. })));
+        std::fs::write(&path, [1; 31]).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(matches!(
+            ServerKey::load(&path, true, &System),
+            Err(KeyFileError::WrongSize { found: 31, .. })
+        ));
+        std::fs::write(&path, [1; 32]).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(matches!(
+            ServerKey::load(&path, true, &System),
+            Err(KeyFileError::TooOpen { mode: 0o640, .. })
+        ));
+    }
+
+    #[test]
+    fn a_sealed_value_opens_only_for_its_owner_and_purpose() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = ServerKey::load(&folder.path().join("k"), true, &System).unwrap();
+        let sealer = key.sealer(Purpose::Credentials);
+        let sealed = sealer.seal("database 1", b"postgres://u:p@h/d", &System);
+        let stored = serde_json::to_string(&sealed).unwrap();
+        assert!(!stored.contains("postgres"));
+        let sealed: Sealed = serde_json::from_str(&stored).unwrap();
+        assert_eq!(sealer.open("database 1", &sealed).unwrap().as_slice(), b"postgres://u:p@h/d");
+        assert!(sealer.open("database 2", &sealed).is_err());
+        assert!(key.sealer(Purpose::Summaries).open("database 1", &sealed).is_err());
+        let mut changed = sealed.clone();
+        *changed.0.last_mut().unwrap() ^= 1;
+        assert!(sealer.open("database 1", &changed).is_err());
+        assert!(sealer.open("database 1", &Sealed(vec![0; 5])).is_err());
+    }
+}

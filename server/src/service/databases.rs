@@ -1,0 +1,212 @@
+//! Connecting databases, and backing them up.
+
+use axum::http::StatusCode;
+use engine::source::postgres::{self, PostgresUrl};
+use engine::source::{ConnectionReport, Stage, StageReport};
+use zeroize::Zeroizing;
+
+use super::{addresses, projects};
+use crate::app::App;
+use crate::error::{self, Problem, Result};
+use crate::ids::{DatabaseId, JobId, ProjectId, UserId};
+use crate::jobs;
+use crate::meta::{ConnectedDatabase, Endpoint, Environment, Page, PageRequest, Work};
+use crate::server_key::Sealed;
+
+const MAX_NOTE_CHARS: usize = 1000;
+
+/// A database to connect.
+pub struct NewDatabase {
+    pub name: String,
+    pub url: Zeroizing<String>,
+    pub environment: Environment,
+}
+
+/// What to change about a database; what is absent stays.
+#[derive(Default)]
+pub struct DatabaseChange {
+    pub name: Option<String>,
+    pub environment: Option<Environment>,
+    pub url: Option<Zeroizing<String>>,
+}
+
+/// What becomes of a removed database's snapshots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Snapshots {
+    Keep,
+    Delete,
+}
+
+/// Tests a connection, stage by stage, and keeps nothing.
+pub async fn test(app: &App, user: UserId, project: ProjectId, url: &str) -> Result<ConnectionReport> {
+    projects::find(app, user, project).await?;
+    let url = addresses::check_url(url).await?;
+    Ok(postgres::test(&url).await)
+}
+
+/// Connects a database, if it can be read and not written. Its credentials are sealed.
+pub async fn connect(
+    app: &App,
+    user: UserId,
+    project: ProjectId,
+    new: NewDatabase,
+) -> Result<ConnectedDatabase> {
+    projects::find(app, user, project).await?;
+    let name = projects::parse_name(&new.name)?;
+    let (url, report) = tested(&new.url).await?;
+    let id = DatabaseId::new(app.clock.as_ref(), app.entropy.as_ref());
+    let database = ConnectedDatabase {
+        id,
+        project_id: project,
+        name,
+        environment: new.environment,
+        engine: report.engine,
+        server_version: report.server_version,
+        endpoint: endpoint(&url),
+        url: Some(seal(app, id, &new.url)),
+        created_ms: app.now_ms(),
+        removed_ms: None,
+    };
+    app.meta.add_database(database.clone()).await?;
+    Ok(database)
+}
+
+/// A user's connected database. Somebody else's, or a removed one, is not found.
+pub async fn find(app: &App, user: UserId, id: DatabaseId) -> Result<ConnectedDatabase> {
+    let database = find_with_history(app, user, id).await?;
+    if database.removed_ms.is_some() { Err(Problem::not_found()) } else { Ok(database) }
+}
+
+/// As [`find`], and also a removed database whose snapshots were kept.
+pub async fn find_with_history(app: &App, user: UserId, id: DatabaseId) -> Result<ConnectedDatabase> {
+    let database = app.meta.database(id).await?.ok_or_else(Problem::not_found)?;
+    projects::find(app, user, database.project_id).await?;
+    Ok(database)
+}
+
+/// A project's connected databases, oldest first.
+pub async fn list(
+    app: &App,
+    user: UserId,
+    project: ProjectId,
+    page: PageRequest,
+) -> Result<Page<ConnectedDatabase>> {
+    projects::find(app, user, project).await?;
+    // Removed ones are left out of a page rather than of the count: a page may be short, and
+    // the cursor still leads on.
+    let mut page = app.meta.databases_of(project, page).await?;
+    page.items.retain(|database| database.removed_ms.is_none());
+    Ok(page)
+}
+
+/// Renames, re-tags or re-connects a database. A new URL is tested like the first.
+pub async fn change(
+    app: &App,
+    user: UserId,
+    id: DatabaseId,
+    change: DatabaseChange,
+) -> Result<ConnectedDatabase> {
+    find(app, user, id).await?;
+    let name = change.name.as_deref().map(projects::parse_name).transpose()?;
+    let connection = match &change.url {
+        Some(url) => {
+            let (parsed, report) = tested(url).await?;
+            Some((endpoint(&parsed), report.server_version, seal(app, id, url)))
+        }
+        None => None,
+    };
+    let changed = app.meta.change_database(id, move |database| {
+        if let Some(name) = name {
+            database.name = name;
+        }
+        if let Some(environment) = change.environment {
+            database.environment = environment;
+        }
+        if let Some((endpoint, server_version, url)) = connection {
+            database.endpoint = endpoint;
+            database.server_version = server_version;
+            database.url = Some(url);
+        }
+    });
+    changed.await?.ok_or_else(Problem::not_found)
+}
+
+/// Removes a database: its credentials go at once, its backups stop, its snapshots stay.
+pub async fn remove(app: &App, user: UserId, id: DatabaseId, snapshots: Snapshots) -> Result<()> {
+    if snapshots == Snapshots::Delete {
+        return Err(projects::not_yet(
+            "delete single snapshots; remove the database and keep them, or delete the whole project",
+        ));
+    }
+    find(app, user, id).await?;
+    let now_ms = app.now_ms();
+    app.meta
+        .change_database(id, move |database| {
+            database.url = None;
+            database.removed_ms = Some(now_ms);
+        })
+        .await?;
+    for job in app.meta.active_jobs().await? {
+        if matches!(job.work, Work::Backup { database_id, .. } if database_id == id) {
+            jobs::cancel(app, job.id).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Queues a backup, behind those of the same database that are there already.
+pub async fn start_backup(app: &App, user: UserId, id: DatabaseId, note: Option<String>) -> Result<JobId> {
+    let database = find(app, user, id).await?;
+    let note = note.map(|note| note.trim().to_owned()).filter(|note| !note.is_empty());
+    if note.as_ref().is_some_and(|note| note.chars().count() > MAX_NOTE_CHARS) {
+        return Err(Problem::invalid("note", format!("Use at most {MAX_NOTE_CHARS} characters.")));
+    }
+    let job = jobs::new_id(app);
+    jobs::enqueue(app, job, database.project_id, user, Work::Backup { database_id: id, note }).await?;
+    Ok(job)
+}
+
+async fn tested(url: &str) -> Result<(PostgresUrl, ConnectionReport)> {
+    let url = addresses::check_url(url).await?;
+    let report = postgres::test(&url).await;
+    if report.ok { Ok((url, report)) } else { Err(refusal(&report)) }
+}
+
+/// Why a database is not connected: the first stage that failed, with the engine's advice.
+fn refusal(report: &ConnectionReport) -> Problem {
+    let status = StatusCode::UNPROCESSABLE_ENTITY;
+    let is_read_only = |stage: &&StageReport| !stage.ok && stage.stage == Stage::ReadOnly;
+    let failed = report.stages.iter().find(is_read_only);
+    // A table that cannot be read is named by the backup and refuses nothing, being able to write does.
+    let failed = failed.or_else(|| report.stages.iter().find(|stage| !stage.ok));
+    // The engine's advice is sentences, then SQL to run.
+    let advice = failed.and_then(|stage| stage.fix.as_deref()).unwrap_or_default();
+    let (statements, help): (Vec<_>, Vec<_>) = advice.lines().partition(|line| line.ends_with(';'));
+    let mut help = help.join(" ");
+    if !statements.is_empty() {
+        help.push_str(" Statements to run are in the field statements; those FROM PUBLIC affect every role.");
+    }
+    let message = failed.map_or("", |stage| stage.detail.as_str());
+    let detail = error::sentences(message, Some(help.trim()).filter(|help| !help.is_empty()));
+    let problem = match failed.map(|stage| stage.stage) {
+        Some(Stage::ReadOnly) => Problem::new(status, "not-read-only", "These credentials can write", detail)
+            .with("privileges", &report.privileges)
+            .with("server_version", &report.server_version),
+        stage => Problem::new(status, "unreachable", "The database cannot be backed up", detail)
+            .with("stage", stage),
+    };
+    problem.with("field", "url").with("statements", statements).with("stages", &report.stages)
+}
+
+fn endpoint(url: &PostgresUrl) -> Endpoint {
+    Endpoint {
+        host: url.host().to_owned(),
+        port: url.port(),
+        database: url.database().to_owned(),
+        user: url.user().to_owned(),
+    }
+}
+
+fn seal(app: &App, id: DatabaseId, url: &str) -> Sealed {
+    app.credentials.seal(&id.to_string(), url.trim().as_bytes(), app.entropy.as_ref())
+}

@@ -1,0 +1,11 @@
+//! What the product does, in its own words. The JSON API and the pages both call these functions
+//! and add nothing but their form. Each looks up what it is given on behalf of its caller:
+//! somebody else's is not found.
+
+pub mod accounts;
+pub mod addresses;
+pub mod databases;
+pub mod diffs;
+pub mod projects;
+pub mod restores;
+pub mod snapshots;

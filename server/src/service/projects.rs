@@ -1,0 +1,97 @@
+//! Projects and their repositories.
+
+use axum::http::StatusCode;
+
+use crate::app::App;
+use crate::error::{Problem, Result};
+use crate::ids::{JobId, ProjectId, UserId};
+use crate::jobs;
+use crate::meta::{Page, PageRequest, Project, VerifyMode, Work};
+
+/// The longest name of a project or database.
+const MAX_NAME_CHARS: usize = 100;
+
+/// A name as people gave it: trimmed, one line, not endless.
+pub(super) fn parse_name(name: &str) -> Result<String> {
+    let name = name.trim();
+    let chars = name.chars().count();
+    if chars == 0 || chars > MAX_NAME_CHARS || name.contains(char::is_control) {
+        return Err(Problem::invalid("name", format!("Give a name of 1 to {MAX_NAME_CHARS} characters.")));
+    }
+    Ok(name.to_owned())
+}
+
+/// Makes a project and its repository.
+pub async fn create(app: &App, user: UserId, name: &str) -> Result<Project> {
+    let name = parse_name(name)?;
+    let id = ProjectId::new(app.clock.as_ref(), app.entropy.as_ref());
+    let project =
+        Project { id, user_id: user, name, created_ms: app.now_ms(), ready: true, recovery_key_ms: None };
+    app.meta.add_unready_project(project.clone()).await?;
+    if let Err(problem) = app.repositories.create(id).await {
+        // Best effort: what stays is removed at the next start.
+        if remove_repository_and_rows(app, id).await.is_err() {
+            tracing::warn!(project = %id, "a half-made repository stays until the next start");
+        }
+        return Err(problem);
+    }
+    app.meta.ready_project(project.clone()).await?;
+    Ok(project)
+}
+
+/// A user's project. Somebody else's is not found.
+pub async fn find(app: &App, user: UserId, id: ProjectId) -> Result<Project> {
+    let project = app.meta.project(id).await?;
+    project.filter(|project| project.user_id == user).ok_or_else(Problem::not_found)
+}
+
+/// A user's projects, oldest first.
+pub async fn list(app: &App, user: UserId, page: PageRequest) -> Result<Page<Project>> {
+    Ok(app.meta.projects_of(user, page).await?)
+}
+
+/// Removes a project with its snapshots: its jobs are stopped, its keys go first, then its data.
+pub async fn delete(app: &App, user: UserId, id: ProjectId) -> Result<()> {
+    let project = find(app, user, id).await?;
+    jobs::stop_all_of(app, id).await?;
+    app.meta.begin_project_deletion(project).await?;
+    // A job may have been queued between the two.
+    jobs::stop_all_of(app, id).await?;
+    remove_repository_and_rows(app, id).await
+}
+
+/// At start: ends what a crash left half-made or half-removed.
+pub async fn remove_unready(app: &App) -> Result<()> {
+    for id in app.meta.unready_projects().await? {
+        tracing::info!(project = %id, "removing a project that was being made or removed");
+        remove_repository_and_rows(app, id).await?;
+    }
+    Ok(())
+}
+
+async fn remove_repository_and_rows(app: &App, id: ProjectId) -> Result<()> {
+    app.repositories.remove(id).await?;
+    Ok(app.meta.remove_project(id).await?)
+}
+
+/// Queues a verification of everything in a project's repository.
+pub async fn start_verify(app: &App, user: UserId, id: ProjectId, mode: VerifyMode) -> Result<JobId> {
+    find(app, user, id).await?;
+    let job = jobs::new_id(app);
+    jobs::enqueue(app, job, id, user, Work::Verify { mode }).await?;
+    Ok(job)
+}
+
+/// Adds a recovery key to a project's repository. Its text is shown this once.
+pub async fn export_recovery_key(app: &App, user: UserId, id: ProjectId) -> Result<String> {
+    find(app, user, id).await?;
+    let key = app.repositories.get(id).await?.export_recovery_key().await?;
+    app.meta.set_recovery_key_made(id, app.now_ms()).await?;
+    Ok(key)
+}
+
+/// A feature of the contract that this version does not have.
+pub(super) fn not_yet(what: &str) -> Problem {
+    let detail = format!("This version cannot yet {what}.");
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "unsupported", "Not supported", detail)
+}

@@ -1,0 +1,231 @@
+//! Restores: planned, confirmed, carried out, proven.
+
+use axum::http::StatusCode;
+use engine::restore::{Plan, TargetIdentity};
+use engine::source::postgres::PostgresUrl;
+use engine::target::postgres::{Contents, inspect};
+use zeroize::Zeroizing;
+
+use super::{addresses, projects, snapshots};
+use crate::app::App;
+use crate::error::{self, Problem, Result};
+use crate::ids::{JobId, RestoreId, UserId};
+use crate::jobs::{self, ApplyOrder, Job};
+use crate::meta::{JobState, Page, PageRequest, Restore, Scope, Work};
+
+/// Where a restore stands, by the state of its jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RestoreState {
+    Planning,
+    /// The plan is there to be read and confirmed.
+    Planned,
+    /// There is no plan: its job failed or was stopped.
+    PlanFailed,
+    Applying,
+    /// Carried out, and the proof matches.
+    Succeeded,
+    /// Carried out, and the proof shows differences.
+    Incomplete,
+    Failed,
+    Cancelled,
+    Interrupted,
+}
+
+impl RestoreState {
+    /// The word of the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Planning => "planning",
+            Self::Planned => "planned",
+            Self::PlanFailed => "plan-failed",
+            Self::Applying => "applying",
+            Self::Succeeded => "succeeded",
+            Self::Incomplete => "incomplete",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Interrupted => "interrupted",
+        }
+    }
+
+    fn of(plan: Option<&Job>, apply: Option<&Job>) -> Self {
+        match (plan.map(Job::state), apply.map(Job::state)) {
+            (_, Some(JobState::Queued | JobState::Running)) => Self::Applying,
+            (_, Some(JobState::Succeeded)) => Self::Succeeded,
+            (_, Some(JobState::Incomplete)) => Self::Incomplete,
+            (_, Some(JobState::Failed)) => Self::Failed,
+            (_, Some(JobState::Cancelled)) => Self::Cancelled,
+            (_, Some(JobState::Interrupted)) => Self::Interrupted,
+            (Some(JobState::Queued | JobState::Running), None) => Self::Planning,
+            (Some(JobState::Succeeded), None) => Self::Planned,
+            (_, None) => Self::PlanFailed,
+        }
+    }
+}
+
+/// A restore as its owner sees it.
+pub struct FoundRestore {
+    pub restore: Restore,
+    pub state: RestoreState,
+    /// There once it is planned.
+    pub plan: Option<Plan>,
+    pub plan_job: Option<Job>,
+    /// The newest attempt to carry it out.
+    pub apply_job: Option<Job>,
+}
+
+/// What to plan.
+pub struct NewRestore {
+    pub snapshot: String,
+    pub scope: Scope,
+    pub url: Zeroizing<String>,
+}
+
+/// Plans a restore into a new or an empty database. The URL is sealed until the plan is made.
+pub async fn plan(app: &App, user: UserId, new: NewRestore) -> Result<(RestoreId, JobId)> {
+    let found = snapshots::find(app, user, &new.snapshot).await?;
+    if new.scope != Scope::All {
+        return Err(projects::not_yet("restore parts of a snapshot; use the scope {\"all\": true}"));
+    }
+    let url = addresses::check_url(&new.url).await?;
+    if let Some(held) = occupied(&url).await? {
+        let detail = format!("{held} Name a database that does not exist yet, or an empty one.");
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        return Err(
+            Problem::new(status, "target-not-empty", "The target is not empty", detail).with("field", "url")
+        );
+    }
+    let id = RestoreId::new(app.clock.as_ref(), app.entropy.as_ref());
+    let plan_job_id = jobs::new_id(app);
+    let restore = Restore {
+        id,
+        project_id: found.project_id,
+        user_id: user,
+        snapshot_id: found.snapshot.id.to_string(),
+        scope: new.scope,
+        target_url: Some(app.credentials.seal(
+            &id.to_string(),
+            new.url.trim().as_bytes(),
+            app.entropy.as_ref(),
+        )),
+        target: format!("{}:{}/{}", url.host(), url.port(), url.database()),
+        plan: None,
+        plan_job_id,
+        apply_job_id: None,
+        created_ms: app.now_ms(),
+    };
+    app.meta.add_restore(restore).await?;
+    let work = Work::RestorePlan { restore_id: id };
+    jobs::enqueue(app, plan_job_id, found.project_id, user, work).await?;
+    Ok((id, plan_job_id))
+}
+
+/// A user's restore. Somebody else's is not found.
+pub async fn find(app: &App, user: UserId, id: RestoreId) -> Result<FoundRestore> {
+    let restore = app.meta.restore(id).await?;
+    let restore = restore.filter(|restore| restore.user_id == user).ok_or_else(Problem::not_found)?;
+    projects::find(app, user, restore.project_id).await?;
+    opened(app, restore).await
+}
+
+/// A user's restores, newest first.
+pub async fn list(app: &App, user: UserId, page: PageRequest) -> Result<Page<FoundRestore>> {
+    let page = app.meta.restores_of(user, page).await?;
+    let mut items = Vec::with_capacity(page.items.len());
+    for restore in page.items {
+        items.push(opened(app, restore).await?);
+    }
+    Ok(Page { items, next_cursor: page.next_cursor })
+}
+
+/// Carries a planned restore out. The URL with the right to write is kept in memory until the job
+/// has used it.
+pub async fn apply(app: &App, user: UserId, id: RestoreId, order: ApplyOrder) -> Result<JobId> {
+    let found = find(app, user, id).await?;
+    let plan = match (found.state, &found.plan) {
+        (RestoreState::Applying, _) => {
+            let detail = "The restore is being carried out. Wait for its job to end.";
+            return Err(Problem::conflict("already-applying", "Already being carried out", detail));
+        }
+        (RestoreState::Succeeded | RestoreState::Incomplete, _) => {
+            let detail = "The restore was carried out. Plan another one to restore again.";
+            return Err(Problem::conflict("already-applied", "Already carried out", detail));
+        }
+        (_, Some(plan)) => plan,
+        (_, None) => {
+            let detail = "The plan is not ready. Wait for its job, or plan again if it failed.";
+            return Err(Problem::conflict("not-planned", "Not planned", detail));
+        }
+    };
+    check_order(plan, &order).await?;
+    let job_id = jobs::new_id(app);
+    let before = found.restore.apply_job_id;
+    app.meta.change_restore(id, move |restore| restore.apply_job_id = Some(job_id)).await?;
+    let work = Work::RestoreApply { restore_id: id };
+    let queued = jobs::enqueue_apply(app, job_id, found.restore.project_id, user, work, order).await;
+    if let Err(problem) = queued {
+        app.meta.change_restore(id, move |restore| restore.apply_job_id = before).await?;
+        return Err(problem);
+    }
+    Ok(job_id)
+}
+
+/// Whether an order fits its plan, as far as a look at the target shows; the job looks again.
+async fn check_order(plan: &Plan, order: &ApplyOrder) -> Result<()> {
+    if order.confirm != plan.confirm_phrase {
+        let detail = format!("Type {} exactly as it stands here.", plan.confirm_phrase);
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        return Err(Problem::new(status, "wrong-phrase", "The phrase is not the one asked for", detail)
+            .with("field", "confirm"));
+    }
+    if let Some(check) = plan.preflight.iter().find(|check| !check.ok) {
+        let found = error::sentences(&check.detail, Some("Mend it and plan again."));
+        let detail = format!("The plan found something in the way. {found}");
+        return Err(Problem::conflict("preflight-failed", "The restore cannot go on", detail));
+    }
+    let url = addresses::check_url(&order.url).await?;
+    let TargetIdentity { host, port, database } = &plan.target;
+    if (url.host(), url.port(), url.database()) != (host.as_str(), *port, database.as_str()) {
+        let detail = format!("The plan is for {host}:{port}/{database}. Use that target, or plan again.");
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        return Err(
+            Problem::new(status, "other-target", "Another target than planned", detail).with("field", "url")
+        );
+    }
+    match occupied(&url).await? {
+        Some(held) => {
+            let detail = format!("{held} It was empty when the restore was planned. Plan again.");
+            Err(Problem::conflict("target-changed", "The target changed", detail))
+        }
+        None => Ok(()),
+    }
+}
+
+/// What is in a target, as a sentence, if anything is.
+async fn occupied(url: &PostgresUrl) -> Result<Option<String>> {
+    let state = inspect(url).await?;
+    Ok(match state.contents {
+        Contents::Occupied { objects, total } => Some(format!(
+            "The database {} holds {total} objects, such as {}.",
+            url.database(),
+            objects.join(", ")
+        )),
+        Contents::Absent | Contents::Empty => None,
+    })
+}
+
+async fn opened(app: &App, restore: Restore) -> Result<FoundRestore> {
+    let plan_job = jobs::get(app, restore.plan_job_id).await?;
+    let apply_job = match restore.apply_job_id {
+        Some(id) => jobs::get(app, id).await?,
+        None => None,
+    };
+    let plan = match &restore.plan {
+        Some(sealed) => {
+            let plain = app.summaries.open(&restore.id.to_string(), sealed)?;
+            Some(serde_json::from_slice(&plain).map_err(Problem::internal)?)
+        }
+        None => None,
+    };
+    let state = RestoreState::of(plan_job.as_ref(), apply_job.as_ref());
+    Ok(FoundRestore { restore, state, plan, plan_job, apply_job })
+}

@@ -1,0 +1,47 @@
+//! Snapshots, their collections and records as pages show them.
+
+use engine::history::{CollectionSummary, Record};
+use engine::repo::Snapshot;
+use repo_format::manifest::{Manifest, Trigger};
+use web::components::tag;
+use web::pages::{database, records, snapshot};
+
+/// A trigger.
+pub fn trigger(trigger: Trigger) -> tag::Trigger {
+    match trigger {
+        Trigger::Manual => tag::Trigger::Manual,
+        Trigger::Schedule => tag::Trigger::Schedule,
+        Trigger::Safety => tag::Trigger::Safety,
+    }
+}
+
+/// A line of the history.
+pub fn row(snapshot: &Snapshot) -> database::SnapshotRow {
+    let manifest = &snapshot.manifest;
+    database::SnapshotRow {
+        id: snapshot.id.to_string(),
+        at_ms: manifest.started_ms,
+        trigger: trigger(manifest.trigger),
+        complete: manifest.is_complete(),
+        records: manifest.records,
+        logical_bytes: manifest.logical_bytes,
+        new_bytes: manifest.new_bytes,
+        note: manifest.note.clone(),
+    }
+}
+
+/// A line of a snapshot's collections.
+pub fn collection(summary: CollectionSummary) -> snapshot::CollectionRow {
+    let CollectionSummary { name, kind, records, logical_bytes, root } = summary;
+    snapshot::CollectionRow { name, kind, records, logical_bytes, root }
+}
+
+/// What a snapshot lacks: names and reasons.
+pub fn missing(manifest: &Manifest) -> Vec<(String, String)> {
+    manifest.missing.iter().map(|missing| (missing.name.clone(), missing.reason.clone())).collect()
+}
+
+/// A record.
+pub fn record(record: Record) -> records::Record {
+    records::Record { key: record.key, columns: record.columns, truncated: record.truncated }
+}

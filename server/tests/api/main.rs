@@ -1,0 +1,12 @@
+//! The JSON API over real HTTP, against a real PostgreSQL.
+
+#![expect(clippy::unwrap_used, reason = "a test ends where what it needs is missing")]
+
+mod accounts;
+mod connecting;
+mod foreign;
+mod harness;
+mod journey;
+mod process;
+mod queue;
+mod security;

@@ -1,0 +1,204 @@
+//! The program itself: how it starts, and what its end leaves.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use reqwest::StatusCode;
+use serde_json::json;
+
+use crate::harness::{Api, PASSWORD, shop, text};
+use crate::queue::locked;
+
+/// A running `dbsnap`. Killed when dropped.
+struct Program {
+    child: Child,
+    base: String,
+}
+
+impl Program {
+    fn command(folder: &Path) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dbsnap"));
+        command.env("DBSNAP_DATA_DIR", folder).env("DBSNAP_LISTEN", "127.0.0.1:0").env("DBSNAP_LOG", "warn");
+        command
+    }
+
+    fn start(folder: &Path) -> Self {
+        Self::spawn(&mut Self::command(folder))
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let base = line.trim().strip_prefix("listening on ").unwrap_or_else(|| panic!("{line:?}")).to_owned();
+        Self { child, base }
+    }
+
+    /// Asks it to stop, as an operator does, and gives its exit code and how long it took.
+    fn terminate(mut self) -> (Option<i32>, Duration) {
+        let begun = Instant::now();
+        let pid = self.child.id().to_string();
+        assert!(Command::new("sh").args(["-c", &format!("kill -TERM {pid}")]).status().unwrap().success());
+        (self.child.wait().unwrap().code(), begun.elapsed())
+    }
+
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    async fn login(&self) -> Api {
+        let api = Api::new(&self.base);
+        let body = json!({ "email": "ada@example.com", "password": PASSWORD });
+        let tokens = api.post("/auth/login", body).await.expect(StatusCode::OK);
+        api.with_token(&text(&tokens["access_token"]))
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // Already ended, mostly.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An account with a database whose backup waits for a lock.
+struct Waiting {
+    api: Api,
+    database: String,
+    job: String,
+    lock: tokio_postgres::Client,
+}
+
+async fn with_a_running_backup(program: &Program, name: &str, url: &str) -> Waiting {
+    let api = Api::new(&program.base);
+    let body = json!({ "email": "ada@example.com", "password": PASSWORD });
+    let tokens = api.post("/auth/register", body).await.expect(StatusCode::CREATED);
+    let api = api.with_token(&text(&tokens["access_token"]));
+    let database = api.database(&api.project("shop").await, url).await;
+    let lock = locked(name).await;
+    let job = api.start_backup(&database).await;
+    api.job_when(&job, |job| job["state"] == "running").await;
+    Waiting { api, database, job, lock }
+}
+
+/// What the server keeps is nobody else's, whatever umask it was started with.
+#[tokio::test]
+async fn what_the_program_makes_is_closed_to_other_users() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("data");
+    let program = Program::start(&folder);
+    let api = Api::new(&program.base);
+    let body = json!({ "email": "ada@example.com", "password": PASSWORD });
+    let tokens = api.post("/auth/register", body).await.expect(StatusCode::CREATED);
+    let api = api.with_token(&text(&tokens["access_token"]));
+    let project = api.project("shop").await;
+    let mode = |path: &str| {
+        let metadata = std::fs::metadata(folder.join(path)).unwrap();
+        format!("{:o}", std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777)
+    };
+    let cache = format!("cache/{project}.redb");
+    let modes = ["", "meta.redb", "cache", &cache].map(mode);
+    assert_eq!(modes, ["700", "600", "700", "600"]);
+}
+
+#[tokio::test]
+async fn a_killed_program_leaves_no_running_job_and_goes_on_with_the_queued() {
+    let (name, url) = shop().await;
+    let folder = tempfile::tempdir().unwrap();
+    let program = Program::start(folder.path());
+    let Waiting { api, database, job: running, lock } = with_a_running_backup(&program, &name, &url).await;
+    let queued = api.start_backup(&database).await;
+    program.kill();
+    drop(lock);
+
+    let program = Program::start(folder.path());
+    let again = program.login().await;
+    let job = again.get(&format!("/jobs/{running}")).await.expect(StatusCode::OK);
+    assert_eq!(job["state"], "interrupted");
+    assert!(job["finished_at"].is_string());
+    assert_eq!(again.ended(&queued).await["state"], "succeeded");
+    // Tokens outlive the process.
+    let api = Api { base: program.base.clone(), ..api };
+    api.get("/me").await.expect(StatusCode::OK);
+    again.back_up(&database).await;
+}
+
+#[tokio::test]
+async fn a_terminated_program_interrupts_its_jobs_and_exits_with_zero() {
+    let (name, url) = shop().await;
+    let folder = tempfile::tempdir().unwrap();
+    let program = Program::start(folder.path());
+    let Waiting { database, job, lock, .. } = with_a_running_backup(&program, &name, &url).await;
+    let (code, took) = program.terminate();
+    assert_eq!(code, Some(0));
+    assert!(took < Duration::from_secs(30), "{took:?}");
+    drop(lock);
+
+    let program = Program::start(folder.path());
+    let api = program.login().await;
+    assert_eq!(api.get(&format!("/jobs/{job}")).await.body["state"], "interrupted");
+    api.back_up(&database).await;
+    assert_eq!(program.terminate().0, Some(0));
+}
+
+/// Not even the most talkative log repeats a password or a token.
+#[tokio::test]
+async fn the_log_holds_no_secret() {
+    let (name, url) = shop().await;
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let output = std::fs::File::create(&log).unwrap();
+    let program = Program::spawn(Program::command(folder.path()).env("DBSNAP_LOG", "trace").stderr(output));
+    let Waiting { api, job, lock, .. } = with_a_running_backup(&program, &name, &url).await;
+    drop(lock);
+    api.ended(&job).await;
+    let wrong = url.replace("-password", "-wrong-password");
+    let project = api.get("/projects").await.body["items"][0]["id"].clone();
+    let body = json!({ "name": "x", "url": wrong, "environment": "dev" });
+    api.post(&format!("/projects/{}/databases", text(&project)), body).await.problem(422, "unreachable");
+    program.terminate();
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(log.contains("started") && log.lines().count() > 50, "{log}");
+    let token = api.token.unwrap();
+    for secret in [&format!("{name}_reader-password"), "wrong-password", PASSWORD, &token] {
+        let at = log.lines().find(|line| line.contains(secret));
+        assert_eq!(at, None, "{secret} is in the log");
+    }
+}
+
+#[test]
+fn what_is_wrong_at_the_start_is_said_in_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = |command: &mut Command| {
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(output.stdout.is_empty());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let message = refused(Program::command(folder.path()).env("DBSNAP_WORKERS", "0"));
+    assert!(message.contains("DBSNAP_WORKERS=\"0\" cannot be used"), "{message}");
+    let message = refused(Program::command(folder.path()).env("DBSNAP_STORAGE", "ftp://x"));
+    assert!(message.contains("ftp://x"), "{message}");
+
+    let program = Program::start(folder.path());
+    let message = refused(&mut Program::command(folder.path()));
+    assert!(message.contains("in use by another dbsnap"), "{message}");
+    program.kill();
+
+    let key = folder.path().join("server.key");
+    let moved = folder.path().join("moved.key");
+    std::fs::rename(&key, &moved).unwrap();
+    let message = refused(&mut Program::command(folder.path()));
+    assert!(message.contains("server.key is missing"), "{message}");
+    assert!(!key.exists(), "no new key is made over stored secrets");
+    let other = tempfile::tempdir().unwrap();
+    Program::start(other.path()).kill();
+    std::fs::copy(other.path().join("server.key"), &key).unwrap();
+    let message = refused(&mut Program::command(folder.path()));
+    assert!(message.contains("not the one this data folder was made with"), "{message}");
+    Program::spawn(Program::command(folder.path()).env("DBSNAP_SERVER_KEY_FILE", &moved)).kill();
+}

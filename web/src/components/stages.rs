@@ -1,0 +1,183 @@
+//! The stages of a connection test.
+
+use maud::{Markup, html};
+
+use super::{copyable, icons};
+use crate::format;
+
+/// How one stage went.
+#[derive(Clone, Debug)]
+pub struct Stage {
+    /// What it tests, for people: "Host name", "Read-only".
+    pub name: String,
+    /// Whether it passed; none when an earlier failure kept it from being tried.
+    pub ok: Option<bool>,
+    /// What was seen.
+    pub detail: String,
+    /// What to do.
+    pub fix: Option<String>,
+}
+
+/// The result of a connection test.
+#[derive(Clone, Debug)]
+pub struct Tested {
+    /// Whether the database can be backed up with these credentials.
+    pub ok: bool,
+    /// The stages in order.
+    pub stages: Vec<Stage>,
+    /// "PostgreSQL 17.2", when it was reached.
+    pub server: Option<String>,
+    /// Collections found.
+    pub collections: u64,
+    /// Size on the server's disk.
+    pub size_bytes: u64,
+    /// Every privilege that could write.
+    pub privileges: Vec<String>,
+    /// Abilities that are no direct write privilege.
+    pub notes: Vec<String>,
+    /// Commands that make a role with read access only, when privileges were found.
+    pub read_only_sql: Option<String>,
+}
+
+impl Tested {
+    /// A role that could write: refused.
+    pub fn sample_refused() -> Self {
+        let passed = |name: &str, detail: &str| Stage {
+            name: name.to_owned(),
+            ok: Some(true),
+            detail: detail.to_owned(),
+            fix: None,
+        };
+        Self {
+            ok: false,
+            stages: vec![
+                passed("Host name", "db.internal is 10.0.4.17"),
+                passed("Network", "Connected to port 5432 in 2 ms"),
+                passed("Encryption", "TLS 1.3, certificate valid for db.internal"),
+                passed("Sign-in", "Signed in as shop_app"),
+                passed("Tables", "14 tables and views found"),
+                passed("Reading", "A row could be read from every table"),
+                Stage {
+                    name: "Read-only".to_owned(),
+                    ok: Some(false),
+                    detail: "3 privileges that can write were found".to_owned(),
+                    fix: Some(
+                        "Create a role that can only read with the commands above, and connect with it."
+                            .to_owned(),
+                    ),
+                },
+            ],
+            server: Some("PostgreSQL 17.2".to_owned()),
+            collections: 14,
+            size_bytes: 184_000_000,
+            privileges: vec![
+                "table public.orders: INSERT, UPDATE".to_owned(),
+                "table public.customers: INSERT, UPDATE, DELETE".to_owned(),
+                "schema public: CREATE".to_owned(),
+            ],
+            notes: vec!["May create temporary tables".to_owned()],
+            read_only_sql: Some(crate::samples::READ_ONLY_SQL.to_owned()),
+        }
+    }
+
+    /// A host that does not answer.
+    pub fn sample_unreachable() -> Self {
+        let not_tried =
+            |name: &str| Stage { name: name.to_owned(), ok: None, detail: "Not tried".to_owned(), fix: None };
+        let mut stages = vec![
+            Stage {
+                name: "Host name".to_owned(),
+                ok: Some(true),
+                detail: "db.internal is 10.0.4.17".to_owned(),
+                fix: None,
+            },
+            Stage {
+                name: "Network".to_owned(),
+                ok: Some(false),
+                detail: "No answer from 10.0.4.17:5432 within 10 s".to_owned(),
+                fix: Some(
+                    "Check the port, and that the firewall of the database lets this server in.".to_owned(),
+                ),
+            },
+        ];
+        stages.extend(["Encryption", "Sign-in", "Tables", "Reading", "Read-only"].map(not_tried));
+        Self {
+            ok: false,
+            stages,
+            server: None,
+            collections: 0,
+            size_bytes: 0,
+            privileges: Vec::new(),
+            notes: Vec::new(),
+            read_only_sql: None,
+        }
+    }
+}
+
+/// The stages, the privileges found, and the SQL that avoids them.
+pub fn result(tested: &Tested) -> Markup {
+    html! {
+        section.tested aria-labelledby="tested" {
+            h2 #tested { (verdict(tested)) }
+            @if let Some(server) = &tested.server {
+                p.muted {
+                    (server) " · " (format::count_of(tested.collections, "table")) " · "
+                    (format::bytes(tested.size_bytes)) " on its disk"
+                }
+            }
+            @if !tested.privileges.is_empty() { (refused(tested)) }
+            ol.stages { @for stage in &tested.stages { (row(stage.ok, &stage.name, &stage.detail, stage.fix.as_deref())) } }
+            @if !tested.notes.is_empty() {
+                p.muted { "Also seen, and accepted: " (tested.notes.join("; ")) "." }
+            }
+        }
+    }
+}
+
+fn verdict(tested: &Tested) -> &'static str {
+    if tested.ok {
+        "The connection works and can only read"
+    } else if tested.privileges.is_empty() {
+        "The connection test failed"
+    } else {
+        "Refused: these credentials can write"
+    }
+}
+
+/// One line of a list of checks; `ok` is none for one that was not tried.
+pub fn row(ok: Option<bool>, name: &str, detail: &str, fix: Option<&str>) -> Markup {
+    let (icon, word, class) = match ok {
+        Some(true) => (icons::ok(), "passed", "passed"),
+        Some(false) => (icons::failed(), "failed", "failed"),
+        None => (icons::skipped(), "not tried", "skipped"),
+    };
+    html! {
+        li.(class) {
+            (icon)
+            div { strong { (name) } " " span.verdict { (word) } }
+            div {
+                @if ok.is_some() { p { (detail) } }
+                @if let Some(fix) = fix { p.fix { (fix) } }
+            }
+        }
+    }
+}
+
+fn refused(tested: &Tested) -> Markup {
+    html! {
+        div.beside {
+            div {
+                h3 { "What these credentials could do" }
+                p { "DBSnap never writes to a database it backs up, so it takes no credentials that could." }
+                ul.privileges { @for privilege in &tested.privileges { li { code { (privilege) } } } }
+            }
+            @if let Some(sql) = &tested.read_only_sql {
+                div {
+                    h3 { "Make a role that can only read" }
+                    p { "Run this as its first lines say, then connect with the new role." }
+                    (copyable("read-only-sql", "SQL", sql))
+                }
+            }
+        }
+    }
+}

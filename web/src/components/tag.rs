@@ -1,0 +1,77 @@
+//! Small labels: a word, and a colour that only repeats it.
+
+use maud::{Markup, html};
+
+use super::icons;
+
+/// What a database is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Environment {
+    /// Customers depend on it.
+    Prod,
+    /// It rehearses production.
+    Staging,
+    /// Nobody depends on it.
+    Dev,
+}
+
+impl Environment {
+    /// All, as the form lists them.
+    pub const ALL: [Self; 3] = [Self::Prod, Self::Staging, Self::Dev];
+
+    /// Its value in forms and in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Prod => "prod",
+            Self::Staging => "staging",
+            Self::Dev => "dev",
+        }
+    }
+
+    /// Its name for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Prod => "Production",
+            Self::Staging => "Staging",
+            Self::Dev => "Development",
+        }
+    }
+}
+
+/// The label of an environment.
+pub fn environment(environment: Environment) -> Markup {
+    html! { span.tag.(environment.as_str()) { (environment.as_str()) } }
+}
+
+/// How a snapshot came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// Somebody pressed the button.
+    Manual,
+    /// The schedule.
+    Schedule,
+    /// A restore that was about to overwrite.
+    Safety,
+}
+
+impl Trigger {
+    /// In a word or two.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Manual => "Manual",
+            Self::Schedule => "Schedule",
+            Self::Safety => "Before a restore",
+        }
+    }
+}
+
+/// Whether a snapshot holds everything: a sign and the word.
+pub fn completeness(complete: bool) -> Markup {
+    html! {
+        @if complete {
+            span.state { (icons::ok()) "Complete" }
+        } @else {
+            span.state.warn { (icons::warning()) "Incomplete" }
+        }
+    }
+}

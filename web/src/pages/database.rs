@@ -1,0 +1,297 @@
+//! A database's history.
+
+use maud::{Markup, html};
+
+use super::Named;
+use crate::{
+    components::{
+        Problem, alert, icons,
+        job::{self, Job},
+        note,
+        table::{pager, scrolling},
+        tag::{self, Environment, Trigger},
+    },
+    format,
+    layout::{Frame, Section, Shell},
+    urls,
+};
+
+/// A snapshot in the history.
+#[derive(Clone, Debug)]
+pub struct SnapshotRow {
+    /// Its id.
+    pub id: String,
+    /// When it was taken.
+    pub at_ms: i64,
+    /// How it came about.
+    pub trigger: Trigger,
+    /// Whether it holds everything.
+    pub complete: bool,
+    /// Records in it.
+    pub records: u64,
+    /// What the database's content amounts to.
+    pub logical_bytes: u64,
+    /// What this snapshot added to the repository.
+    pub new_bytes: u64,
+    /// What somebody wrote beside it.
+    pub note: Option<String>,
+}
+
+/// A database and its snapshots.
+#[derive(Clone, Debug)]
+pub struct Database {
+    /// The frame.
+    pub shell: Shell,
+    /// Where it belongs.
+    pub project: Named,
+    /// Its id and name.
+    pub database: Named,
+    /// What it is for.
+    pub environment: Environment,
+    /// `PostgreSQL 17.2`.
+    pub server: String,
+    /// Whether it can be backed up; not so once it was removed and its snapshots stayed.
+    pub connected: bool,
+    /// Host, port and database, without credentials.
+    pub address: String,
+    /// Newest first.
+    pub snapshots: Vec<SnapshotRow>,
+    /// Whether this is not the first page of the history.
+    pub paged: bool,
+    /// The next page of the history.
+    pub next_cursor: Option<String>,
+    /// The backup under way.
+    pub running: Option<Job>,
+    /// The last backup, if it left no snapshot.
+    pub failed: Option<Job>,
+    /// Why what was submitted was not accepted.
+    pub problem: Option<Problem>,
+}
+
+impl Database {
+    /// With a few snapshots.
+    pub fn sample() -> Self {
+        let now = crate::samples::NOW_MS;
+        let row = |n: u8, hours: i64, trigger, new_bytes, note: Option<&str>| SnapshotRow {
+            id: format!("{n:02x}{}", &crate::samples::SNAPSHOT_ID[2..]),
+            at_ms: now - hours * 3_600_000,
+            trigger,
+            complete: n != 3,
+            records: 214_338 - u64::from(n) * 211,
+            logical_bytes: 184_200_000 - u64::from(n) * 91_000,
+            new_bytes,
+            note: note.map(str::to_owned),
+        };
+        Self {
+            shell: Shell::sample(),
+            project: Named::new("p1", "Web shop"),
+            database: Named::new("d1", "shop"),
+            environment: Environment::Prod,
+            server: "PostgreSQL 17.2".to_owned(),
+            connected: true,
+            address: "db.internal:5432/shop".to_owned(),
+            snapshots: vec![
+                row(1, 2, Trigger::Manual, 412_000, Some("after the price import")),
+                row(2, 13, Trigger::Schedule, 1_830_000, None),
+                row(3, 37, Trigger::Schedule, 1_214_000, None),
+                row(4, 40, Trigger::Safety, 3_000, Some("before restoring public.orders")),
+                row(5, 61, Trigger::Manual, 64_300_000, Some("first snapshot")),
+            ],
+            paged: false,
+            next_cursor: Some("c5".to_owned()),
+            running: None,
+            failed: None,
+            problem: None,
+        }
+    }
+
+    /// While a backup runs after one that failed.
+    pub fn sample_running() -> Self {
+        let mut view = Self::sample();
+        view.snapshots.truncate(1);
+        view.next_cursor = None;
+        view.running = Some(Job::sample());
+        view.failed = Some(Job { id: "j41".to_owned(), ..Job::sample_failed() });
+        view
+    }
+
+    /// Removed.
+    pub fn sample_removed() -> Self {
+        Self { connected: false, ..Self::sample() }
+    }
+
+    /// Just connected.
+    pub fn sample_empty() -> Self {
+        Self { snapshots: Vec::new(), next_cursor: None, ..Self::sample() }
+    }
+}
+
+/// The whole page.
+pub fn page(view: &Database) -> Markup {
+    let body = html! {
+        div.head {
+            div {
+                h1 { (view.database.name) " " (tag::environment(view.environment)) }
+                p.muted { (view.server) " · " code { (view.address) } }
+            }
+            @if view.connected {
+                div.actions { a.button href=(urls::database_settings(&view.database.id)) { "Settings" } }
+            }
+        }
+        @if let Some(problem) = &view.problem { (alert(problem)) }
+        @if view.connected {
+            (back_up(view))
+        } @else {
+            (note(&html! { p { "This database was removed. Its snapshots can be looked at, compared and restored." } }))
+        }
+        @if view.snapshots.is_empty() { (no_snapshot(view)) } @else { (history(view)) }
+    };
+    let crumbs = [
+        ("Projects", urls::PROJECTS.to_owned()),
+        (view.project.name.as_str(), urls::project(&view.project.id)),
+    ];
+    Frame::new(&view.shell, &view.database.name, Section::Projects, &crumbs)
+        .refreshing(view.running.is_some())
+        .render(&body)
+}
+
+fn back_up(view: &Database) -> Markup {
+    html! {
+        section.card.padded aria-labelledby="back-up" {
+            @match &view.running {
+                Some(running) => {
+                    h2 #back-up { a href=(urls::job(&running.id)) { "Backing up" } }
+                    (job::live(running, view.shell.now_ms, &urls::database(&view.database.id)))
+                }
+                None => {
+                    h2 #back-up .visually-hidden { "Back up" }
+                    @if let Some(failed) = &view.failed { (last_failed(view, failed)) }
+                    form.row method="post" action=(urls::backups(&view.database.id)) {
+                        div.field {
+                            label for="note" { "Note" span.optional { " (optional)" } }
+                            input #note name="note" type="text" maxlength="200" autocomplete="off"
+                                placeholder="What is about to happen, or has just happened";
+                        }
+                        button.primary type="submit" { "Back up now" }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn last_failed(view: &Database, failed: &Job) -> Markup {
+    html! {
+        div.notice.bad {
+            p {
+                (icons::failed())
+                strong { "The last backup left no snapshot" }
+                @if let Some(at_ms) = failed.finished_ms { " · " (format::time(at_ms, view.shell.now_ms)) }
+            }
+            @if let Some(problem) = &failed.problem {
+                p { (problem.message) @if let Some(fix) = &problem.fix { ". " (fix) } }
+            }
+            p {
+                a href=(urls::job(&failed.id)) { "Details" } " · "
+                a href=(urls::database_settings(&view.database.id)) { "Change the connection" }
+            }
+        }
+    }
+}
+
+fn no_snapshot(view: &Database) -> Markup {
+    html! {
+        section.card.padded {
+            h2 { "History" }
+            p {
+                "There is no snapshot of " (view.database.name) " yet. "
+                "After two of them you can compare: any row, any value, any two moments."
+            }
+        }
+    }
+}
+
+fn history(view: &Database) -> Markup {
+    let comparable = view.snapshots.len() > 1;
+    let first = view.paged.then(|| urls::database(&view.database.id));
+    let next = view.next_cursor.as_ref().map(|cursor| urls::database_page(&view.database.id, cursor));
+    html! {
+        section.card aria-labelledby="history" {
+            form method="post" action=(urls::DIFFS) {
+                div.card-head {
+                    h2 #history { "History" }
+                    @if comparable {
+                        div.actions {
+                            span.muted { "Choose A and B" }
+                            button.primary type="submit" { "Compare A with B" }
+                        }
+                    }
+                }
+                (timeline(view, comparable))
+            }
+            (pager(first.as_deref(), next.as_deref()))
+        }
+        @if !comparable {
+            (note(&html! { p { "Back up again after something changed, and the two snapshots can be compared." } }))
+        }
+    }
+}
+
+fn timeline(view: &Database, comparable: bool) -> Markup {
+    let label = format!("Snapshots of {}, newest first", view.database.name);
+    scrolling(
+        &label,
+        &html! {
+            table.timeline {
+                caption.visually-hidden { (label) }
+                thead { tr {
+                    @if comparable {
+                        th.pick scope="col" { abbr title="The older side of the comparison" { "A" } }
+                        th.pick scope="col" { abbr title="The newer side of the comparison" { "B" } }
+                    }
+                    th scope="col" { "Taken" }
+                    th scope="col" { "State" }
+                    th.num scope="col" { "Records" }
+                    th.num scope="col" { "Size" }
+                    th.num scope="col" { "New bytes stored" }
+                    th scope="col" { "Trigger" }
+                } }
+                tbody {
+                    @for (i, row) in view.snapshots.iter().enumerate() {
+                        (timeline_row(i, row, comparable, view.shell.now_ms))
+                    }
+                }
+            }
+        },
+    )
+}
+
+fn timeline_row(i: usize, row: &SnapshotRow, comparable: bool, now_ms: i64) -> Markup {
+    let taken = format::rfc3339(row.at_ms);
+    html! {
+        tr {
+            @if comparable {
+                td.pick { (pick("from", "A", &taken, &row.id, i == 1)) }
+                td.pick { (pick("to", "B", &taken, &row.id, i == 0)) }
+            }
+            th.moment scope="row" {
+                a href=(urls::snapshot(&row.id)) { (format::time(row.at_ms, now_ms)) }
+                @if let Some(note) = &row.note { div.sub { (note) } }
+            }
+            td { (tag::completeness(row.complete)) }
+            td.num { (format::count(row.records)) }
+            td.num { (format::bytes(row.logical_bytes)) }
+            td.num { "+" (format::bytes(row.new_bytes)) }
+            td { (row.trigger.name()) }
+        }
+    }
+}
+
+fn pick(name: &str, letter: &str, taken: &str, id: &str, checked: bool) -> Markup {
+    html! {
+        label {
+            span.visually-hidden { (letter) ": " (taken) }
+            input type="radio" name=(name) value=(id) checked[checked];
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! A database's settings: its name, its environment, the connection; removing it.
+
+use maud::{Markup, html};
+
+use super::Named;
+use crate::{
+    components::{
+        Problem, alert,
+        form::{self, Field},
+        stages::{self, Tested},
+        tag::Environment,
+    },
+    layout::{Frame, Section, Shell},
+    urls,
+};
+
+/// The form, and what came of submitting it.
+#[derive(Clone, Debug)]
+pub struct DatabaseSettings {
+    /// The frame.
+    pub shell: Shell,
+    /// Where it belongs.
+    pub project: Named,
+    /// Its id and name as they are.
+    pub database: Named,
+    /// The connection in use: user, host, port and database.
+    pub connection: String,
+    /// The name as typed.
+    pub name: String,
+    /// The environment as chosen.
+    pub environment: Environment,
+    /// The other URL as typed, without its password; empty to keep the connection.
+    pub url_without_password: String,
+    /// Whether a password was taken out of it.
+    pub password_removed: bool,
+    /// Why the form was not accepted.
+    pub problem: Option<Problem>,
+    /// The test of another connection that was not accepted.
+    pub tested: Option<Tested>,
+}
+
+impl DatabaseSettings {
+    /// As it opens.
+    pub fn sample() -> Self {
+        Self {
+            shell: Shell::sample(),
+            project: Named::new("p1", "Web shop"),
+            database: Named::new("d1", "shop"),
+            connection: "dbsnap_ro on db.internal:5432/shop".to_owned(),
+            name: "shop".to_owned(),
+            environment: Environment::Prod,
+            url_without_password: String::new(),
+            password_removed: false,
+            problem: None,
+            tested: None,
+        }
+    }
+
+    /// After another URL that could not be reached.
+    pub fn sample_refused() -> Self {
+        Self {
+            url_without_password: "postgres://dbsnap_ro@db2.internal:5432/shop?sslmode=prefer".to_owned(),
+            password_removed: true,
+            tested: Some(Tested::sample_unreachable()),
+            ..Self::sample()
+        }
+    }
+}
+
+/// The whole page.
+pub fn page(view: &DatabaseSettings) -> Markup {
+    let title = format!("Settings of {}", view.database.name);
+    let body = html! {
+        h1 { (title) }
+        @if let Some(problem) = &view.problem { (alert(problem)) }
+        @if let Some(tested) = &view.tested { (stages::result(tested)) }
+        (settings_form(view))
+        section.card.padded aria-labelledby="remove" {
+            h2 #remove { "Remove" }
+            p { "Its credentials are forgotten and nothing more is backed up. The snapshots taken so far stay in the project." }
+            (form::post_button(&urls::database_remove(&view.database.id), "Remove this database", "danger-quiet"))
+        }
+    };
+    let crumbs = super::snapshot::crumbs(&view.project, &view.database);
+    Frame::new(&view.shell, &title, Section::Projects, &crumbs).render(&body)
+}
+
+fn settings_form(view: &DatabaseSettings) -> Markup {
+    let removed = "The password is not shown again: paste the whole URL once more.";
+    let hint = format!("In use: {}. Leave this empty to keep it.", view.connection);
+    let url =
+        Field { optional: true, ..Field::code("url", "Another database URL", &view.url_without_password) };
+    html! {
+        form.stack.card.padded method="post" action=(urls::database_settings(&view.database.id)) {
+            (Field::text("name", "Name", &view.name).render())
+            (form::environments(view.environment))
+            (url.hint(&hint).error(view.password_removed.then_some(removed)).render())
+            div.actions {
+                button.primary type="submit" { "Save" }
+                a.button href=(urls::database(&view.database.id)) { "Cancel" }
+            }
+            p.muted { "Another URL is tested first, and refused if it could write." }
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! A comparison's summary: which tables differ, and by how much.
+
+use maud::{Markup, html};
+
+use super::Named;
+use crate::{
+    components::{
+        change::{ChangeKind, Counts},
+        job::{self, Job},
+        note,
+        table::scrolling,
+        tag::{self, Environment},
+        warning,
+    },
+    format,
+    layout::{Frame, Section, Shell},
+    urls,
+};
+
+/// One side of a comparison.
+#[derive(Clone, Debug)]
+pub struct Side {
+    /// The snapshot.
+    pub snapshot: String,
+    /// Of which database.
+    pub database: Named,
+    /// What that is for.
+    pub environment: Environment,
+    /// When it was taken.
+    pub at_ms: i64,
+    /// The note beside it.
+    pub note: Option<String>,
+}
+
+/// How a table as a whole fared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Only the second side has it.
+    Added,
+    /// Only the first side has it.
+    Removed,
+    /// Both have it, different.
+    Changed,
+    /// Both have it, equal.
+    Unchanged,
+}
+
+/// One table's differences.
+#[derive(Clone, Debug)]
+pub struct CollectionRow {
+    /// Its display name.
+    pub name: String,
+    /// How it fared.
+    pub status: Status,
+    /// Its records; none are counted when `rekeyed` says why.
+    pub counts: Counts,
+    /// What changed in its schema.
+    pub schema_changes: Vec<String>,
+    /// Why its records cannot be compared one by one: another key was chosen.
+    pub rekeyed: Option<String>,
+}
+
+/// The two sides and the work or its result.
+#[derive(Clone, Debug)]
+pub struct Diff {
+    /// The frame.
+    pub shell: Shell,
+    /// Where it belongs.
+    pub project: Named,
+    /// Its id.
+    pub id: String,
+    /// The first side, A.
+    pub from: Side,
+    /// The second side, B.
+    pub to: Side,
+    /// Names of what A or B could not read when it was taken, so that nothing can be said of it.
+    pub not_compared: Vec<String>,
+    /// The result, or the job that works on it or failed to.
+    pub outcome: Outcome,
+}
+
+/// What there is to show.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// Not done, or not going to be.
+    Job(Box<Job>),
+    /// Done: the tables, those with most changes first.
+    Summary(Vec<CollectionRow>),
+}
+
+impl Side {
+    /// Two sides of one database.
+    pub fn samples() -> [Self; 2] {
+        let now = crate::samples::NOW_MS;
+        let side = |snapshot: &str, hours: i64, note: Option<&str>| Self {
+            snapshot: snapshot.to_owned(),
+            database: Named::new("d1", "shop"),
+            environment: Environment::Prod,
+            at_ms: now - hours * 3_600_000,
+            note: note.map(str::to_owned),
+        };
+        [side("s2", 13, None), side("s1", 2, Some("after the price import"))]
+    }
+}
+
+impl Diff {
+    /// A few changed tables.
+    pub fn sample() -> Self {
+        let row =
+            |name: &str, status, (added, changed, removed, unchanged): (u64, u64, u64, u64)| CollectionRow {
+                name: name.to_owned(),
+                status,
+                counts: Counts { added, removed, changed, unchanged },
+                schema_changes: Vec::new(),
+                rekeyed: None,
+            };
+        let [from, to] = Side::samples();
+        Self {
+            shell: Shell::sample(),
+            project: Named::new("p1", "Web shop"),
+            id: "f1".to_owned(),
+            from,
+            to,
+            not_compared: vec!["public.payroll".to_owned()],
+            outcome: Outcome::Summary(vec![
+                CollectionRow {
+                    schema_changes: vec![
+                        "column discount numeric(5,2) added".to_owned(),
+                        "index orders_placed_at_idx added".to_owned(),
+                    ],
+                    ..row("public.orders", Status::Changed, (211, 38, 2, 47_950))
+                },
+                row("public.order_items", Status::Changed, (604, 0, 5, 127_791)),
+                row("public.coupons", Status::Added, (40, 0, 0, 0)),
+                CollectionRow {
+                    rekeyed: Some(
+                        "The primary key is now (sku, region), it was (id): records cannot be matched one by one."
+                            .to_owned(),
+                    ),
+                    ..row("public.products", Status::Changed, (0, 0, 0, 0))
+                },
+                row("public.customers", Status::Unchanged, (0, 0, 0, 20_000)),
+                row("public.\"Price list\"", Status::Unchanged, (0, 0, 0, 312)),
+            ]),
+        }
+    }
+
+    /// Two equal snapshots.
+    pub fn sample_equal() -> Self {
+        let mut view = Self::sample();
+        if let Outcome::Summary(rows) = &mut view.outcome {
+            rows.retain(|row| row.status == Status::Unchanged);
+        }
+        view
+    }
+
+    /// While it is worked out.
+    pub fn sample_running() -> Self {
+        Self { outcome: Outcome::Job(Box::new(Job::sample_queued())), ..Self::sample() }
+    }
+}
+
+/// The whole page.
+pub fn page(view: &Diff) -> Markup {
+    let running = matches!(&view.outcome, Outcome::Job(job) if job.state.is_open());
+    let body = html! {
+        h1 { "Comparison" }
+        (direction(&view.from, &view.to, view.shell.now_ms))
+        @match &view.outcome {
+            Outcome::Job(job) => {
+                section.card.padded aria-label="Progress" {
+                    (job::live(job, view.shell.now_ms, &urls::diff(&view.id)))
+                }
+            }
+            Outcome::Summary(rows) => {
+                @if !view.not_compared.is_empty() { (not_compared(&view.not_compared)) }
+                (summary(&view.id, rows))
+            }
+        }
+    };
+    let crumbs = super::snapshot::crumbs(&view.project, &view.to.database);
+    Frame::new(&view.shell, "Comparison", Section::Projects, &crumbs).refreshing(running).render(&body)
+}
+
+/// The header that says what is compared with what, on the summary and on every table of it.
+pub fn direction(from: &Side, to: &Side, now_ms: i64) -> Markup {
+    let (from_age, to_age) = if from.at_ms <= to.at_ms { ("older", "newer") } else { ("newer", "older") };
+    html! {
+        div.direction role="group" aria-label="What is compared" {
+            (side("A", from_age, from, now_ms))
+            span.arrow aria-hidden="true" { "→" }
+            span.visually-hidden { "compared with" }
+            (side("B", to_age, to, now_ms))
+            form.inline method="post" action=(urls::DIFFS) {
+                input type="hidden" name="from" value=(to.snapshot);
+                input type="hidden" name="to" value=(from.snapshot);
+                button.small type="submit" { "Swap A and B" }
+            }
+        }
+    }
+}
+
+fn side(letter: &str, age: &str, side: &Side, now_ms: i64) -> Markup {
+    html! {
+        div.side {
+            p { strong.letter { (letter) } " " span.age { (age) } " " (side.database.name) " " (tag::environment(side.environment)) }
+            p { a href=(urls::snapshot(&side.snapshot)) { (format::time(side.at_ms, now_ms)) } }
+            @if let Some(note) = &side.note { p.muted.clip { (note) } }
+        }
+    }
+}
+
+fn not_compared(names: &[String]) -> Markup {
+    warning(&html! {
+        p { strong { "Not compared, because A or B could not read it:" } }
+        ul { @for name in names { li { code { (name) } } } }
+    })
+}
+
+fn summary(diff: &str, rows: &[CollectionRow]) -> Markup {
+    let (unchanged, differing): (Vec<_>, Vec<_>) =
+        rows.iter().partition(|row| row.status == Status::Unchanged);
+    html! {
+        @if differing.is_empty() {
+            (note(&html! { p { strong { "No differences." } " Every table compared has the same root hash in A and B: the same rows and the same schema." } }))
+        } @else {
+            (totals(&differing))
+            (schema_changes(&differing))
+            section.card {
+                (scrolling("Tables that differ", &counts_table("Tables that differ", diff, &differing)))
+            }
+        }
+        @if !unchanged.is_empty() {
+            details.card {
+                summary { (format::count_of(unchanged.len() as u64, "unchanged table")) }
+                (scrolling("Unchanged tables", &counts_table("Unchanged tables", diff, &unchanged)))
+            }
+        }
+    }
+}
+
+fn totals(rows: &[&CollectionRow]) -> Markup {
+    let total = |kind| rows.iter().map(|row| row.counts.of(kind)).sum::<u64>();
+    let rekeyed = rows.iter().filter(|row| row.rekeyed.is_some()).count() as u64;
+    html! {
+        ul.totals {
+            @for kind in ChangeKind::ALL {
+                li.(kind.as_str()) {
+                    strong { (format::count(total(kind))) } " "
+                    (crate::components::change::label(kind))
+                }
+            }
+            @if rekeyed > 0 { li { strong { (format::count(rekeyed)) } " not compared" } }
+            li { strong { (rows.len()) } " " (if rows.len() == 1 { "table differs" } else { "tables differ" }) }
+        }
+    }
+}
+
+fn schema_changes(rows: &[&CollectionRow]) -> Markup {
+    let changed: Vec<_> = rows.iter().filter(|row| !row.schema_changes.is_empty()).collect();
+    html! {
+        @if !changed.is_empty() {
+            section.card.padded aria-labelledby="schema" {
+                h2 #schema { "Schema changes" }
+                dl.schema {
+                    @for row in changed {
+                        dt { code { (row.name) } }
+                        @for change in &row.schema_changes { dd { (change) } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn counts_table(caption: &str, diff: &str, rows: &[&CollectionRow]) -> Markup {
+    html! {
+        table.counts {
+            caption { (caption) }
+            thead { tr {
+                th scope="col" { "Table" }
+                @for kind in ChangeKind::ALL { th.num scope="col" { (kind.name()) } }
+                th.num scope="col" { "Unchanged" }
+            } }
+            tbody { @for row in rows { (counts_row(diff, row)) } }
+        }
+    }
+}
+
+fn counts_row(diff: &str, row: &CollectionRow) -> Markup {
+    html! {
+        tr {
+            th scope="row" {
+                @if row.counts.differing() > 0 {
+                    a href=(urls::changes(diff, &row.name)) { code { (row.name) } }
+                } @else {
+                    code { (row.name) }
+                }
+                @match row.status {
+                    Status::Added => { " " span.tag { "new table" } }
+                    Status::Removed => { " " span.tag { "dropped table" } }
+                    Status::Changed | Status::Unchanged => {}
+                }
+                @if !row.schema_changes.is_empty() { " " span.tag { "schema changed" } }
+                @if let Some(reason) = &row.rekeyed { div.sub.wrap { strong { "Re-keyed. " } (reason) } }
+            }
+            @if row.rekeyed.is_some() {
+                td.num.muted colspan="4" { "not compared" }
+            } @else {
+                @for kind in ChangeKind::ALL { (count_cell(diff, row, kind)) }
+                td.num.muted { (format::count(row.counts.unchanged)) }
+            }
+        }
+    }
+}
+
+fn count_cell(diff: &str, row: &CollectionRow, kind: ChangeKind) -> Markup {
+    let n = row.counts.of(kind);
+    let query = urls::ChangesQuery { kind: Some(kind.as_str()), ..Default::default() };
+    html! {
+        td.num.count.(kind.as_str()) .zero[n == 0] {
+            @if n == 0 { "0" } @else { a href=(urls::changes_query(diff, &row.name, &query)) { (format::count(n)) } }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rekeyed_table_is_not_compared_rather_than_without_differences() {
+        let Outcome::Summary(rows) = Diff::sample().outcome else { panic!("the sample is done") };
+        let row = rows.iter().find(|row| row.rekeyed.is_some()).unwrap();
+        let html = counts_row("f1", row).into_string();
+        assert!(html.contains("not compared") && html.contains("cannot be matched"), "{html}");
+        assert!(!html.contains(">0<"), "{html}");
+        assert!(totals(&[row]).into_string().contains("<strong>1</strong> not compared"));
+    }
+}

@@ -1,0 +1,271 @@
+//! The dashboard: can every database be recovered, and from when?
+
+use maud::{Markup, html};
+
+use super::Named;
+use crate::{
+    components::{
+        Problem, alert,
+        form::Field,
+        icons,
+        table::scrolling,
+        tag::{self, Environment},
+    },
+    format,
+    layout::{Frame, Section, Shell},
+    urls,
+};
+
+/// A database in an overview.
+#[derive(Clone, Debug)]
+pub struct DatabaseRow {
+    /// Its id and name.
+    pub database: Named,
+    /// What it is for.
+    pub environment: Environment,
+    /// `PostgreSQL`.
+    pub engine: String,
+    /// The newest snapshot that exists: its id, time, and whether it is complete.
+    pub newest: Option<(String, i64, bool)>,
+    /// How many snapshots exist.
+    pub snapshots: u64,
+    /// What they occupy.
+    pub stored_bytes: u64,
+    /// The backup that is queued or running: its job.
+    pub running: Option<String>,
+    /// Why the last backup left no snapshot, if it did: its job and the message.
+    pub failed: Option<(String, String)>,
+}
+
+/// A project in the dashboard.
+#[derive(Clone, Debug)]
+pub struct ProjectCard {
+    /// Its id and name.
+    pub project: Named,
+    /// Its databases.
+    pub databases: Vec<DatabaseRow>,
+}
+
+/// The dashboard.
+#[derive(Clone, Debug)]
+pub struct Projects {
+    /// The frame.
+    pub shell: Shell,
+    /// All projects of the account.
+    pub projects: Vec<ProjectCard>,
+    /// Whether the account has ever compared two snapshots.
+    pub has_compared: bool,
+    /// What was typed as a new project's name.
+    pub name: String,
+    /// Why it was not accepted.
+    pub problem: Option<Problem>,
+}
+
+impl DatabaseRow {
+    /// Three databases: protected, failing, never backed up.
+    pub fn samples() -> Vec<Self> {
+        let now = crate::samples::NOW_MS;
+        let protected = Self {
+            database: Named::new("d1", "shop"),
+            environment: Environment::Prod,
+            engine: "PostgreSQL".to_owned(),
+            newest: Some((crate::samples::SNAPSHOT_ID.to_owned(), now - 7_200_000, true)),
+            snapshots: 31,
+            stored_bytes: 412_000_000,
+            running: None,
+            failed: None,
+        };
+        vec![
+            protected.clone(),
+            Self {
+                database: Named::new("d2", "shop-staging"),
+                environment: Environment::Staging,
+                newest: Some((crate::samples::SNAPSHOT_ID.to_owned(), now - 190_000_000, false)),
+                snapshots: 4,
+                stored_bytes: 38_100_000,
+                failed: Some((
+                    "j9".to_owned(),
+                    "password authentication failed for user \"dbsnap_ro\"".to_owned(),
+                )),
+                ..protected.clone()
+            },
+            Self {
+                database: Named::new("d3", "sandbox"),
+                environment: Environment::Dev,
+                newest: None,
+                snapshots: 0,
+                stored_bytes: 0,
+                running: Some("j42".to_owned()),
+                ..protected
+            },
+        ]
+    }
+}
+
+impl Projects {
+    /// One project with databases.
+    pub fn sample() -> Self {
+        Self {
+            shell: Shell::sample(),
+            projects: vec![ProjectCard {
+                project: Named::new("p1", "Web shop"),
+                databases: DatabaseRow::samples(),
+            }],
+            has_compared: true,
+            name: String::new(),
+            problem: None,
+        }
+    }
+
+    /// A new account.
+    pub fn sample_first_run() -> Self {
+        Self { projects: Vec::new(), has_compared: false, name: "My project".to_owned(), ..Self::sample() }
+    }
+
+    fn databases(&self) -> impl Iterator<Item = &DatabaseRow> {
+        self.projects.iter().flat_map(|card| &card.databases)
+    }
+}
+
+/// The whole page.
+pub fn page(view: &Projects) -> Markup {
+    let body = html! {
+        div.head { h1 { "Projects" } }
+        @if !view.has_compared { (first_steps(view)) }
+        @for card in &view.projects { (project_card(card, view.shell.now_ms)) }
+        @if !view.projects.is_empty() { (new_project(view)) }
+    };
+    Frame::new(&view.shell, "Projects", Section::Projects, &[]).render(&body)
+}
+
+fn first_steps(view: &Projects) -> Markup {
+    let first_project = view.projects.first().map(|card| &card.project);
+    let first_database = view.databases().next().map(|row| &row.database);
+    let snapshots: u64 = view.databases().map(|row| row.snapshots).sum();
+    html! {
+        section.steps aria-labelledby="steps" {
+            h2 #steps { "Three steps to your first diff" }
+            ol {
+                (step(first_database.is_some(), "Connect a database", &html! {
+                    p { "Paste one URL. DBSnap tests it and makes sure that it can only read." }
+                    @match first_project {
+                        None => { (project_form(view, "Create project and connect", "Project name")) }
+                        Some(project) if first_database.is_none() => {
+                            a.button.primary href=(urls::connect(&project.id)) { "Connect a database" }
+                        }
+                        Some(_) => {}
+                    }
+                }))
+                (step(snapshots > 0, "Take a snapshot", &html! {
+                    p { "A consistent copy of every table, encrypted, stored once however often you repeat it." }
+                    @if let (Some(database), 0) = (first_database, snapshots) {
+                        a.button.primary href=(urls::database(&database.id)) { "Open " (database.name) }
+                    }
+                }))
+                (step(false, "Compare two snapshots", &html! {
+                    p { "Change something, take another snapshot, and see which rows and which values differ." }
+                    @if let (Some(database), true) = (first_database, snapshots > 0) {
+                        a.button.primary href=(urls::database(&database.id)) { "Open the history of " (database.name) }
+                    }
+                }))
+            }
+        }
+    }
+}
+
+fn step(done: bool, title: &str, body: &Markup) -> Markup {
+    html! {
+        li.done[done] {
+            h3 { (title) @if done { span.state.good { (icons::ok()) "Done" } } }
+            @if !done { (body) }
+        }
+    }
+}
+
+fn project_card(card: &ProjectCard, now_ms: i64) -> Markup {
+    html! {
+        section.card aria-label=(card.project.name) {
+            div.card-head {
+                h2 { a href=(urls::project(&card.project.id)) { (card.project.name) } }
+                div.actions {
+                    a href=(urls::settings(&card.project.id)) { "Settings" }
+                    a.button.small href=(urls::connect(&card.project.id)) { "Connect a database" }
+                }
+            }
+            @if card.databases.is_empty() {
+                p.empty { "No database yet." }
+            } @else {
+                (databases(&card.databases, &card.project.name, now_ms))
+            }
+        }
+    }
+}
+
+/// The table of databases, for the dashboard and the project's page.
+pub(super) fn databases(rows: &[DatabaseRow], project: &str, now_ms: i64) -> Markup {
+    let label = format!("Databases of {project}");
+    scrolling(
+        &label,
+        &html! {
+            table.databases {
+                caption.visually-hidden { (label) }
+                thead { tr {
+                    th scope="col" { "Database" }
+                    th scope="col" { "Environment" }
+                    th scope="col" { "Newest snapshot" }
+                    th.num scope="col" { "Snapshots" }
+                    th.num scope="col" { "Stored" }
+                } }
+                tbody { @for row in rows { (database_row(row, now_ms)) } }
+            }
+        },
+    )
+}
+
+fn database_row(row: &DatabaseRow, now_ms: i64) -> Markup {
+    html! {
+        tr {
+            th scope="row" {
+                a href=(urls::database(&row.database.id)) { (row.database.name) }
+                div.sub { (row.engine) }
+            }
+            td { (tag::environment(row.environment)) }
+            td {
+                @match &row.newest {
+                    Some((id, at_ms, complete)) => {
+                        a href=(urls::snapshot(id)) { (format::time(*at_ms, now_ms)) }
+                        @if !complete { " " (tag::completeness(false)) }
+                    }
+                    None => { span.state.warn { (icons::warning()) "No snapshot: not protected" } }
+                }
+                @if let Some(job) = &row.running {
+                    div.sub { a href=(urls::job(job)) { span.state.calm { (icons::running()) "Backing up now" } } }
+                }
+                @if let Some((job, message)) = &row.failed {
+                    div.sub { span.state.bad { (icons::failed()) a href=(urls::job(job)) { "Last backup failed" } } ": " (message) }
+                }
+            }
+            td.num { (format::count(row.snapshots)) }
+            td.num { (format::bytes(row.stored_bytes)) }
+        }
+    }
+}
+
+fn new_project(view: &Projects) -> Markup {
+    html! {
+        details.new open[view.problem.is_some()] {
+            summary { "New project" }
+            (project_form(view, "Create project", "Name"))
+        }
+    }
+}
+
+fn project_form(view: &Projects, button: &str, label: &str) -> Markup {
+    html! {
+        @if let Some(problem) = &view.problem { (alert(problem)) }
+        form.row method="post" action=(urls::PROJECTS) {
+            (Field::text("name", label, &view.name).render())
+            button.primary type="submit" { (button) }
+        }
+    }
+}

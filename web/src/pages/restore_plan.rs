@@ -1,0 +1,289 @@
+//! A restore before and while it is carried out: the plan, or the work on it.
+
+use maud::{Markup, html};
+
+use super::{Named, diff::CollectionRow, restore_new::progress_steps};
+use crate::{
+    components::{
+        Problem, alert,
+        change::ChangeKind,
+        form::Field,
+        job::{self, Job, Kind},
+        stages,
+        table::scrolling,
+        tag::{self, Environment},
+        warning,
+    },
+    format,
+    layout::{Frame, Section, Shell},
+    urls,
+};
+
+/// Something that was looked at before writing.
+#[derive(Clone, Debug)]
+pub struct Check {
+    /// What was checked.
+    pub name: String,
+    /// Whether it allows the restore.
+    pub ok: bool,
+    /// Whether it allows the restore but should be read first.
+    pub warns: bool,
+    /// What was seen.
+    pub detail: String,
+}
+
+/// What a restore would do.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What was looked at.
+    pub preflight: Vec<Check>,
+    /// Exactly what would be written.
+    pub preview: Vec<CollectionRow>,
+    /// What to type.
+    pub confirm_phrase: String,
+    /// The write URL as typed, without its password.
+    pub url_without_password: String,
+    /// Whether a password was taken out of it.
+    pub password_removed: bool,
+    /// Why the confirmation was not accepted.
+    pub problem: Option<Problem>,
+}
+
+impl Plan {
+    fn is_ready(&self) -> bool {
+        self.preflight.iter().all(|check| check.ok)
+    }
+}
+
+/// What there is to show.
+#[derive(Clone, Debug)]
+pub enum Stage {
+    /// Planning or restoring, or having failed at it.
+    Job(Box<Job>),
+    /// Planned: to be confirmed.
+    Planned(Plan),
+}
+
+/// A restore without a result.
+#[derive(Clone, Debug)]
+pub struct Restore {
+    /// The frame.
+    pub shell: Shell,
+    /// Its id.
+    pub id: String,
+    /// Where it belongs.
+    pub project: Named,
+    /// The snapshot's database.
+    pub database: Named,
+    /// What that is for.
+    pub environment: Environment,
+    /// The snapshot.
+    pub snapshot: String,
+    /// When that was taken.
+    pub at_ms: i64,
+    /// Host, port and database of the target.
+    pub target: String,
+    /// Where it stands.
+    pub stage: Stage,
+}
+
+impl Restore {
+    /// To be confirmed, after a wrong phrase.
+    pub fn sample() -> Self {
+        let check = |name: &str, ok, detail: &str| Check {
+            name: name.to_owned(),
+            ok,
+            warns: false,
+            detail: detail.to_owned(),
+        };
+        let mut preview = match super::diff::Diff::sample().outcome {
+            super::diff::Outcome::Summary(rows) => rows,
+            super::diff::Outcome::Job(_) => Vec::new(),
+        };
+        for row in &mut preview {
+            let records = row.counts.unchanged + row.counts.added + row.counts.changed;
+            row.counts = crate::components::change::Counts { added: records, ..Default::default() };
+            row.schema_changes.clear();
+            row.rekeyed = None;
+        }
+        Self {
+            shell: Shell::sample(),
+            id: "r1".to_owned(),
+            project: Named::new("p1", "Web shop"),
+            database: Named::new("d1", "shop"),
+            environment: Environment::Prod,
+            snapshot: crate::samples::SNAPSHOT_ID.to_owned(),
+            at_ms: crate::samples::NOW_MS - 7_200_000,
+            target: "localhost:5432/shop_restored".to_owned(),
+            stage: Stage::Planned(Plan {
+                preflight: vec![
+                    check("Target reachable", true, "PostgreSQL 17.2 on localhost:5432"),
+                    check("Target empty", true, "The database does not exist and will be created"),
+                    check("Extensions", true, "pg_trgm 1.6 is available"),
+                ],
+                preview,
+                confirm_phrase: "restore into shop_restored".to_owned(),
+                url_without_password: "postgresql://admin@localhost:5432/shop_restored".to_owned(),
+                password_removed: true,
+                problem: Some(Problem::new("The phrase does not match.")),
+            }),
+        }
+    }
+
+    /// One that the preflight refuses.
+    pub fn sample_refused() -> Self {
+        let mut view = Self::sample();
+        if let Stage::Planned(plan) = &mut view.stage {
+            plan.problem = None;
+            plan.preflight[2].ok = false;
+            plan.preflight[2].detail =
+                "The extension postgis 3.5 is not available on the target: install it there".to_owned();
+        }
+        view
+    }
+
+    /// One of a snapshot that lacks something.
+    pub fn sample_incomplete() -> Self {
+        let mut view = Self::sample();
+        if let Stage::Planned(plan) = &mut view.stage {
+            plan.problem = None;
+            let detail =
+                "incomplete: these were not read, and will be missing or empty: public.payroll".to_owned();
+            plan.preflight.push(Check { name: "Snapshot".to_owned(), ok: true, warns: true, detail });
+        }
+        view
+    }
+
+    /// While rows are written.
+    pub fn sample_running() -> Self {
+        let job = Job { kind: Kind::Restore, ..Job::sample() };
+        Self { stage: Stage::Job(Box::new(job)), ..Self::sample() }
+    }
+}
+
+/// The whole page.
+pub fn page(view: &Restore) -> Markup {
+    let (step, running) = match &view.stage {
+        Stage::Planned(_) => (2, false),
+        Stage::Job(job) if job.kind == Kind::RestorePlan => (2, job.state.is_open()),
+        Stage::Job(job) => (3, job.state.is_open()),
+    };
+    let body = html! {
+        h1 { "Restore " (view.database.name) " " (tag::environment(view.environment)) }
+        (progress_steps(step))
+        (route(view))
+        @match &view.stage {
+            Stage::Job(job) => {
+                section.card.padded aria-label="Progress" {
+                    (job::live(job, view.shell.now_ms, &urls::restore(&view.id)))
+                }
+                @if !running {
+                    p { a.button href=(urls::restore_new(&view.snapshot)) { "Start again" } }
+                }
+            }
+            Stage::Planned(plan) => { (planned(view, plan)) }
+        }
+    };
+    let crumbs = super::restores::crumbs();
+    Frame::new(&view.shell, &format!("Restore {}", view.database.name), Section::Restores, &crumbs)
+        .refreshing(running)
+        .render(&body)
+}
+
+fn route(view: &Restore) -> Markup {
+    html! {
+        dl.facts.card.padded {
+            (crate::components::fact("From", &html! {
+                a href=(urls::snapshot(&view.snapshot)) { "Snapshot of " (view.database.name) } ", "
+                (format::time(view.at_ms, view.shell.now_ms))
+            }))
+            (crate::components::fact("Into", &html! { code { (view.target) } }))
+        }
+    }
+}
+
+fn planned(view: &Restore, plan: &Plan) -> Markup {
+    let (warnings, checks): (Vec<&Check>, Vec<&Check>) =
+        plan.preflight.iter().partition(|check| check.ok && check.warns);
+    html! {
+        @for check in warnings {
+            (warning(&html! { p { strong { (check.name) ": " } (check.detail) } }))
+        }
+        section.card.padded aria-labelledby="preflight" {
+            h2 #preflight { "Checks" }
+            ol.stages { @for check in checks { (stages::row(Some(check.ok), &check.name, &check.detail, None)) } }
+        }
+        section.card aria-label="Preview" { (preview(&plan.preview)) }
+        @if plan.is_ready() {
+            (confirmation(view, plan))
+        } @else {
+            div.notice.bad {
+                p { strong { "This restore would fail, so it is not offered." } " Mend what the checks name, then plan again." }
+                p { a.button href=(urls::restore_new(&view.snapshot)) { "Plan again" } }
+            }
+        }
+    }
+}
+
+fn preview(rows: &[CollectionRow]) -> Markup {
+    let total = |kind| rows.iter().map(|row| row.counts.of(kind)).sum::<u64>();
+    scrolling(
+        "What will be written",
+        &html! {
+            table {
+                caption {
+                    "What will be written: " (format::count_of(total(ChangeKind::Added), "insert")) ", "
+                    (format::count_of(total(ChangeKind::Changed), "update")) ", "
+                    (format::count_of(total(ChangeKind::Removed), "delete"))
+                }
+                thead { tr {
+                    th scope="col" { "Table" }
+                    th.num scope="col" { "Inserts" }
+                    th.num scope="col" { "Updates" }
+                    th.num scope="col" { "Deletes" }
+                } }
+                tbody {
+                    @for row in rows {
+                        tr {
+                            th scope="row" { code { (row.name) } }
+                            @for kind in ChangeKind::ALL { td.num { (format::count(row.counts.of(kind))) } }
+                        }
+                    }
+                }
+            }
+        },
+    )
+}
+
+fn confirmation(view: &Restore, plan: &Plan) -> Markup {
+    let removed = "The password is not shown again: paste the whole URL once more.";
+    let label = format!("Type \u{201c}{}\u{201d} to confirm", plan.confirm_phrase);
+    html! {
+        form.stack.card.padded method="post" action=(urls::restore_apply(&view.id)) {
+            h2 { "Confirm" }
+            @if let Some(problem) = &plan.problem { (alert(problem)) }
+            (Field::code("url", "URL with the right to write", &plan.url_without_password)
+                .hint("The same server and database. Used once for this restore, never stored.")
+                .error(plan.password_removed.then_some(removed))
+                .render())
+            (Field::code("confirm", &label, "").render())
+            div.actions {
+                button.primary type="submit" { "Restore into " (view.target) }
+                a.button href=(urls::snapshot(&view.snapshot)) { "Cancel" }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_incomplete_snapshot_is_a_warning_and_no_passed_check() {
+        let html = page(&Restore::sample_incomplete()).into_string();
+        let (before, checks) = html.split_once("id=\"preflight\"").unwrap();
+        assert!(before.contains("notice warn") && before.contains("public.payroll"), "{before}");
+        assert!(!checks.contains("incomplete") && checks.contains("Type"), "{checks}");
+    }
+}

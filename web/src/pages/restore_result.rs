@@ -1,0 +1,248 @@
+//! How a restore ended: the proof.
+
+use maud::{Markup, html};
+
+use super::{Named, restore_new::progress_steps};
+use crate::{
+    components::{fact, icons, short_id, table::scrolling, warning},
+    format,
+    layout::{Frame, Section, Shell},
+    urls,
+};
+
+/// One table, read anew from the target and compared.
+#[derive(Clone, Debug)]
+pub struct CollectionProof {
+    /// Its display name.
+    pub name: String,
+    /// Whether both roots are equal.
+    pub matches: bool,
+    /// The root in the snapshot.
+    pub expected_root: String,
+    /// The root of what the target holds.
+    pub found_root: String,
+    /// Records that differ.
+    pub differences: u64,
+    /// Some of them.
+    pub examples: Vec<String>,
+}
+
+/// Something that was done differently from the snapshot, or could not be done.
+#[derive(Clone, Debug)]
+pub struct Note {
+    /// Whether something of the snapshot is missing in the target because of it.
+    pub failed: bool,
+    /// What, and why.
+    pub text: String,
+}
+
+/// A finished restore.
+#[derive(Clone, Debug)]
+pub struct Result {
+    /// The frame.
+    pub shell: Shell,
+    /// Where it belongs.
+    pub project: Named,
+    /// The snapshot's database.
+    pub database: Named,
+    /// The snapshot.
+    pub snapshot: String,
+    /// When that was taken.
+    pub at_ms: i64,
+    /// Host, port and database of the target.
+    pub target: String,
+    /// When the restore ended.
+    pub finished_ms: i64,
+    /// How long it took.
+    pub took_ms: i64,
+    /// Records written.
+    pub records: u64,
+    /// Whether all roots are equal.
+    pub matches: bool,
+    /// Records that differ.
+    pub differences: u64,
+    /// Table by table.
+    pub collections: Vec<CollectionProof>,
+    /// Where the schema differs; the roots cover the records.
+    pub schema_differences: Vec<String>,
+    /// What else is worth knowing.
+    pub notes: Vec<Note>,
+}
+
+impl Result {
+    /// One that matches.
+    pub fn sample() -> Self {
+        let proof = |name: &str, root: &str| CollectionProof {
+            name: name.to_owned(),
+            matches: true,
+            expected_root: format!("{root}{}", &crate::samples::SNAPSHOT_ID[8..]),
+            found_root: format!("{root}{}", &crate::samples::SNAPSHOT_ID[8..]),
+            differences: 0,
+            examples: Vec::new(),
+        };
+        Self {
+            shell: Shell::sample(),
+            project: Named::new("p1", "Web shop"),
+            database: Named::new("d1", "shop"),
+            snapshot: crate::samples::SNAPSHOT_ID.to_owned(),
+            at_ms: crate::samples::NOW_MS - 7_200_000,
+            target: "localhost:5432/shop_restored".to_owned(),
+            finished_ms: crate::samples::NOW_MS - 60_000,
+            took_ms: 14_200,
+            records: 214_127,
+            matches: true,
+            differences: 0,
+            collections: vec![
+                proof("public.customers", "11c09d2e"),
+                proof("public.order_items", "7be85a33"),
+                proof("public.orders", "16c0e4f1"),
+            ],
+            schema_differences: Vec::new(),
+            notes: vec![Note {
+                failed: false,
+                text: "The role shop_app does not exist on the target: its grants were left out.".to_owned(),
+            }],
+        }
+    }
+
+    /// One whose proof matches, of a snapshot that lacks something.
+    pub fn sample_missing() -> Self {
+        let mut view = Self::sample();
+        let text = "public.payroll is not in the snapshot: permission denied".to_owned();
+        view.notes.push(Note { failed: true, text });
+        view
+    }
+
+    /// One whose target was altered.
+    pub fn sample_differs() -> Self {
+        let mut view = Self::sample();
+        view.matches = false;
+        view.differences = 1;
+        view.collections[2].matches = false;
+        view.collections[2].found_root.replace_range(..8, "deadbeef");
+        view.collections[2].differences = 1;
+        view.collections[2].examples = vec!["(1007): status".to_owned()];
+        view.notes
+            .push(Note { failed: true, text: "The trigger orders_touch could not be made.".to_owned() });
+        view.schema_differences = vec!["public.orders: trigger orders_touch is missing".to_owned()];
+        view
+    }
+}
+
+/// The whole page.
+pub fn page(view: &Result) -> Markup {
+    let body = html! {
+        h1 { "Restore of " (view.database.name) }
+        (progress_steps(4))
+        (verdict(view))
+        dl.facts.card.padded {
+            (fact("From", &html! { a href=(urls::snapshot(&view.snapshot)) { "Snapshot of " (view.database.name) } ", " (format::time_absolute(view.at_ms)) }))
+            (fact("Into", &html! { code { (view.target) } }))
+            (fact("Records written", &html! { (format::count(view.records)) }))
+            (fact("Took", &html! { (format::duration(view.took_ms)) }))
+            (fact("Finished", &format::time(view.finished_ms, view.shell.now_ms)))
+        }
+        section.card aria-label="Proof" { (proofs(view)) }
+        @if !view.schema_differences.is_empty() {
+            section.card.padded {
+                h2 { "Schema differences" }
+                p.muted { "The roots above cover the records. The schema was compared apart from them." }
+                ul { @for difference in &view.schema_differences { li { (difference) } } }
+            }
+        }
+        @if !view.notes.is_empty() {
+            section.card.padded {
+                h2 { "Notes" }
+                ul.notes { @for note in &view.notes { li { @if note.failed { (icons::warning()) "Missing: " } (note.text) } } }
+            }
+        }
+    };
+    let crumbs = super::restores::crumbs();
+    Frame::new(&view.shell, &format!("Restore of {}", view.database.name), Section::Restores, &crumbs)
+        .render(&body)
+}
+
+fn verdict(view: &Result) -> Markup {
+    let tables = format::count_of(view.collections.len() as u64, "table");
+    let missing: Vec<_> = view.notes.iter().filter(|note| note.failed).collect();
+    html! {
+        @if view.matches && !missing.is_empty() {
+            div role="status" {
+                (warning(&html! {
+                    p { strong { "Finished, but something of the snapshot is missing" } }
+                    ul { @for note in missing { li { (note.text) } } }
+                    p { (tables) " were read again from the target, and their root hashes are those in the snapshot." }
+                }))
+            }
+        } @else if view.matches {
+            div.notice.good role="status" {
+                p { (icons::ok()) strong { "Proof: the restored database matches the snapshot" } }
+                p { "All " (tables) " were read again from the target, and every root hash is the one in the snapshot." }
+            }
+        } @else {
+            div.notice.bad role="status" {
+                p { (icons::failed()) strong { "Finished with " (format::count_of(view.differences, "difference")) } }
+                p { "The target does not hold what the snapshot holds. The tables below say where." }
+            }
+        }
+        @if view.matches && !view.schema_differences.is_empty() {
+            p.muted { "Records match; " (format::count_of(view.schema_differences.len() as u64, "schema difference")) " below." }
+        }
+    }
+}
+
+fn proofs(view: &Result) -> Markup {
+    scrolling(
+        "Proof by table",
+        &html! {
+            table {
+                caption { "Proof by table: the root hash in the snapshot, and that of what the target holds" }
+                thead { tr {
+                    th scope="col" { "Table" }
+                    th scope="col" { "Result" }
+                    th scope="col" { "Root in the snapshot" }
+                    th scope="col" { "Root in the target" }
+                    th scope="col" { "Differing records" }
+                } }
+                tbody { @for row in &view.collections { (proof_row(row)) } }
+            }
+        },
+    )
+}
+
+fn proof_row(row: &CollectionProof) -> Markup {
+    html! {
+        tr {
+            th scope="row" { code { (row.name) } }
+            td {
+                @if row.matches {
+                    span.state.good { (icons::ok()) "Matches" }
+                } @else {
+                    span.state.bad { (icons::failed()) "Differs" }
+                }
+            }
+            td { (short_id(&row.expected_root)) }
+            td { @if row.found_root.is_empty() { span.null { "no such table" } } @else { (short_id(&row.found_root)) } }
+            td {
+                @if row.differences > 0 {
+                    (format::count(row.differences))
+                    @if !row.examples.is_empty() { div.sub.wrap { "for example " (row.examples.join("; ")) } }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_matching_proof_with_something_missing_is_no_plain_success() {
+        let html = page(&Result::sample_missing()).into_string();
+        assert!(html.contains("Finished, but something of the snapshot is missing"), "{html}");
+        assert!(!html.contains("notice good"), "{html}");
+        let whole = page(&Result::sample()).into_string();
+        assert!(whole.contains("notice good") && !whole.contains("is missing"), "{whole}");
+    }
+}

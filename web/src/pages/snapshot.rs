@@ -1,0 +1,197 @@
+//! One snapshot: what it holds.
+
+use maud::{Markup, html};
+
+use super::Named;
+use crate::{
+    components::{
+        fact, short_id,
+        table::scrolling,
+        tag::{self, Environment, Trigger},
+        warning,
+    },
+    format,
+    layout::{Frame, Section, Shell},
+    urls,
+};
+
+/// A collection of a snapshot.
+#[derive(Clone, Debug)]
+pub struct CollectionRow {
+    /// Its display name.
+    pub name: String,
+    /// `table`, `partition`, ...
+    pub kind: String,
+    /// Records in it.
+    pub records: u64,
+    /// Their size.
+    pub logical_bytes: u64,
+    /// The root of its tree.
+    pub root: String,
+}
+
+/// A snapshot.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The frame.
+    pub shell: Shell,
+    /// Where it belongs.
+    pub project: Named,
+    /// Of which database.
+    pub database: Named,
+    /// What that is for.
+    pub environment: Environment,
+    /// Its id, which is also the root of its hash tree.
+    pub id: String,
+    /// When it was begun: the moment it shows.
+    pub at_ms: i64,
+    /// How long taking it took.
+    pub took_ms: i64,
+    /// How it came about.
+    pub trigger: Trigger,
+    /// `PostgreSQL 17.2`.
+    pub server: String,
+    /// The note beside it.
+    pub note: Option<String>,
+    /// Records in it.
+    pub records: u64,
+    /// Their size.
+    pub logical_bytes: u64,
+    /// What it added to the repository.
+    pub new_bytes: u64,
+    /// Its collections.
+    pub collections: Vec<CollectionRow>,
+    /// What could not be read: name, and why with what would allow it.
+    pub missing: Vec<(String, String)>,
+    /// The snapshot before it.
+    pub parent: Option<String>,
+}
+
+impl Snapshot {
+    /// One with a table that could not be read.
+    pub fn sample() -> Self {
+        let row = |name: &str, records, logical_bytes, root: &str| CollectionRow {
+            name: name.to_owned(),
+            kind: "table".to_owned(),
+            records,
+            logical_bytes,
+            root: format!("{root}{}", &crate::samples::SNAPSHOT_ID[8..]),
+        };
+        Self {
+            shell: Shell::sample(),
+            project: Named::new("p1", "Web shop"),
+            database: Named::new("d1", "shop"),
+            environment: Environment::Prod,
+            id: crate::samples::SNAPSHOT_ID.to_owned(),
+            at_ms: crate::samples::NOW_MS - 7_200_000,
+            took_ms: 8_400,
+            trigger: Trigger::Manual,
+            server: "PostgreSQL 17.2".to_owned(),
+            note: Some("after the price import".to_owned()),
+            records: 214_127,
+            logical_bytes: 184_109_000,
+            new_bytes: 412_000,
+            collections: vec![
+                row("public.customers", 20_000, 8_100_000, "11c09d2e"),
+                row("public.order_items", 128_400, 61_400_000, "7be85a33"),
+                row("public.orders", 48_201, 21_700_000, "16c0e4f1"),
+                row("public.\"Price list\"", 312, 44_000, "a27d9b58"),
+            ],
+            missing: vec![(
+                "public.payroll".to_owned(),
+                "permission denied: run GRANT SELECT ON public.payroll TO dbsnap_ro".to_owned(),
+            )],
+            parent: Some("02f0c41d07be85a3316c0e4f1a27d9b5".to_owned()),
+        }
+    }
+}
+
+/// The whole page.
+pub fn page(view: &Snapshot) -> Markup {
+    let body = html! {
+        div.head {
+            div {
+                h1 { "Snapshot of " (view.database.name) " " (tag::environment(view.environment)) }
+                p.muted { (format::time(view.at_ms, view.shell.now_ms)) }
+                @if let Some(note) = &view.note { p.quote { (note) } }
+            }
+            div.actions {
+                @if let Some(parent) = &view.parent { (compare_with(parent, &view.id)) }
+                a.button.primary href=(urls::restore_new(&view.id)) { "Restore" }
+            }
+        }
+        @if !view.missing.is_empty() { (missing(view)) }
+        dl.facts.card.padded {
+            (fact("State", &tag::completeness(view.missing.is_empty())))
+            (fact("Records", &html! { (format::count(view.records)) }))
+            (fact("Size", &html! { (format::bytes(view.logical_bytes)) }))
+            (fact("New bytes stored", &html! { (format::bytes(view.new_bytes)) }))
+            (fact("Trigger", &html! { (view.trigger.name()) }))
+            (fact("Took", &html! { (format::duration(view.took_ms)) }))
+            (fact("Server", &html! { (view.server) }))
+            (fact("Id", &short_id(&view.id)))
+        }
+        section.card { (collections(view)) }
+    };
+    let crumbs = crumbs(&view.project, &view.database);
+    Frame::new(&view.shell, &format!("Snapshot of {}", view.database.name), Section::Projects, &crumbs)
+        .render(&body)
+}
+
+/// The way to a snapshot's or comparison's page.
+pub(super) fn crumbs<'a>(project: &'a Named, database: &'a Named) -> [(&'a str, String); 3] {
+    [
+        ("Projects", urls::PROJECTS.to_owned()),
+        (project.name.as_str(), urls::project(&project.id)),
+        (database.name.as_str(), urls::database(&database.id)),
+    ]
+}
+
+fn compare_with(parent: &str, id: &str) -> Markup {
+    html! {
+        form.inline method="post" action=(urls::DIFFS) {
+            input type="hidden" name="from" value=(parent);
+            input type="hidden" name="to" value=(id);
+            button type="submit" { "Compare with the one before" }
+        }
+    }
+}
+
+fn missing(view: &Snapshot) -> Markup {
+    warning(&html! {
+        p {
+            strong { "This snapshot is incomplete: " (format::count_of(view.missing.len() as u64, "object")) " could not be read" }
+        }
+        ul { @for (name, reason) in &view.missing { li { code { (name) } ": " (reason) } } }
+    })
+}
+
+fn collections(view: &Snapshot) -> Markup {
+    let caption = format::count_of(view.collections.len() as u64, "table");
+    scrolling(
+        "Tables",
+        &html! {
+            table {
+                caption { (caption) }
+                thead { tr {
+                    th scope="col" { "Table" }
+                    th scope="col" { "Kind" }
+                    th.num scope="col" { "Records" }
+                    th.num scope="col" { "Size" }
+                    th scope="col" { "Root" }
+                } }
+                tbody {
+                    @for row in &view.collections {
+                        tr {
+                            th scope="row" { a href=(urls::records(&view.id, &row.name)) { code { (row.name) } } }
+                            td { (row.kind) }
+                            td.num { (format::count(row.records)) }
+                            td.num { (format::bytes(row.logical_bytes)) }
+                            td { (short_id(&row.root)) }
+                        }
+                    }
+                }
+            }
+        },
+    )
+}

@@ -1,0 +1,16 @@
+//! What the samples of several pages share.
+
+/// The moment of all samples: 2026-03-14 15:09 UTC.
+pub const NOW_MS: i64 = 1_773_500_940_000;
+
+/// SQL for a role with read access only, as the server fills it in.
+pub const READ_ONLY_SQL: &str = "\
+-- Run as a superuser, or a role with CREATEROLE and ADMIN on pg_read_all_data,
+-- while connected to the database. Choose a password of your own.
+CREATE ROLE \"dbsnap_ro\" LOGIN PASSWORD 'choose-a-long-password';
+ALTER ROLE \"dbsnap_ro\" SET default_transaction_read_only = on;
+GRANT CONNECT ON DATABASE \"shop\" TO \"dbsnap_ro\";
+GRANT pg_read_all_data TO \"dbsnap_ro\";";
+
+/// A snapshot id.
+pub const SNAPSHOT_ID: &str = "9f2c41d07be85a3316c0e4f1a27d9b58c3e6f70412ab98d5e01c7f3b64a2d890";

@@ -1,0 +1,193 @@
+//! Every address the pages link to. The server's router serves these and nothing links past them.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// What may stand unescaped in a path segment or a query value.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+fn escape(text: &str) -> String {
+    // A segment that is all dots would be resolved away by the browser.
+    if !text.is_empty() && text.bytes().all(|b| b == b'.') {
+        return "%2E".repeat(text.len());
+    }
+    utf8_percent_encode(text, PLAIN).to_string()
+}
+
+/// The dashboard: all projects and their databases. Also creates projects (POST).
+pub const PROJECTS: &str = "/projects";
+/// The sign-in form.
+pub const LOGIN: &str = "/login";
+/// Ends the session (POST).
+pub const LOGOUT: &str = "/logout";
+/// The form for a new account.
+pub const REGISTER: &str = "/register";
+/// All restores.
+pub const RESTORES: &str = "/restores";
+/// Starts a comparison (POST).
+pub const DIFFS: &str = "/diffs";
+
+/// A project and its databases.
+pub fn project(id: &str) -> String {
+    format!("/projects/{}", escape(id))
+}
+
+/// The form that connects a database (GET), and its submission (POST).
+pub fn connect(project: &str) -> String {
+    format!("/projects/{}/connect", escape(project))
+}
+
+/// Keys of a project's repository.
+pub fn settings(project: &str) -> String {
+    format!("/projects/{}/settings", escape(project))
+}
+
+/// Makes and shows a recovery key (POST).
+pub fn recovery_key(project: &str) -> String {
+    format!("/projects/{}/recovery-key", escape(project))
+}
+
+/// A database's history.
+pub fn database(id: &str) -> String {
+    format!("/databases/{}", escape(id))
+}
+
+/// Further snapshots of a database's history.
+pub fn database_page(id: &str, cursor: &str) -> String {
+    format!("/databases/{}?cursor={}", escape(id), escape(cursor))
+}
+
+/// A database's settings (GET), and changing them (POST).
+pub fn database_settings(id: &str) -> String {
+    format!("/databases/{}/settings", escape(id))
+}
+
+/// Removes a database and keeps its snapshots (POST).
+pub fn database_remove(id: &str) -> String {
+    format!("/databases/{}/remove", escape(id))
+}
+
+/// Starts a backup (POST).
+pub fn backups(database: &str) -> String {
+    format!("/databases/{}/backups", escape(database))
+}
+
+/// A job and its progress.
+pub fn job(id: &str) -> String {
+    format!("/jobs/{}", escape(id))
+}
+
+/// The server-sent events with the job's fragment.
+pub fn job_live(id: &str) -> String {
+    format!("/jobs/{}/live", escape(id))
+}
+
+/// Asks a job to stop (POST).
+pub fn job_cancel(id: &str) -> String {
+    format!("/jobs/{}/cancel", escape(id))
+}
+
+/// A snapshot and its collections.
+pub fn snapshot(id: &str) -> String {
+    format!("/snapshots/{}", escape(id))
+}
+
+/// The first records of a collection as a snapshot holds it.
+pub fn records(snapshot: &str, collection: &str) -> String {
+    format!("/snapshots/{}/collections/{}", escape(snapshot), escape(collection))
+}
+
+/// The records from a cursor on.
+pub fn records_page(snapshot: &str, collection: &str, cursor: &str) -> String {
+    format!("{}?cursor={}", records(snapshot, collection), escape(cursor))
+}
+
+/// The form that starts a restore (GET) and plans it (POST).
+pub fn restore_new(snapshot: &str) -> String {
+    format!("/snapshots/{}/restore", escape(snapshot))
+}
+
+/// Further restores.
+pub fn restores_page(cursor: &str) -> String {
+    format!("{RESTORES}?cursor={}", escape(cursor))
+}
+
+/// A restore: its plan, its progress or its result.
+pub fn restore(id: &str) -> String {
+    format!("/restores/{}", escape(id))
+}
+
+/// Carries a planned restore out (POST).
+pub fn restore_apply(id: &str) -> String {
+    format!("/restores/{}/apply", escape(id))
+}
+
+/// A comparison's summary.
+pub fn diff(id: &str) -> String {
+    format!("/diffs/{}", escape(id))
+}
+
+/// The changes of one collection.
+pub fn changes(diff: &str, collection: &str) -> String {
+    format!("/diffs/{}/collections/{}", escape(diff), escape(collection))
+}
+
+/// What of a collection's changes is shown; an absent choice is not in the address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChangesQuery<'a> {
+    /// Only one kind of change: `added`, `removed` or `changed`.
+    pub kind: Option<&'a str>,
+    /// Only changes of this column.
+    pub column: Option<&'a str>,
+    /// All columns instead of the key and the changed ones.
+    pub all_columns: bool,
+    /// Where the page starts.
+    pub cursor: Option<&'a str>,
+}
+
+/// The changes of one collection, filtered.
+pub fn changes_query(diff: &str, collection: &str, query: &ChangesQuery<'_>) -> String {
+    let mut url = changes(diff, collection);
+    let parts = [
+        ("kind", query.kind),
+        ("column", query.column),
+        ("show", query.all_columns.then_some("all")),
+        ("cursor", query.cursor),
+    ];
+    let mut separator = '?';
+    for (name, value) in parts {
+        if let Some(value) = value {
+            url.push(separator);
+            url.push_str(name);
+            url.push('=');
+            url.push_str(&escape(value));
+            separator = '&';
+        }
+    }
+    url
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_leave_their_segment() {
+        assert_eq!(records("s1", r#"public."a/b?c""#), "/snapshots/s1/collections/public.%22a%2Fb%3Fc%22");
+        assert_eq!(changes("d1", ".."), "/diffs/d1/collections/%2E%2E");
+    }
+
+    #[test]
+    fn only_chosen_filters_are_in_the_address() {
+        assert_eq!(changes_query("d", "t", &ChangesQuery::default()), "/diffs/d/collections/t");
+        let query = ChangesQuery {
+            kind: Some("changed"),
+            column: Some("a&b"),
+            all_columns: true,
+            cursor: Some("c="),
+        };
+        assert_eq!(
+            changes_query("d", "t", &query),
+            "/diffs/d/collections/t?kind=changed&column=a%26b&show=all&cursor=c%3D"
+        );
+    }
+}

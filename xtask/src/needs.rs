@@ -1,0 +1,138 @@
+//! What a command needs besides the toolchain, and installing it where it is missing.
+//!
+//! Versions: Debian's and Ubuntu's packages are those of the machine's release, which pins them.
+//! Tools from the registry are pinned here, and built with their own lock files.
+
+use std::env;
+use std::fs;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::cargo::{cargo, outside, tools};
+
+const CARGO_DENY: &str = "0.20.2";
+
+/// PostgreSQL's server and client programs.
+pub fn postgresql() -> Result<(), String> {
+    let is_there = || {
+        let has_all = |folder: &PathBuf| {
+            let programs = folder.join("postgres").canonicalize().ok();
+            let folder = programs.as_deref().and_then(Path::parent).unwrap_or(folder);
+            ["postgres", "initdb", "pg_dump", "pg_restore"].iter().all(|name| folder.join(name).is_file())
+        };
+        // It does not run as root: the package brings the account it runs as instead.
+        let has_account = !is_root() || succeeds(Command::new("id").args(["-u", "postgres"]));
+        has_account && path().chain(packaged_postgresql()).any(|folder| has_all(&folder))
+    };
+    packages(&["postgresql", "postgresql-client"], "PostgreSQL", is_there)
+}
+
+/// Chromium and the driver that tests steer it with.
+pub fn browser() -> Result<(), String> {
+    let is_there = || program("chromedriver").is_some() && program("chromium").is_some();
+    packages(&["chromium", "chromium-driver"], "Chromium and its driver", is_there)
+}
+
+/// rustfmt and clippy, which a minimal toolchain lacks.
+pub fn components() -> Result<(), String> {
+    for (component, arguments) in [("rustfmt", ["fmt", "--version"]), ("clippy", ["clippy", "--version"])] {
+        if succeeds(&mut cargo(&arguments)) {
+            continue;
+        }
+        let command = format!("rustup component add {component}");
+        println!("{component} is missing: {command}");
+        let mut rustup = Command::new("rustup");
+        let added = outside(&mut rustup).args(["component", "add", component]).status();
+        if !added.is_ok_and(|status| status.success()) || !succeeds(&mut cargo(&arguments)) {
+            return Err(format!("{component} is needed and could not be installed: {command}"));
+        }
+    }
+    Ok(())
+}
+
+/// cargo-deny of the pinned version.
+pub fn cargo_deny() -> Result<PathBuf, String> {
+    let root = tools()?;
+    let program = root.join("bin/cargo-deny");
+    let version = Command::new(&program).arg("--version").output();
+    let is_pinned = version
+        .is_ok_and(|o| String::from_utf8_lossy(&o.stdout).trim() == format!("cargo-deny {CARGO_DENY}"));
+    if is_pinned {
+        return Ok(program);
+    }
+    println!("building cargo-deny {CARGO_DENY} once, into {}", root.display());
+    let version = format!("={CARGO_DENY}");
+    let mut install =
+        cargo(&["install", "--locked", "--quiet", "--force", "--version", &version, "cargo-deny", "--root"]);
+    // It runs for a second: half the optimisation is a third of the wait.
+    install.arg(&root).env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1").env("CARGO_PROFILE_RELEASE_LTO", "off");
+    install.env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16").env_remove("CARGO_TARGET_DIR");
+    match install.status() {
+        Ok(status) if status.success() => Ok(program),
+        other => Err(format!("cargo install cargo-deny: {other:?}")),
+    }
+}
+
+/// Whether the toolchain has the standard library of `target`.
+pub fn has_target(target: &str) -> bool {
+    let mut rustc = Command::new("rustc");
+    let sysroot = outside(&mut rustc).args(["--print", "sysroot"]).output();
+    sysroot.is_ok_and(|output| {
+        let root = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+        root.join("lib/rustlib").join(target).join("lib").is_dir()
+    })
+}
+
+/// Whether `command` runs and ends well; what it prints is not shown.
+pub fn succeeds(command: &mut Command) -> bool {
+    let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    quiet.status().is_ok_and(|status| status.success())
+}
+
+/// A program in `PATH`.
+fn program(name: &str) -> Option<PathBuf> {
+    path().map(|folder| folder.join(name)).find(|file| file.is_file())
+}
+
+fn path() -> impl Iterator<Item = PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).collect::<Vec<_>>().into_iter()
+}
+
+fn packaged_postgresql() -> impl Iterator<Item = PathBuf> {
+    fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path().join("bin"))
+}
+
+fn is_root() -> bool {
+    Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+}
+
+/// Installs Debian packages unless `is_there`; else says what to type.
+fn packages(names: &[&str], what: &str, is_there: impl Fn() -> bool) -> Result<(), String> {
+    if is_there() {
+        return Ok(());
+    }
+    let install = format!("apt-get install --yes --no-install-recommends {}", names.join(" "));
+    let prefix = if is_root() { "" } else { "sudo " };
+    let by_hand = format!("{prefix}apt-get update && {prefix}{install}");
+    let may_install = program("apt-get").is_some() && (is_root() || may_use_sudo());
+    if !may_install {
+        return Err(format!("{what} is needed. On Debian and Ubuntu:\n    {by_hand}"));
+    }
+    println!("{what} is missing: {by_hand}");
+    let environment = "DEBIAN_FRONTEND=noninteractive";
+    for step in ["apt-get --quiet update", &install] {
+        let script = format!("{prefix}env {environment} {step}");
+        if !Command::new("sh").args(["-c", &script]).status().is_ok_and(|status| status.success()) {
+            return Err(format!("{what} is needed and could not be installed: {by_hand}"));
+        }
+    }
+    if is_there() { Ok(()) } else { Err(format!("{what} was installed ({by_hand}) and is not found")) }
+}
+
+/// With a terminal, sudo can ask for the password.
+fn may_use_sudo() -> bool {
+    program("sudo").is_some()
+        && (std::io::stdin().is_terminal() || succeeds(Command::new("sudo").args(["-n", "true"])))
+}
