@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use repo_format::catalog::{self, Descriptor};
 use repo_format::id::ObjectId;
-use repo_format::manifest::{
-    Evidence, Extension, Manifest, Missing, SchemaArchive, SequenceState, Source as SourceIdentity, Trigger,
-};
+use repo_format::manifest::{Manifest, Missing, SchemaArchive, Source as SourceIdentity, Trigger};
 use repo_format::tree::Root;
 use repo_format::value::ValueWriter;
 
@@ -17,8 +15,9 @@ use crate::ingest::{Output, TreeWriter};
 use crate::monitor::Steps;
 use crate::reading::{Target, read_all};
 use crate::repo::{Repository, Session, Snapshot, Writer};
-use crate::source::postgres::{ArchiveOutcome, Options, PostgresUrl, Snapshot as Source};
-use crate::source::{Collection, Incomplete};
+use crate::source::{
+    ArchiveOutcome, Collection, Consistency, DatabaseUrl, Engine, Identity, Incomplete, Options, Source,
+};
 
 /// What to back up.
 #[derive(Clone)]
@@ -29,6 +28,8 @@ pub struct Request {
     pub source_name: String,
     /// Where it is, with read-only credentials.
     pub url: String,
+    /// Whether records may be of different moments, where the server offers no better.
+    pub consistency: Consistency,
     /// Why.
     pub trigger: Trigger,
     /// What the user says about it.
@@ -43,7 +44,7 @@ impl std::fmt::Debug for Request {
 
 /// Takes a snapshot. On any error no snapshot exists; what was stored is used by the next one.
 pub async fn run(repo: &Repository, request: &Request, ctx: &Context) -> Result<Snapshot> {
-    let url = PostgresUrl::parse(&request.url)?;
+    let url = DatabaseUrl::parse(&request.url)?;
     let started_ms = ctx.clock.now_ms();
     let session = Session::begin(repo, ctx).await?;
     let steps = Arc::new(Steps::new(ctx.monitor.clone()));
@@ -56,7 +57,7 @@ pub async fn run(repo: &Repository, request: &Request, ctx: &Context) -> Result<
 struct Backup<'a> {
     repo: &'a Repository,
     request: &'a Request,
-    url: PostgresUrl,
+    url: DatabaseUrl,
     started_ms: i64,
     session: &'a Session,
     ctx: Context,
@@ -67,7 +68,7 @@ impl Backup<'_> {
     async fn run(&self) -> Result<Snapshot> {
         let parent = self.parent().await?;
         self.steps.step("connecting");
-        let options = Options { workers: self.ctx.workers.max(1), ..Options::default() };
+        let options = Options { workers: self.ctx.workers, consistency: self.request.consistency };
         let source = Source::begin(&self.url, &options, &self.ctx.cancel).await?;
         let writer = Writer::new(self.repo);
         let output = Output::Repository(writer.clone());
@@ -80,8 +81,9 @@ impl Backup<'_> {
         gaps.add(source.incomplete());
         let schema = self.schema_archive(&source, parent.as_ref(), &output, &mut gaps).await?;
         // Sequences last: they are not part of any snapshot, and must not be behind the rows.
-        let sequences = source.sequences().await?.into_iter().map(sequence_state).collect();
-        let evidence = source.evidence().clone();
+        let sequences = source.sequences().await?;
+        let (identity, evidence) = (source.identity(), source.evidence());
+        gaps.notes.extend(source.notes());
         let catalog = self.write_catalog(collections, &roots, &output).await?;
         source.close().await?;
 
@@ -89,18 +91,12 @@ impl Backup<'_> {
         self.ctx.check()?;
         let stats = writer.flush().await?;
         let manifest = Manifest {
-            source: self.identity(&evidence),
+            source: self.identity(self.url.engine(), identity),
             trigger: self.request.trigger,
             note: self.request.note.clone(),
             started_ms: self.started_ms,
             finished_ms: self.ctx.clock.now_ms(),
-            evidence: Evidence {
-                method: evidence.isolation,
-                snapshot: evidence.snapshot_name,
-                log_position: evidence.lsn,
-                server_time: evidence.server_time,
-                standby: evidence.is_standby,
-            },
+            evidence,
             parent: parent.map(|parent| parent.id),
             catalog_root: catalog.id,
             catalog_level: catalog.level,
@@ -122,19 +118,17 @@ impl Backup<'_> {
         Ok(snapshots.into_iter().find(|snapshot| snapshot.manifest.source.id == self.request.source_id))
     }
 
-    fn identity(&self, evidence: &crate::source::postgres::Evidence) -> SourceIdentity {
+    fn identity(&self, engine: Engine, found: Identity) -> SourceIdentity {
         SourceIdentity {
             id: self.request.source_id.clone(),
             name: self.request.source_name.clone(),
-            engine: "postgresql".to_owned(),
-            version: evidence.server_version.clone(),
-            database: evidence.database.clone(),
-            encoding: evidence.encoding.clone(),
-            collation: evidence.collation.clone(),
-            extensions: (evidence.extensions.iter())
-                .map(|(name, version)| Extension { name: name.clone(), version: version.clone() })
-                .collect(),
-            system_identifier: evidence.system_identifier.clone(),
+            engine: engine.as_str().to_owned(),
+            version: found.version,
+            database: found.database,
+            encoding: found.encoding,
+            collation: found.collation,
+            extensions: found.extensions,
+            system_identifier: found.system_identifier,
         }
     }
 
@@ -224,15 +218,6 @@ impl Gaps {
                 self.missing.push(Missing { name: name.clone(), reason: reason.clone() });
             }
         }
-    }
-}
-
-fn sequence_state(state: crate::source::postgres::SequenceState) -> SequenceState {
-    SequenceState {
-        namespace: state.namespace,
-        name: state.name,
-        last_value: state.last_value,
-        is_called: state.is_called,
     }
 }
 

@@ -76,19 +76,19 @@ pub struct Source {
     /// The name it had.
     #[n(1)]
     pub name: String,
-    /// "postgresql".
+    /// "postgresql" or "mongodb".
     #[n(2)]
     pub engine: String,
     /// As the server printed it.
     #[n(3)]
     pub version: String,
-    /// The database's name on its server.
+    /// The database's name on its server; empty when all of a MongoDB deployment were read.
     #[n(4)]
     pub database: String,
-    /// The database's encoding.
+    /// The database's encoding; empty where that is no choice.
     #[n(5)]
     pub encoding: String,
-    /// The database's collation.
+    /// The database's collation; empty where databases have none.
     #[n(6)]
     pub collation: String,
     /// Installed extensions, by name.
@@ -97,6 +97,18 @@ pub struct Source {
     /// The server's own identity, where it can be read.
     #[n(8)]
     pub system_identifier: Option<String>,
+}
+
+/// Whether all records of a snapshot are of one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Grade {
+    /// They are.
+    #[n(0)]
+    PointInTime,
+    /// Some may be of other moments than others, because the server offers no better.
+    #[n(1)]
+    NotPointInTime,
 }
 
 /// How it is known that all records are of one moment.
@@ -115,12 +127,16 @@ pub struct Evidence {
     /// The server's own time when the snapshot was taken, ISO 8601 in UTC.
     #[n(3)]
     pub server_time: String,
-    /// Whether the server was a standby.
+    /// Whether the server was a standby, or a secondary of its replica set.
     #[n(4)]
     pub standby: bool,
+    /// What it amounts to.
+    #[n(5)]
+    pub grade: Grade,
 }
 
-/// The schema in its tool's own form, to restore from.
+/// The schema in its tool's own form, to restore from: for PostgreSQL what `pg_dump -Fc` wrote, for
+/// MongoDB one BSON document per collection with its options and indexes as the server gave them.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct SchemaArchive {

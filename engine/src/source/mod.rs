@@ -1,10 +1,16 @@
 //! Where records come from. A source lists collections and streams each one's records; it knows
 //! nothing of trees, packs or repositories.
 
+pub mod mongodb;
+mod open;
 pub mod postgres;
+mod url;
 
 use repo_format::catalog::Layout;
 use serde::{Deserialize, Serialize};
+
+pub(crate) use open::{Identity, Options, Source};
+pub use url::{DatabaseUrl, Engine};
 
 /// A collection as a source lists it.
 #[derive(Clone, Debug)]
@@ -133,6 +139,53 @@ impl RecordBatch {
     }
 }
 
+/// What one scan delivered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScanStats {
+    /// Records sent.
+    pub records: u64,
+    /// Bytes as read from the server.
+    pub bytes_read: u64,
+}
+
+/// The schema of a database, restorable.
+#[derive(Clone, Debug)]
+pub struct SchemaArchive {
+    /// What the target reads: `pg_dump`'s custom format, or definitions as the server gave them.
+    pub bytes: Vec<u8>,
+    /// What wrote it ("pg_dump 15.18").
+    pub tool: String,
+    /// The same for the same schema: without times, versions and random keys.
+    pub normalised: Vec<u8>,
+    /// Collections whose definition is not in it, and why.
+    pub excluded: Vec<Incomplete>,
+    /// What the tool warned about, and what it is known to leave out.
+    pub notes: Vec<String>,
+}
+
+/// Whether a schema archive could be made.
+#[derive(Clone, Debug)]
+pub enum ArchiveOutcome {
+    /// It could.
+    Written(SchemaArchive),
+    /// There is no tool that can: data and the catalog's description are all there is.
+    Unavailable {
+        /// Why, and what to do about it.
+        reason: String,
+    },
+}
+
+/// Whether records may be of different moments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Consistency {
+    /// All records are of one moment, or there is no snapshot.
+    #[default]
+    PointInTime,
+    /// One moment where the server offers it; else the snapshot is labelled as not point-in-time.
+    BestEffort,
+}
+
 /// Whether a scan delivers records in key order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScanOrder {
@@ -183,7 +236,7 @@ pub struct ConnectionReport {
     pub ok: bool,
     /// The stages in order.
     pub stages: Vec<StageReport>,
-    /// "postgresql".
+    /// "postgresql" or "mongodb".
     pub engine: String,
     /// As the server names it; empty when it was not reached.
     pub server_version: String,

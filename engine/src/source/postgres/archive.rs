@@ -57,34 +57,6 @@ const FOREIGN_VARIABLES: &[&str] = &[
 const AUTHORITIES: &[&str] =
     &["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
-/// The schema of a database, restorable.
-#[derive(Clone, Debug)]
-pub struct SchemaArchive {
-    /// What `pg_restore` reads.
-    pub bytes: Vec<u8>,
-    /// What wrote it ("pg_dump 15.18").
-    pub tool: String,
-    /// The same for the same schema: the plain script without times, versions and random keys.
-    pub normalised: Vec<u8>,
-    /// Tables whose definition is not in it, because `pg_dump` locks what it describes and the
-    /// user may not.
-    pub excluded: Vec<Incomplete>,
-    /// What the tool warned about, and what it is known to leave out.
-    pub notes: Vec<String>,
-}
-
-/// Whether a schema archive could be made.
-#[derive(Clone, Debug)]
-pub enum ArchiveOutcome {
-    /// It could.
-    Written(SchemaArchive),
-    /// There is no tool that can: data and the catalog's description are all there is.
-    Unavailable {
-        /// Why, and what to do about it.
-        reason: String,
-    },
-}
-
 impl Snapshot {
     /// Has `pg_dump` write the schema, in this snapshot.
     ///

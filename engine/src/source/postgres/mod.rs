@@ -37,10 +37,7 @@ mod snapshot;
 mod test;
 mod url;
 
-pub use archive::{ArchiveOutcome, SchemaArchive};
 pub use readonly::{ReadOnlySetup, read_only_setup_sql};
-pub use scan::ScanStats;
-pub use sequences::SequenceState;
 pub use snapshot::{Evidence, Options, Snapshot};
 pub use test::test;
 pub use url::{PostgresUrl, SslMode};

@@ -14,19 +14,10 @@ use super::session::{Session, ident, literal};
 use super::snapshot::{Snapshot, Table};
 use super::{fault, large_objects};
 use crate::error::{Error, Kind, Result};
-use crate::source::{RecordBatch, ScanOrder, display_name};
+use crate::source::{RecordBatch, ScanOrder, ScanStats, display_name};
 
 /// A row over this many bytes of text may be more than the server can print.
 const OVERSIZE: u64 = 400 << 20;
-
-/// What a scan delivered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ScanStats {
-    /// Records sent.
-    pub records: u64,
-    /// Bytes read from the server.
-    pub bytes_read: u64,
-}
 
 impl Snapshot {
     /// Reads the collection with `layout` and sends its records in batches, in the order that

@@ -1,6 +1,6 @@
 //! Where sequences stand.
 
-use serde::{Deserialize, Serialize};
+use repo_format::manifest::SequenceState;
 
 use super::fault;
 use super::snapshot::Snapshot;
@@ -8,19 +8,6 @@ use crate::error::Result;
 
 /// So many sequences are asked for in one statement.
 const AT_ONCE: usize = 400;
-
-/// A sequence's state. It belongs to no snapshot: `nextval` is never rolled back.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SequenceState {
-    /// The schema it is in, unquoted.
-    pub namespace: String,
-    /// Its name, unquoted.
-    pub name: String,
-    /// The last value handed out, or the first to be if none was.
-    pub last_value: i64,
-    /// Whether `last_value` was handed out.
-    pub is_called: bool,
-}
 
 pub(super) async fn read(snapshot: &Snapshot) -> Result<Vec<SequenceState>> {
     let worker = snapshot.worker().await?;

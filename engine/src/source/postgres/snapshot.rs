@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use repo_format::catalog::{CollectionKind, Column, Layout};
+use repo_format::manifest::SequenceState;
 use repo_format::order::KeyEncoding;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -214,7 +215,7 @@ impl Snapshot {
 
     /// The states of all readable sequences. Sequences are outside snapshots, so this belongs after
     /// the data: each is then at or past every value that was read.
-    pub async fn sequences(&self) -> Result<Vec<sequences::SequenceState>> {
+    pub async fn sequences(&self) -> Result<Vec<SequenceState>> {
         sequences::read(self).await
     }
 

@@ -1,0 +1,175 @@
+//! A database that is being read, whatever its engine.
+
+use repo_format::catalog::Layout;
+use repo_format::keys::RowKey;
+use repo_format::manifest::{self, Extension};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Result;
+use crate::source::{
+    ArchiveOutcome, Collection, Consistency, DatabaseUrl, Engine, Incomplete, RecordBatch, ScanOrder,
+    ScanStats, mongodb, postgres,
+};
+
+/// How a database is read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Options {
+    /// Collections that are read at a time.
+    pub workers: usize,
+    /// Whether records may be of different moments where the server offers no better.
+    pub consistency: Consistency,
+}
+
+/// What a manifest says of the database beside its name.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    pub version: String,
+    pub database: String,
+    pub encoding: String,
+    pub collation: String,
+    pub extensions: Vec<Extension>,
+    pub system_identifier: Option<String>,
+}
+
+/// A database that stays readable as of one moment until it is closed or dropped.
+pub(crate) enum Source {
+    Postgres(Box<postgres::Snapshot>),
+    MongoDb(Box<mongodb::Snapshot>),
+}
+
+impl Source {
+    /// Connects, and fixes the moment where the engine can.
+    pub async fn begin(url: &DatabaseUrl, options: &Options, cancel: &CancellationToken) -> Result<Self> {
+        match url {
+            DatabaseUrl::Postgres(url) => {
+                let options =
+                    postgres::Options { workers: options.workers.max(1), ..postgres::Options::default() };
+                let snapshot = postgres::Snapshot::begin(url, &options, cancel).await?;
+                Ok(Self::Postgres(Box::new(snapshot)))
+            }
+            DatabaseUrl::MongoDb(url) => {
+                let options = mongodb::Options { consistency: options.consistency, ..mongodb::Options::default() };
+                let snapshot = mongodb::Snapshot::begin(url, &options, cancel).await?;
+                Ok(Self::MongoDb(Box::new(snapshot)))
+            }
+        }
+    }
+
+    pub fn engine(&self) -> Engine {
+        match self {
+            Self::Postgres(_) => Engine::Postgres,
+            Self::MongoDb(_) => Engine::MongoDb,
+        }
+    }
+
+    /// The collections that can be read, by namespace and name.
+    pub fn collections(&self) -> &[Collection] {
+        match self {
+            Self::Postgres(snapshot) => snapshot.collections(),
+            Self::MongoDb(snapshot) => snapshot.collections(),
+        }
+    }
+
+    /// What cannot be read, and what would allow it.
+    pub fn incomplete(&self) -> Vec<Incomplete> {
+        match self {
+            Self::Postgres(snapshot) => snapshot.incomplete().to_vec(),
+            Self::MongoDb(snapshot) => snapshot.incomplete(),
+        }
+    }
+
+    /// The order a scan with this layout claims to deliver.
+    pub fn order_of(&self, namespace: &str, name: &str, layout: &Layout) -> ScanOrder {
+        match self {
+            Self::Postgres(snapshot) => snapshot.order_of(namespace, name, layout),
+            Self::MongoDb(snapshot) => snapshot.order_of(namespace, name, layout),
+        }
+    }
+
+    /// Reads a collection and sends its records in batches.
+    pub async fn scan(
+        &self,
+        layout: &Layout,
+        namespace: &str,
+        name: &str,
+        row_key: &RowKey,
+        batches: mpsc::Sender<RecordBatch>,
+        cancel: &CancellationToken,
+    ) -> Result<ScanStats> {
+        match self {
+            Self::Postgres(snapshot) => snapshot.scan(layout, namespace, name, row_key, batches, cancel).await,
+            Self::MongoDb(snapshot) => snapshot.scan(layout, namespace, name, row_key, batches, cancel).await,
+        }
+    }
+
+    /// What restoring needs beside the records: definitions, in the engine's own form.
+    pub async fn schema_archive(&self) -> Result<ArchiveOutcome> {
+        match self {
+            Self::Postgres(snapshot) => snapshot.schema_archive().await,
+            Self::MongoDb(snapshot) => snapshot.schema_archive().await,
+        }
+    }
+
+    /// Where sequences stand. They are outside snapshots, so this belongs after the data.
+    pub async fn sequences(&self) -> Result<Vec<manifest::SequenceState>> {
+        match self {
+            Self::Postgres(snapshot) => snapshot.sequences().await,
+            Self::MongoDb(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Which database it is.
+    pub fn identity(&self) -> Identity {
+        match self {
+            Self::Postgres(snapshot) => {
+                let evidence = snapshot.evidence().clone();
+                Identity {
+                    version: evidence.server_version,
+                    database: evidence.database,
+                    encoding: evidence.encoding,
+                    collation: evidence.collation,
+                    extensions: (evidence.extensions.into_iter())
+                        .map(|(name, version)| Extension { name, version })
+                        .collect(),
+                    system_identifier: evidence.system_identifier,
+                }
+            }
+            Self::MongoDb(snapshot) => snapshot.identity(),
+        }
+    }
+
+    /// How it is known that all records are of one moment. Final once everything was read.
+    pub fn evidence(&self) -> manifest::Evidence {
+        match self {
+            Self::Postgres(snapshot) => {
+                let evidence = snapshot.evidence().clone();
+                manifest::Evidence {
+                    method: evidence.isolation,
+                    snapshot: evidence.snapshot_name,
+                    log_position: evidence.lsn,
+                    server_time: evidence.server_time,
+                    standby: evidence.is_standby,
+                    grade: manifest::Grade::PointInTime,
+                }
+            }
+            Self::MongoDb(snapshot) => snapshot.evidence(),
+        }
+    }
+
+    /// What is known to be left out although nothing failed.
+    pub fn notes(&self) -> Vec<String> {
+        match self {
+            Self::Postgres(_) => Vec::new(),
+            Self::MongoDb(snapshot) => snapshot.notes(),
+        }
+    }
+
+    /// Lets go of what the server keeps for this reading.
+    pub async fn close(self) -> Result<()> {
+        match self {
+            Self::Postgres(snapshot) => snapshot.close().await,
+            Self::MongoDb(snapshot) => snapshot.close().await,
+        }
+    }
+}
