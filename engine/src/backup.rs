@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use repo_format::catalog::{self, Descriptor};
+use repo_format::catalog::{self, Descriptor, NaturalOrder};
 use repo_format::id::ObjectId;
 use repo_format::manifest::{Manifest, Missing, SchemaArchive, Source as SourceIdentity, Trigger};
 use repo_format::tree::Root;
@@ -11,9 +11,9 @@ use repo_format::value::ValueWriter;
 
 use crate::context::Context;
 use crate::error::{Error, Kind, Result};
-use crate::ingest::{Output, TreeWriter};
+use crate::ingest::{Output, Tree, TreeWriter};
 use crate::monitor::Steps;
-use crate::reading::{Target, read_all};
+use crate::reading::{Read, Target, read_database};
 use crate::repo::{Repository, Session, Snapshot, Writer};
 use crate::source::{
     ArchiveOutcome, Collection, Consistency, DatabaseUrl, Engine, Identity, Incomplete, Options, Source,
@@ -68,23 +68,22 @@ impl Backup<'_> {
     async fn run(&self) -> Result<Snapshot> {
         let parent = self.parent().await?;
         self.steps.step("connecting");
-        let options = Options { workers: self.ctx.workers, consistency: self.request.consistency };
-        let source = Source::begin(&self.url, &options, &self.ctx.cancel).await?;
+        let options = Options::new(self.ctx.workers, self.request.consistency);
         let writer = Writer::new(self.repo);
         let output = Output::Repository(writer.clone());
-        let collections = source.collections();
-        let targets = collections.iter().map(Target::from).collect();
-        let roots = read_all(&source, targets, self.repo.keys(), &output, "reading", &self.ctx).await?;
+        let choose = |source: &Source| Ok(source.collections().iter().map(Target::from).collect());
+        let read = read_database(&self.url, options, &choose, self.repo, &output, "reading", &self.ctx);
+        let Read { source, trees, .. } = read.await?;
 
         self.steps.step("reading the schema");
         let mut gaps = Gaps::default();
-        gaps.add(source.incomplete());
+        gaps.add(&source.incomplete());
         let schema = self.schema_archive(&source, parent.as_ref(), &output, &mut gaps).await?;
         // Sequences last: they are not part of any snapshot, and must not be behind the rows.
         let sequences = source.sequences().await?;
         let (identity, evidence) = (source.identity(), source.evidence());
         gaps.notes.extend(source.notes());
-        let catalog = self.write_catalog(collections, &roots, &output).await?;
+        let catalog = self.write_catalog(source.collections(), &trees, &output).await?;
         source.close().await?;
 
         self.steps.step("storing");
@@ -102,9 +101,9 @@ impl Backup<'_> {
             catalog_level: catalog.level,
             schema,
             sequences,
-            collections: roots.len() as u64,
-            records: roots.iter().map(|root| root.records).sum(),
-            logical_bytes: roots.iter().map(|root| root.bytes).sum(),
+            collections: trees.len() as u64,
+            records: trees.iter().map(|tree| tree.root.records).sum(),
+            logical_bytes: trees.iter().map(|tree| tree.root.bytes).sum(),
             new_bytes: stats.bytes,
             missing: gaps.missing,
             notes: gaps.notes,
@@ -135,11 +134,11 @@ impl Backup<'_> {
     async fn write_catalog(
         &self,
         collections: &[Collection],
-        roots: &[Root],
+        trees: &[Tree],
         output: &Output,
     ) -> Result<Root> {
-        let mut records: Vec<(Vec<u8>, Vec<u8>)> = (collections.iter().zip(roots))
-            .map(|(collection, root)| {
+        let mut records: Vec<(Vec<u8>, Vec<u8>)> = (collections.iter().zip(trees))
+            .map(|(collection, Tree { root, natural_order, .. })| {
                 let descriptor = Descriptor {
                     layout: collection.layout.clone(),
                     data_root: root.id,
@@ -147,6 +146,7 @@ impl Backup<'_> {
                     records: root.records,
                     logical_bytes: root.bytes,
                     schema_version: collection.schema_version,
+                    natural_order: natural_order.map(NaturalOrder::from),
                 };
                 let key = catalog::key(&collection.namespace, &collection.name);
                 (key, catalog::encode_value(&descriptor, &collection.schema))
@@ -159,7 +159,7 @@ impl Backup<'_> {
             for (key, value) in &records {
                 tree.push_sorted(key, value)?;
             }
-            tree.finish()
+            tree.finish().map(|tree| tree.root)
         })
         .await
     }

@@ -46,6 +46,10 @@ pub async fn collections(repo: &Repository, snapshot: &Snapshot) -> Result<Vec<C
             CollectionKind::Table => "table",
             CollectionKind::PartitionedTable => "partitioned table",
             CollectionKind::LargeObjects => "large objects",
+            CollectionKind::Collection => "collection",
+            CollectionKind::CappedCollection => "capped collection",
+            CollectionKind::TimeSeries => "time series",
+            CollectionKind::View => "view",
         }
         .to_owned(),
         records: found.descriptor.records,

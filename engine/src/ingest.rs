@@ -8,8 +8,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use repo_format::codec::put_varint;
 use repo_format::id::{ObjectId, ObjectKind};
 use repo_format::keys::KeySchedule;
+use repo_format::limits;
 use repo_format::record::{self, OutOfLine};
 use repo_format::tree::{Entry, LeafRecords, Leaves, Root, Sink, Spine};
 use repo_format::value::ValueWriter;
@@ -36,6 +38,22 @@ pub(crate) enum Output {
 }
 
 impl Output {
+    /// The overlay it goes to, unless it goes into the repository.
+    pub fn overlay(&self) -> Option<&Overlay> {
+        match self {
+            Self::Repository(_) => None,
+            Self::Overlay(overlay) => Some(overlay),
+        }
+    }
+
+    /// Makes everything stored so far readable.
+    pub async fn settle(&self) -> Result<()> {
+        match self {
+            Self::Repository(writer) => writer.flush().await.map(drop),
+            Self::Overlay(_) => Ok(()),
+        }
+    }
+
     /// Seals an object unless somebody has it. Runs on any thread.
     fn seal(&self, kind: ObjectKind, id: ObjectId, plaintext: &[u8]) -> Result<Option<SealedObject>> {
         match self {
@@ -83,6 +101,17 @@ pub(crate) struct TreeWriter {
     output: Output,
     /// The key before ordinals were added, and how many records had it.
     last: Option<(Vec<u8>, u64)>,
+    repeats: bool,
+}
+
+/// A tree that was built, and what is to be known of it beside its root.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tree {
+    pub root: Root,
+    /// Whether several of its records have one key.
+    pub repeats: bool,
+    /// The order its records have in their collection, where that is kept and is not key order.
+    pub natural_order: Option<OutOfLine>,
 }
 
 /// A key that is not greater than the one before, in a stream that was to be in key order.
@@ -99,6 +128,7 @@ impl TreeWriter {
             keys: Arc::new(keys.clone()),
             output,
             last: None,
+            repeats: false,
         }
     }
 
@@ -119,6 +149,7 @@ impl TreeWriter {
             Some((last, seen)) if last == key => {
                 let numbered = [key, &seen.to_be_bytes()].concat();
                 *seen += 1;
+                self.repeats = true;
                 self.push(&numbered, value)
             }
             last => {
@@ -169,19 +200,20 @@ impl TreeWriter {
     }
 
     /// Ends the tree.
-    pub fn finish(mut self) -> Result<Root> {
+    pub fn finish(mut self) -> Result<Tree> {
         while let Some(leaf) = self.leaves.last_leaf() {
             self.start(leaf)?;
         }
         self.settle()?;
-        self.spine.finish(&mut self.output)
+        let root = self.spine.finish(&mut self.output)?;
+        Ok(Tree { root, repeats: self.repeats, natural_order: None })
     }
 }
 
 /// How reading a stream ended.
 pub(crate) enum Ingested {
     /// The tree is whole.
-    Whole(Root),
+    Whole(Tree),
     /// The stream was not in the order it promised: read it again and sort.
     OutOfOrder,
 }
@@ -189,20 +221,21 @@ pub(crate) enum Ingested {
 /// Builds a tree from batches. Runs where it may block; ends early when the context is cancelled.
 pub(crate) fn ingest(
     keys: &KeySchedule,
-    output: Output,
+    mut output: Output,
     order: ScanOrder,
     mut batches: Receiver<RecordBatch>,
     intake: &Intake,
     ctx: &Context,
 ) -> Result<Ingested> {
-    let mut tree = TreeWriter::new(keys, output);
-    let mut sorter = match order {
-        ScanOrder::Key => None,
-        ScanOrder::Any => Some(Sorter::new(ctx, sort::BUDGET)),
-    };
+    let mut tree = TreeWriter::new(keys, output.clone());
+    let mut sorter = (order != ScanOrder::Key).then(|| Sorter::new(ctx, sort::BUDGET));
+    let mut natural = (order == ScanOrder::Natural).then(NaturalOrder::default);
     while let Some(batch) = batches.blocking_recv() {
         ctx.check()?;
         for (key, value) in batch.iter() {
+            if let Some(natural) = &mut natural {
+                natural.push(key)?;
+            }
             match &mut sorter {
                 Some(sorter) => sorter.push(key, value)?,
                 None => match tree.push_ascending(key, value)? {
@@ -223,7 +256,39 @@ pub(crate) fn ingest(
             ctx.check()
         })?;
     }
-    tree.finish().map(Ingested::Whole)
+    let mut tree = tree.finish()?;
+    if let Some(list) = natural.and_then(NaturalOrder::list) {
+        tree.natural_order = Some(ValueWriter::new(keys).write(&list, &mut output)?);
+    }
+    Ok(Ingested::Whole(tree))
+}
+
+/// Collects the order in which keys came, as a catalog keeps it.
+#[derive(Default)]
+struct NaturalOrder {
+    list: Vec<u8>,
+    last: Vec<u8>,
+    differs: bool,
+}
+
+impl NaturalOrder {
+    fn push(&mut self, key: &[u8]) -> Result<()> {
+        self.differs |= *key < *self.last;
+        self.last.clear();
+        self.last.extend_from_slice(key);
+        put_varint(&mut self.list, key.len() as u64);
+        self.list.extend_from_slice(key);
+        if self.list.len() > limits::RECORD {
+            let message = "a capped collection has more records than their order can be kept of";
+            return Err(Error::new(Kind::Unsupported, message));
+        }
+        Ok(())
+    }
+
+    /// The list; `None` when it would only repeat the order of the keys.
+    fn list(self) -> Option<Vec<u8>> {
+        self.differs.then_some(self.list)
+    }
 }
 
 /// Runs [`ingest`] on a blocking thread.

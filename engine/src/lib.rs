@@ -35,6 +35,7 @@ pub mod history;
 mod ingest;
 pub mod monitor;
 mod overlay;
+mod patch;
 mod reading;
 pub mod repo;
 pub mod restore;

@@ -5,17 +5,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use repo_format::catalog::Layout;
-use repo_format::keys::KeySchedule;
-use repo_format::tree::Root;
+use repo_format::catalog::{CollectionKind, Layout};
 use tokio::sync::mpsc;
 
 use crate::context::Context;
 use crate::error::{Error, Kind, Result};
-use crate::ingest::{Ingested, Intake, Output, spawn_ingest};
+use crate::ingest::{Ingested, Intake, Output, Tree, spawn_ingest};
 use crate::monitor::Progress;
-use crate::source::postgres::Snapshot as Source;
-use crate::source::{Collection, ScanOrder, display_name};
+use crate::patch::patch;
+use crate::repo::Repository;
+use crate::source::mongodb::{self, RoundPart};
+use crate::source::{Collection, DatabaseUrl, Options, ScanOrder, ScanStats, Source, display_name};
 
 /// Batches between a connection and its tree: enough to keep both busy.
 const BATCHES: usize = 4;
@@ -50,15 +50,50 @@ pub(crate) struct Meter {
     pub done: AtomicU64,
 }
 
-/// Reads collections, several at a time, and returns the root of each, in the order given.
-pub(crate) async fn read_all(
-    source: &Source,
-    targets: Vec<Target>,
-    keys: &KeySchedule,
+/// Which of a source's collections are to be read, and how. Asked for each attempt.
+pub(crate) type Choice<'a> = &'a (dyn Fn(&Source) -> Result<Vec<Target>> + Send + Sync);
+
+/// A database that was read: still open, and a tree per target in the order chosen.
+pub(crate) struct Read {
+    pub source: Source,
+    pub targets: Vec<Target>,
+    pub trees: Vec<Tree>,
+}
+
+/// Opens a database and reads the collections chosen. A source that cannot stay at one moment for
+/// long enough is opened once more and read in another way.
+pub(crate) async fn read_database(
+    url: &DatabaseUrl,
+    options: Options,
+    choose: Choice<'_>,
+    repo: &Repository,
     output: &Output,
     phase: &str,
     ctx: &Context,
-) -> Result<Vec<Root>> {
+) -> Result<Read> {
+    let mut options = options;
+    loop {
+        let source = Source::begin(url, &options, &ctx.cancel).await?;
+        let targets = choose(&source)?;
+        match read_all(&source, &targets, repo, output, phase, ctx).await {
+            Ok(trees) => return Ok(Read { source, targets, trees }),
+            Err(error) => match source.another_way(&error, &options) {
+                Some(other) => options = other,
+                None => return Err(error),
+            },
+        }
+    }
+}
+
+/// Reads collections, several at a time, and returns a tree of each, in the order given.
+async fn read_all(
+    source: &Source,
+    targets: &[Target],
+    repo: &Repository,
+    output: &Output,
+    phase: &str,
+    ctx: &Context,
+) -> Result<Vec<Tree>> {
     // Dropped when this returns: workers of the other collections stop when one fails.
     let stop = ctx.cancel.child_token();
     let _stop_guard = stop.clone().drop_guard();
@@ -67,28 +102,37 @@ pub(crate) async fn read_all(
     let mut order: Vec<usize> = (0..targets.len()).collect();
     order.sort_by_key(|&at| std::cmp::Reverse(targets[at].estimated_bytes));
     let total = targets.len() as u64;
-    let (targets, meter_ref, ctx_ref) = (&targets, &meter, &ctx);
-    let reading = stream::iter(order)
+    let reader = Reader { repo, output, intake: &meter.intake, ctx: &ctx };
+    let (reader_ref, done) = (&reader, &meter.done);
+    let scans = stream::iter(order)
         .map(|at| async move {
-            let root = read_one(source, &targets[at], keys, output, &meter_ref.intake, ctx_ref).await?;
-            meter_ref.done.fetch_add(1, Ordering::Relaxed);
-            Ok::<_, Error>((at, root))
+            let tree = reader_ref.read_one(source, &targets[at]).await?;
+            done.fetch_add(1, Ordering::Relaxed);
+            Ok::<_, Error>((at, tree))
         })
         .buffer_unordered(ctx.workers.max(1))
         .try_collect::<Vec<_>>();
+    let reading = async {
+        let mut trees = scans.await?;
+        trees.sort_by_key(|(at, _)| *at);
+        let mut trees = trees.into_iter().map(|(_, tree)| tree).collect();
+        if let Source::MongoDb(snapshot) = source {
+            reader_ref.catch_up(snapshot, targets, &mut trees).await?;
+        }
+        Ok::<_, Error>(trees)
+    };
     let tell = || ctx.monitor.progress(&progress(&meter, total, phase, output));
     tokio::pin!(reading);
     let mut tick = tokio::time::interval(TICK);
-    let mut roots = loop {
+    let trees = loop {
         tokio::select! {
             biased;
-            roots = &mut reading => break roots?,
+            trees = &mut reading => break trees?,
             _ = tick.tick() => tell(),
         }
     };
     tell();
-    roots.sort_by_key(|(at, _)| *at);
-    Ok(roots.into_iter().map(|(_, root)| root).collect())
+    Ok(trees)
 }
 
 fn progress(meter: &Meter, total: u64, phase: &str, output: &Output) -> Progress {
@@ -105,55 +149,120 @@ fn progress(meter: &Meter, total: u64, phase: &str, output: &Output) -> Progress
     }
 }
 
-async fn read_one(
-    source: &Source,
-    target: &Target,
-    keys: &KeySchedule,
-    output: &Output,
-    intake: &Arc<Intake>,
-    ctx: &Context,
-) -> Result<Root> {
-    let Target { namespace, name, layout, .. } = target;
-    let claimed = source.order_of(namespace, name, layout);
-    if let Some(root) = attempt(source, target, claimed, keys, output, intake, ctx).await? {
-        return Ok(root);
-    }
-    // Keys over the limit are in hash order, and collations can surprise: sort ourselves.
-    let again = attempt(source, target, ScanOrder::Any, keys, output, intake, ctx).await?;
-    again.ok_or_else(|| {
-        let shown = display_name(namespace, name);
-        Error::new(Kind::Internal, format!("sorted records of {shown} were not in order"))
-    })
+/// Where records go, and who counts them.
+struct Reader<'a> {
+    repo: &'a Repository,
+    output: &'a Output,
+    intake: &'a Arc<Intake>,
+    ctx: &'a Context,
 }
 
-/// Reads a collection once. `None` when it was not in the order claimed.
-async fn attempt(
-    source: &Source,
-    target: &Target,
-    order: ScanOrder,
-    keys: &KeySchedule,
-    output: &Output,
-    intake: &Arc<Intake>,
-    ctx: &Context,
-) -> Result<Option<Root>> {
-    let Target { namespace, name, layout, .. } = target;
-    let (sender, batches) = mpsc::channel(BATCHES);
-    let building = spawn_ingest(keys.clone(), output.clone(), order, batches, intake.clone(), ctx.clone());
-    let scanning = source.scan(layout, namespace, name, keys.row(), sender, &ctx.cancel);
-    let (scanned, built) = tokio::join!(scanning, building);
-    // Whichever failed first made the other fail: a tree that failed closes the channel under the
-    // scan, a scan that failed ends the tree early, which then looks whole and is not.
-    let built = built?;
-    if matches!(built, Ingested::OutOfOrder) {
-        return Ok(None);
+/// How a collection's records are asked for.
+#[derive(Clone, Copy)]
+enum Scan<'a> {
+    /// As the first reading of it.
+    Whole(&'a Source),
+    /// Once more, in a round of catching up.
+    Again(&'a mongodb::Snapshot, &'a RoundPart),
+}
+
+impl Reader<'_> {
+    async fn read_one(&self, source: &Source, target: &Target) -> Result<Tree> {
+        let Target { namespace, name, layout, .. } = target;
+        self.sorted_if_need_be(Scan::Whole(source), target, source.order_of(namespace, name, layout)).await
     }
-    let stats = scanned?;
-    match built {
-        Ingested::Whole(root) if root.records == stats.records => Ok(Some(root)),
-        Ingested::Whole(root) => Err(Error::new(
-            Kind::Internal,
-            format!("{} records were read and {} are in the tree", stats.records, root.records),
-        )),
-        Ingested::OutOfOrder => Ok(None),
+
+    async fn sorted_if_need_be(&self, scan: Scan<'_>, target: &Target, claimed: ScanOrder) -> Result<Tree> {
+        if let Some(tree) = self.attempt(scan, target, claimed).await? {
+            return Ok(tree);
+        }
+        // Keys over the limit are in hash order, and collations can surprise: sort ourselves.
+        let again = self.attempt(scan, target, ScanOrder::Any).await?;
+        again.ok_or_else(|| {
+            let shown = display_name(&target.namespace, &target.name);
+            Error::new(Kind::Internal, format!("sorted records of {shown} were not in order"))
+        })
+    }
+
+    /// Reads a collection once. `None` when it was not in the order claimed.
+    async fn attempt(&self, scan: Scan<'_>, target: &Target, order: ScanOrder) -> Result<Option<Tree>> {
+        let (sender, batches) = mpsc::channel(BATCHES);
+        let keys = self.repo.keys().clone();
+        let row_key = keys.row().clone();
+        let (output, intake) = (self.output.clone(), self.intake.clone());
+        let building = spawn_ingest(keys, output, order, batches, intake, self.ctx.clone());
+        let scanning = async {
+            let Target { namespace, name, layout, .. } = target;
+            let cancel = &self.ctx.cancel;
+            match scan {
+                Scan::Whole(source) => source.scan(layout, namespace, name, &row_key, sender, cancel).await,
+                Scan::Again(snapshot, part) => snapshot.rescan(part, layout, &row_key, sender, cancel).await,
+            }
+        };
+        let (scanned, built) = tokio::join!(scanning, building);
+        // Whichever failed first made the other fail: a tree that failed closes the channel under the
+        // scan, a scan that failed ends the tree early, which then looks whole and is not.
+        let tree = match built? {
+            Ingested::OutOfOrder => return Ok(None),
+            Ingested::Whole(tree) => tree,
+        };
+        let ScanStats { records, .. } = scanned?;
+        if tree.root.records == records {
+            return Ok(Some(tree));
+        }
+        let message = format!("{records} records were read and {} are in the tree", tree.root.records);
+        Err(Error::new(Kind::Internal, message))
+    }
+
+    /// Reads again what changed while the scans ran, until all trees are of one moment.
+    async fn catch_up(
+        &self,
+        snapshot: &mongodb::Snapshot,
+        targets: &[Target],
+        trees: &mut Vec<Tree>,
+    ) -> Result<()> {
+        while let Some(round) = snapshot.next_round(&self.ctx.cancel).await? {
+            let mut failure = None;
+            for part in &round.parts {
+                let is_it = |target: &Target| target.namespace == part.namespace && target.name == part.name;
+                let Some(at) = targets.iter().position(is_it) else { continue };
+                match self.read_again(snapshot, part, &targets[at], trees[at]).await {
+                    Ok(tree) => trees[at] = tree,
+                    Err(error) => {
+                        failure = Some(error);
+                        break;
+                    }
+                }
+            }
+            snapshot.end_round(round, failure).await?;
+        }
+        Ok(())
+    }
+
+    async fn read_again(
+        &self,
+        snapshot: &mongodb::Snapshot,
+        part: &RoundPart,
+        target: &Target,
+        tree: Tree,
+    ) -> Result<Tree> {
+        if part.whole {
+            let order = match target.layout.kind {
+                CollectionKind::CappedCollection => ScanOrder::Natural,
+                _ => ScanOrder::Any,
+            };
+            return self.sorted_if_need_be(Scan::Again(snapshot, part), target, order).await;
+        }
+        self.output.settle().await?;
+        let (sender, changes) = mpsc::channel(BATCHES);
+        let patching = patch(self.repo, tree, self.output.clone(), changes, self.ctx);
+        let row_key = self.repo.keys().row();
+        let reading = snapshot.reread(part, &target.layout, row_key, sender, &self.ctx.cancel);
+        let (read, patched) = tokio::join!(reading, patching);
+        // A read that failed ends the changes early; a tree that failed closes the channel.
+        let patched = patched?;
+        let ScanStats { bytes_read, .. } = read?;
+        self.intake.bytes.fetch_add(bytes_read, Ordering::Relaxed);
+        Ok(patched)
     }
 }

@@ -371,6 +371,9 @@ impl Walk {
                 Err(error) => return Err(error),
             };
             let root = cataloged.root();
+            if let Some(order) = cataloged.descriptor.natural_order {
+                self.value(&order.into(), &cataloged.display_name(), "the order of its records", reader)?;
+            }
             let mut range = Range::of(cataloged);
             let look_into_leaves = self.look_into_leaves;
             let mut places = Vec::new();

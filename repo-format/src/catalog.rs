@@ -9,7 +9,7 @@ use minicbor::{Decode, Encode};
 use crate::error::{Error, Result};
 use crate::id::ObjectId;
 use crate::order::{KeyEncoding, push_escaped, take_escaped};
-use crate::record::{Field, Fields, Writer};
+use crate::record::{Field, Fields, OutOfLine, Writer};
 
 /// Where the key of a collection's records comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
@@ -61,7 +61,7 @@ pub struct Column {
     /// The name as the database has it, unquoted.
     #[n(0)]
     pub name: String,
-    /// The type as the database prints it ("character varying(80)").
+    /// The type as the database prints it ("character varying(80)"); `bson` for a document.
     #[n(1)]
     pub type_name: String,
 }
@@ -79,6 +79,18 @@ pub enum CollectionKind {
     /// The server's large objects: one record per page.
     #[n(2)]
     LargeObjects,
+    /// A MongoDB collection: one record per document.
+    #[n(3)]
+    Collection,
+    /// A MongoDB collection of bounded size.
+    #[n(4)]
+    CappedCollection,
+    /// A MongoDB time series: one record per measurement.
+    #[n(5)]
+    TimeSeries,
+    /// A view: it has no records, and its schema is its definition.
+    #[n(6)]
+    View,
 }
 
 /// How a collection's records are to be read: its columns and its key. A later read of the same
@@ -119,6 +131,39 @@ pub struct Descriptor {
     /// The version of the rules that produced the schema text beside this descriptor.
     #[n(5)]
     pub schema_version: u32,
+    /// The order its records have in the database, where that is part of the content (capped
+    /// collections) and is not key order.
+    #[n(6)]
+    pub natural_order: Option<NaturalOrder>,
+}
+
+/// Where the list of a collection's keys in natural order is: a value as moved-out ones are. Each
+/// key is a varint length and its bytes, without ordinal: where several records have one key, the
+/// n-th mention of it stands for the n-th of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct NaturalOrder {
+    /// The list's piece, or its topmost list of pieces.
+    #[n(0)]
+    pub root: ObjectId,
+    /// Levels of lists above the pieces.
+    #[n(1)]
+    pub depth: u8,
+    /// Its length in bytes.
+    #[n(2)]
+    pub len: u64,
+}
+
+impl From<OutOfLine> for NaturalOrder {
+    fn from(place: OutOfLine) -> Self {
+        Self { root: place.root, depth: place.depth, len: place.len }
+    }
+}
+
+impl From<NaturalOrder> for OutOfLine {
+    fn from(order: NaturalOrder) -> Self {
+        Self { root: order.root, depth: order.depth, len: order.len }
+    }
 }
 
 impl Descriptor {

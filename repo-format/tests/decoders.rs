@@ -14,7 +14,7 @@ use repo_format::id::{ObjectId, ObjectKind, PackId, RepositoryId, SlotId, Snapsh
 use repo_format::index::{self, IndexedPack};
 use repo_format::keys::{KeySchedule, RootKey};
 use repo_format::manifest::{
-    Evidence, Extension, Manifest, Missing, SchemaArchive, SequenceState, Source, Trigger,
+    Evidence, Extension, Grade, Manifest, Missing, SchemaArchive, SequenceState, Source, Trigger,
 };
 use repo_format::order::postgres::push_key;
 use repo_format::order::{KeyEncoding, push_escaped, take_escaped};
@@ -212,6 +212,7 @@ fn manifest() -> impl Strategy<Value = Vec<u8>> {
             log_position: d.clone(),
             server_time: a.clone(),
             standby: flag,
+            grade: if flag { Grade::NotPointInTime } else { Grade::PointInTime },
         };
         Manifest {
             source,

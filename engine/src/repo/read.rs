@@ -113,6 +113,11 @@ impl ObjectReader {
         self.overlay = Some(overlay);
     }
 
+    /// As [`lay_over`](Self::lay_over), where there is an overlay.
+    pub(crate) fn lay_over_if(&mut self, overlay: Option<&Overlay>) {
+        self.overlay = overlay.cloned();
+    }
+
     /// Where the index says an object is.
     pub(crate) fn place(&self, id: &ObjectId) -> Option<Place> {
         self.repository.cache().place(id).ok().flatten()

@@ -1,27 +1,29 @@
 //! Writing a snapshot into an empty database.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
+use repo_format::catalog::{CollectionKind, NaturalOrder};
+use repo_format::codec::Cursor;
 use repo_format::limits;
 use repo_format::record::{Field, Fields, Writer as RecordWriter};
 use repo_format::{tree, value};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use crate::catalog::{self, Cataloged};
+use crate::catalog::Cataloged;
 use crate::context::Context;
 use crate::error::{Error, Kind, Result};
 use crate::monitor::{Progress, Steps};
+use crate::patch::numbered;
 use crate::repo::{ObjectReader, Repository, Session, Snapshot};
-use crate::restore::plan::{Plan, Scope, TargetIdentity, schema_archive};
-use crate::restore::prove::{Proof, prove_collections};
-use crate::source::RecordBatch;
-use crate::source::postgres::PostgresUrl;
-use crate::target::postgres::{Target, preflight};
-use crate::target::{Note, PreflightCheck};
+use crate::restore::plan::{Plan, Scope, TargetIdentity, names, schema_archive};
+use crate::restore::prove::{Proof, prove_collections, prove_schemas};
+use crate::source::{DatabaseUrl, RecordBatch};
+use crate::target::{Note, PreflightCheck, Restoring, Target, preflight};
 
 /// Bytes of records handed over at a time.
 const BATCH: usize = 256 << 10;
@@ -50,8 +52,7 @@ pub async fn apply(
     url: &str,
     ctx: &Context,
 ) -> Result<Restored> {
-    let Scope::All = scope;
-    let url = PostgresUrl::parse(url)?;
+    let url = DatabaseUrl::parse(url)?;
     if confirm != plan.confirm_phrase {
         return Err(Error::new(Kind::Invalid, "the phrase typed is not the one asked for")
             .with_help(format!("Type {} to confirm.", plan.confirm_phrase)));
@@ -62,7 +63,7 @@ pub async fn apply(
     }
     let session = Session::begin(repo, ctx).await?;
     let ctx = Context { monitor: Arc::new(Steps::new(ctx.monitor.clone())), ..ctx.clone() };
-    let restore = Restore { repo, snapshot, url, ctx, records: AtomicU64::new(0) };
+    let restore = Restore { repo, snapshot, scope, url, ctx, records: AtomicU64::new(0) };
     let restored = restore.run().await;
     session.close().await;
     restored
@@ -71,7 +72,8 @@ pub async fn apply(
 struct Restore<'a> {
     repo: &'a Repository,
     snapshot: &'a Snapshot,
-    url: PostgresUrl,
+    scope: &'a Scope,
+    url: DatabaseUrl,
     ctx: Context,
     records: AtomicU64,
 }
@@ -80,16 +82,22 @@ impl Restore<'_> {
     async fn run(&self) -> Result<Restored> {
         self.tell("looking at the target", 0, 0);
         let archive = schema_archive(self.repo, self.snapshot).await?;
-        let checks = preflight(&self.url, &self.snapshot.manifest.source, &archive).await?;
+        let collections = self.scope.select(self.repo, self.snapshot).await?;
+        let restoring = Restoring {
+            source: &self.snapshot.manifest.source,
+            archive: &archive,
+            collections: &names(&collections),
+        };
+        let checks = preflight(&self.url, &restoring, false).await?;
         if let Some(PreflightCheck { detail, .. }) = checks.into_iter().find(|check| !check.ok) {
             return Err(Error::new(Kind::Conflict, format!("the target is not as it was planned: {detail}"))
                 .with_help("Plan again once that is mended."));
         }
-        let collections = catalog::collections(self.repo, self.snapshot).await?;
-        let target = Target::create(&self.url, &self.snapshot.manifest.source).await?;
-        match self.fill(&target, &archive, &collections).await {
-            Ok((notes, proof)) => {
-                target.finish().await?;
+        let target = Target::create(&self.url, &restoring).await?;
+        match self.fill(&target, &restoring, &collections).await {
+            Ok((mut notes, mut proof)) => {
+                notes.extend(target.finish(&restoring).await?);
+                proof.schema_differences.extend(prove_schemas(&collections, &self.url, &self.ctx).await?);
                 Ok(Restored { proof, records: self.records.load(Ordering::Relaxed), notes })
             }
             Err(error) => Err(match target.abandon().await {
@@ -102,21 +110,21 @@ impl Restore<'_> {
     async fn fill(
         &self,
         target: &Target,
-        archive: &[u8],
+        restoring: &Restoring<'_>,
         collections: &[Cataloged],
     ) -> Result<(Vec<Note>, Proof)> {
         let total = collections.len() as u64;
         self.tell("restoring the schema", 0, total);
-        let missing = self.snapshot.manifest.missing.iter();
+        let missing = self.snapshot.manifest.missing.iter().filter(|_| *self.scope == Scope::All);
         let mut notes: Vec<Note> = missing
             .map(|missing| {
                 Note::failed(format!("{} is not in the snapshot: {}", missing.name, missing.reason))
             })
             .collect();
-        notes.extend(self.unless_cancelled(target.pre_data(archive)).await?);
+        notes.extend(self.unless_cancelled(target.pre_data(restoring)).await?);
         self.unless_cancelled(self.load_all(target, collections)).await?;
         self.tell("building indexes and constraints", total, total);
-        notes.extend(self.unless_cancelled(target.post_data(archive, &[])).await?);
+        notes.extend(self.unless_cancelled(target.post_data(restoring)).await?);
         target.set_sequences(&self.snapshot.manifest.sequences).await?;
         self.tell("proving", total, total);
         let proof = prove_collections(self.repo, self.snapshot, collections, &self.url, &self.ctx).await?;
@@ -172,8 +180,14 @@ impl Restore<'_> {
     async fn load(&self, target: &Target, found: &Cataloged) -> Result<()> {
         let (sender, rows) = mpsc::channel(BATCHES);
         let Cataloged { namespace, name, descriptor, .. } = found;
-        let root = found.root();
-        let reading = self.repo.with_reader(move |reader| send_all(&root, &sender, reader));
+        if descriptor.layout.kind == CollectionKind::View {
+            return Ok(());
+        }
+        let (root, order) = (found.root(), descriptor.natural_order);
+        let reading = self.repo.with_reader(move |reader| match order {
+            None => send_all(&root, &sender, reader),
+            Some(order) => send_in_order(&root, order, &sender, reader),
+        });
         let loading = target.load(&descriptor.layout, namespace, name, descriptor.records, rows);
         let (read, loaded) = tokio::join!(reading, loading);
         // Reading that fails ends the load early; a load that fails makes the reader stop, without
@@ -188,21 +202,70 @@ impl Restore<'_> {
 /// Sends every record of a tree, long values moved back in. Ends when nobody listens any more.
 fn send_all(root: &tree::Root, sender: &mpsc::Sender<RecordBatch>, reader: &mut ObjectReader) -> Result<()> {
     let mut cursor = tree::Cursor::new(root, None);
-    let mut batch = RecordBatch::with_capacity(BATCH);
+    let mut outgoing = Outgoing::new(sender);
     while let Some((key, value)) = cursor.next(reader)? {
-        batch.push(&key, &whole(value, reader)?);
-        if batch.size_bytes() >= BATCH {
-            let full = std::mem::replace(&mut batch, RecordBatch::with_capacity(BATCH));
-            if sender.blocking_send(full).is_err() {
-                return Ok(());
-            }
+        if !outgoing.push(&key, &whole(value, reader)?) {
+            return Ok(());
         }
     }
-    if !batch.is_empty() {
-        // Nobody listening is the loader's failure, and the loader's to tell.
-        let _ = sender.blocking_send(batch);
-    }
+    outgoing.finish();
     Ok(())
+}
+
+/// As [`send_all`], in the order the collection had.
+fn send_in_order(
+    root: &tree::Root,
+    order: NaturalOrder,
+    sender: &mpsc::Sender<RecordBatch>,
+    reader: &mut ObjectReader,
+) -> Result<()> {
+    let list = value::read(&order.into(), limits::RECORD as u64, reader)?;
+    let mut keys = Cursor::new(&list, "natural order");
+    let mut seen: HashMap<&[u8], u64> = HashMap::new();
+    let mut outgoing = Outgoing::new(sender);
+    while !keys.is_empty() {
+        let len = keys.bounded(limits::KEY)?;
+        let key = keys.take(len)?;
+        let ordinal = seen.entry(key).or_default();
+        let numbered = numbered(key, *ordinal);
+        *ordinal += 1;
+        let record = tree::get(root, &numbered, reader)?.ok_or_else(|| {
+            Error::damaged("the order of a collection names a record that it does not have")
+        })?;
+        if !outgoing.push(&numbered, &whole(record, reader)?) {
+            return Ok(());
+        }
+    }
+    outgoing.finish();
+    Ok(())
+}
+
+/// Records on their way to the loader.
+struct Outgoing<'a> {
+    sender: &'a mpsc::Sender<RecordBatch>,
+    batch: RecordBatch,
+}
+
+impl<'a> Outgoing<'a> {
+    fn new(sender: &'a mpsc::Sender<RecordBatch>) -> Self {
+        Self { sender, batch: RecordBatch::with_capacity(BATCH) }
+    }
+
+    /// Whether anybody still listens. Nobody listening is the loader's failure, and its to tell.
+    fn push(&mut self, key: &[u8], record: &[u8]) -> bool {
+        self.batch.push(key, record);
+        if self.batch.size_bytes() < BATCH {
+            return true;
+        }
+        let full = std::mem::replace(&mut self.batch, RecordBatch::with_capacity(BATCH));
+        self.sender.blocking_send(full).is_ok()
+    }
+
+    fn finish(self) {
+        if !self.batch.is_empty() {
+            let _ = self.sender.blocking_send(self.batch);
+        }
+    }
 }
 
 /// The record with all its fields inline.

@@ -1,19 +1,20 @@
 //! What a restore would do, and whether it can.
 
+use std::collections::BTreeMap;
+
 use repo_format::limits;
 use repo_format::manifest::Manifest;
 use repo_format::record::OutOfLine;
 use repo_format::value;
 use serde::{Deserialize, Serialize};
 
-use crate::catalog;
+use crate::catalog::{self, Cataloged};
 use crate::context::Context;
 use crate::diff::{CollectionDiff, Counts, Status, Summary};
 use crate::error::{Error, Kind, Result};
 use crate::repo::{Repository, Session, Snapshot};
-use crate::source::postgres::PostgresUrl;
-use crate::target::PreflightCheck;
-use crate::target::postgres::preflight_plan;
+use crate::source::{DatabaseUrl, Engine};
+use crate::target::{PreflightCheck, Restoring, preflight};
 
 /// What is restored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,22 +23,76 @@ use crate::target::postgres::preflight_plan;
 pub enum Scope {
     /// Every collection of the snapshot.
     All,
+    /// These, by display name.
+    Collections(Vec<String>),
+}
+
+impl Scope {
+    /// The collections of a snapshot that are in scope.
+    pub(super) async fn select(&self, repo: &Repository, snapshot: &Snapshot) -> Result<Vec<Cataloged>> {
+        let all = catalog::collections(repo, snapshot).await?;
+        let Self::Collections(names) = self else { return Ok(all) };
+        if snapshot.manifest.source.engine == Engine::Postgres.as_str() {
+            let message = "parts of a PostgreSQL snapshot cannot be restored yet";
+            return Err(Error::new(Kind::Unsupported, message).with_help("Restore the whole snapshot."));
+        }
+        if names.is_empty() {
+            return Err(Error::new(Kind::Invalid, "no collection is named").with_help("Name at least one."));
+        }
+        if let Some(unknown) =
+            names.iter().find(|name| !all.iter().any(|found| found.display_name() == **name))
+        {
+            return Err(catalog::not_found(unknown));
+        }
+        Ok(all.into_iter().filter(|found| names.contains(&found.display_name())).collect())
+    }
+}
+
+/// The names of collections as targets take them.
+pub(super) fn names(collections: &[Cataloged]) -> Vec<(String, String)> {
+    collections.iter().map(|found| (found.namespace.clone(), found.name.clone())).collect()
+}
+
+/// Fails when two collections would become one.
+fn check_placement(url: &DatabaseUrl, collections: &[Cataloged]) -> Result<()> {
+    let mut placed = BTreeMap::new();
+    for found in collections {
+        if let Some(other) = placed.insert((url.placed(&found.namespace), &found.name), found) {
+            let (one, two) = (other.display_name(), found.display_name());
+            return Err(Error::new(Kind::Invalid, format!("{one} and {two} would become one collection"))
+                .with_help(
+                    "Leave the database out of the target URL, so that each keeps its own, or choose the \
+                            collections of one database.",
+                ));
+        }
+    }
+    Ok(())
 }
 
 /// Which database a restore writes to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetIdentity {
-    /// The host, as in the URL.
-    pub host: String,
-    /// The port.
-    pub port: u16,
-    /// The database's name.
-    pub database: String,
+    /// Host and port as in the URL; several with commas between.
+    pub address: String,
+    /// The database's name; none when every database keeps its own.
+    pub database: Option<String>,
 }
 
 impl TargetIdentity {
-    pub(crate) fn of(url: &PostgresUrl) -> Self {
-        Self { host: url.host().to_owned(), port: url.port(), database: url.database().to_owned() }
+    /// What a URL leads to.
+    pub fn of(url: &DatabaseUrl) -> Self {
+        Self { address: url.address(), database: url.database().map(str::to_owned) }
+    }
+
+    /// What has to be typed before it is written to.
+    fn confirm_phrase(&self) -> String {
+        self.database.clone().unwrap_or_else(|| self.address.clone())
+    }
+}
+
+impl std::fmt::Display for TargetIdentity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.address, self.database.as_deref().unwrap_or_default())
     }
 }
 
@@ -48,7 +103,7 @@ pub struct Plan {
     pub preflight: Vec<PreflightCheck>,
     /// Exactly what would be written, as a comparison of the target with the snapshot.
     pub preview: Summary,
-    /// What has to be typed: the target database's name.
+    /// What has to be typed: the target database's name, or its address when it names none.
     pub confirm_phrase: String,
     /// Where it would be written.
     pub target: TargetIdentity,
@@ -69,16 +124,22 @@ pub async fn plan(
     target_url: &str,
     ctx: &Context,
 ) -> Result<Plan> {
-    let Scope::All = scope;
-    let url = PostgresUrl::parse(target_url)?;
+    let url = DatabaseUrl::parse(target_url)?;
     let session = Session::begin(repo, ctx).await?;
     let plan = async {
         let archive = schema_archive(repo, snapshot).await?;
-        let mut preflight = preflight_plan(&url, &snapshot.manifest.source, &archive).await?;
+        let collections = scope.select(repo, snapshot).await?;
+        check_placement(&url, &collections)?;
+        let restoring = Restoring {
+            source: &snapshot.manifest.source,
+            archive: &archive,
+            collections: &names(&collections),
+        };
+        let mut preflight = preflight(&url, &restoring, true).await?;
         preflight.insert(0, completeness(&snapshot.manifest));
         let target = TargetIdentity::of(&url);
-        let confirm_phrase = target.database.clone();
-        Ok(Plan { preflight, preview: preview(repo, snapshot).await?, confirm_phrase, target })
+        let confirm_phrase = target.confirm_phrase();
+        Ok(Plan { preflight, preview: preview(&collections), confirm_phrase, target })
     }
     .await;
     session.close().await;
@@ -98,8 +159,8 @@ fn completeness(manifest: &Manifest) -> PreflightCheck {
 }
 
 /// Into an empty database everything is added.
-async fn preview(repo: &Repository, snapshot: &Snapshot) -> Result<Summary> {
-    let mut collections: Vec<_> = (catalog::collections(repo, snapshot).await?.iter())
+fn preview(collections: &[Cataloged]) -> Summary {
+    let mut collections: Vec<_> = (collections.iter())
         .map(|found| CollectionDiff {
             name: found.display_name(),
             status: Status::Added,
@@ -109,7 +170,7 @@ async fn preview(repo: &Repository, snapshot: &Snapshot) -> Result<Summary> {
         })
         .collect();
     collections.sort_by_key(|collection| std::cmp::Reverse(collection.records.added));
-    Ok(Summary { collections, not_compared: Vec::new(), objects_read: 0, bytes_read: 0 })
+    Summary { collections, not_compared: Vec::new(), objects_read: 0, bytes_read: 0 }
 }
 
 /// The bytes of a snapshot's schema archive.

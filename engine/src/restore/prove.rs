@@ -1,21 +1,21 @@
 //! Proving a restore: the target is read anew and must have the snapshot's roots.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use repo_format::tree::{Diff, Root};
+use repo_format::catalog::NaturalOrder;
+use repo_format::tree::Diff;
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::{self, Cataloged};
 use crate::context::Context;
 use crate::diff;
 use crate::error::Result;
-use crate::ingest::Output;
+use crate::ingest::{Output, Tree};
 use crate::overlay::Overlay;
-use crate::reading::{Target, read_all};
+use crate::reading::{Read, Target, read_database};
 use crate::repo::{ObjectReader, Repository, Session, Snapshot};
 use crate::rows;
-use crate::source::display_name;
-use crate::source::postgres::{Options, PostgresUrl, Snapshot as Source};
+use crate::source::{Consistency, DatabaseUrl, Engine, Options, Source, display_name};
 
 /// Differing records that are named.
 const EXAMPLES: usize = 10;
@@ -53,15 +53,36 @@ pub struct CollectionProof {
 /// Reads the database of `url` and compares it with a snapshot. Reads only, so credentials that
 /// may only read are enough.
 pub async fn prove(repo: &Repository, snapshot: &Snapshot, url: &str, ctx: &Context) -> Result<Proof> {
-    let url = PostgresUrl::parse(url)?;
+    let url = DatabaseUrl::parse(url)?;
     let session = Session::begin(repo, ctx).await?;
     let proof = async {
         let expected = catalog::collections(repo, snapshot).await?;
-        prove_collections(repo, snapshot, &expected, &url, ctx).await
+        let mut proof = prove_collections(repo, snapshot, &expected, &url, ctx).await?;
+        proof.schema_differences.extend(prove_schemas(&expected, &url, ctx).await?);
+        Ok(proof)
     }
     .await;
     session.close().await;
     proof
+}
+
+/// Compares the target's definitions with the snapshot's, in words.
+pub(super) async fn prove_schemas(
+    expected: &[Cataloged],
+    url: &DatabaseUrl,
+    ctx: &Context,
+) -> Result<Vec<String>> {
+    let source = Source::begin(url, &options(ctx), &ctx.cancel).await?;
+    let found = (source.collections().iter())
+        .map(|found| ((found.namespace.clone(), found.name.clone()), found.schema.clone()))
+        .collect();
+    source.close().await?;
+    Ok(schema_differences(expected, &found, url))
+}
+
+/// Nobody else writes to a target that is proven, so even a server without snapshots will do.
+fn options(ctx: &Context) -> Options {
+    Options::new(ctx.workers, Consistency::BestEffort)
 }
 
 /// Reads the target and compares it with the snapshot, using the layouts the snapshot was read
@@ -70,33 +91,28 @@ pub(super) async fn prove_collections(
     repo: &Repository,
     snapshot: &Snapshot,
     expected: &[Cataloged],
-    url: &PostgresUrl,
+    url: &DatabaseUrl,
     ctx: &Context,
 ) -> Result<Proof> {
-    let options = Options { workers: ctx.workers.max(1), ..Options::default() };
-    let source = Source::begin(url, &options, &ctx.cancel).await?;
-    let found: BTreeMap<(String, String), String> = (source.collections().iter())
-        .map(|found| ((found.namespace.clone(), found.name.clone()), found.schema.clone()))
-        .collect();
-    let schema_of = |cataloged: &Cataloged| found.get(&(cataloged.namespace.clone(), cataloged.name.clone()));
-    let (present, absent): (Vec<_>, Vec<_>) =
-        expected.iter().cloned().partition(|cataloged| schema_of(cataloged).is_some());
-    let targets = (present.iter())
-        .map(|cataloged| Target {
-            namespace: cataloged.namespace.clone(),
-            name: cataloged.name.clone(),
-            layout: cataloged.descriptor.layout.clone(),
-            estimated_bytes: cataloged.descriptor.logical_bytes,
-        })
-        .collect();
     let overlay = Overlay::new(repo, ctx)?;
     let output = Output::Overlay(overlay.clone());
-    let roots = read_all(&source, targets, repo.keys(), &output, "proving", ctx).await?;
-    let mut schema_differences = schema_differences(expected, &found);
-    schema_differences.extend(sequence_differences(&source, snapshot).await?);
+    let choose = |source: &Source| {
+        let (present, _) = split(source, expected, url);
+        let target = |cataloged: Cataloged| Target {
+            namespace: url.placed(&cataloged.namespace).to_owned(),
+            name: cataloged.name,
+            estimated_bytes: cataloged.descriptor.logical_bytes,
+            layout: cataloged.descriptor.layout,
+        };
+        Ok(present.into_iter().map(target).collect())
+    };
+    let read = read_database(url, options(ctx), &choose, repo, &output, "proving", ctx);
+    let Read { source, trees, .. } = read.await?;
+    let (present, absent) = split(&source, expected, url);
+    let schema_differences = sequence_differences(&source, snapshot).await?;
     source.close().await?;
 
-    let mut collections = compare(repo, overlay, present, roots).await?;
+    let mut collections = compare(repo, overlay, present, trees).await?;
     collections.extend(absent.iter().map(|cataloged| CollectionProof {
         name: cataloged.display_name(),
         matches: false,
@@ -114,11 +130,20 @@ pub(super) async fn prove_collections(
     })
 }
 
+/// The expected collections that the target has, and those it has not.
+fn split(source: &Source, expected: &[Cataloged], url: &DatabaseUrl) -> (Vec<Cataloged>, Vec<Cataloged>) {
+    let found: BTreeSet<(&str, &str)> =
+        source.collections().iter().map(|found| (found.namespace.as_str(), found.name.as_str())).collect();
+    let is_found =
+        |cataloged: &Cataloged| found.contains(&(url.placed(&cataloged.namespace), cataloged.name.as_str()));
+    expected.iter().cloned().partition(is_found)
+}
+
 async fn compare(
     repo: &Repository,
     overlay: Overlay,
     expected: Vec<Cataloged>,
-    found: Vec<Root>,
+    found: Vec<Tree>,
 ) -> Result<Vec<CollectionProof>> {
     repo.with_reader(move |reader| {
         reader.lay_over(overlay);
@@ -127,11 +152,12 @@ async fn compare(
     .await
 }
 
-fn compare_one(expected: &Cataloged, found: &Root, reader: &mut ObjectReader) -> Result<CollectionProof> {
-    let wanted = expected.root();
+fn compare_one(expected: &Cataloged, found: &Tree, reader: &mut ObjectReader) -> Result<CollectionProof> {
+    let (wanted, found_order) = (expected.root(), found.natural_order.map(NaturalOrder::from));
+    let found = &found.root;
     let mut proof = CollectionProof {
         name: expected.display_name(),
-        matches: wanted.id == found.id,
+        matches: wanted.id == found.id && expected.descriptor.natural_order == found_order,
         expected_root: wanted.id.to_string(),
         found_root: found.id.to_string(),
         differences: 0,
@@ -139,6 +165,10 @@ fn compare_one(expected: &Cataloged, found: &Root, reader: &mut ObjectReader) ->
     };
     if proof.matches {
         return Ok(proof);
+    }
+    if expected.descriptor.natural_order != found_order {
+        proof.differences += 1;
+        proof.examples.push("the records are in another order in the target".to_owned());
     }
     let layout = &expected.descriptor.layout;
     let mut diff = Diff::new(&wanted, found, None);
@@ -159,10 +189,16 @@ fn compare_one(expected: &Cataloged, found: &Root, reader: &mut ObjectReader) ->
     Ok(proof)
 }
 
-fn schema_differences(expected: &[Cataloged], found: &BTreeMap<(String, String), String>) -> Vec<String> {
+fn schema_differences(
+    expected: &[Cataloged],
+    found: &BTreeMap<(String, String), String>,
+    url: &DatabaseUrl,
+) -> Vec<String> {
     let mut lines = Vec::new();
+    let placed =
+        |cataloged: &Cataloged| (url.placed(&cataloged.namespace).to_owned(), cataloged.name.clone());
     for cataloged in expected {
-        if let Some(schema) = found.get(&(cataloged.namespace.clone(), cataloged.name.clone()))
+        if let Some(schema) = found.get(&placed(cataloged))
             && *schema != cataloged.schema
         {
             let name = cataloged.display_name();
@@ -170,10 +206,11 @@ fn schema_differences(expected: &[Cataloged], found: &BTreeMap<(String, String),
             lines.extend(changes.into_iter().map(|change| format!("{name}: {change}")));
         }
     }
-    let known = |key: &&(String, String)| {
-        expected.iter().any(|cataloged| (&cataloged.namespace, &cataloged.name) == (&key.0, &key.1))
-    };
-    let extra = found.keys().filter(|key| !known(key));
+    let known: BTreeSet<_> = expected.iter().map(placed).collect();
+    // Of a whole deployment only the databases that were restored are of interest.
+    let namespaces: BTreeSet<_> = known.iter().map(|(namespace, _)| namespace).collect();
+    let extra = found.keys().filter(|key| !known.contains(*key));
+    let extra = extra.filter(|key| url.engine() == Engine::Postgres || namespaces.contains(&key.0));
     lines.extend(
         extra.map(|(namespace, name)| format!("{}: is in the target only", display_name(namespace, name))),
     );

@@ -193,6 +193,9 @@ pub enum ScanOrder {
     Key,
     /// Any order: the reader sorts.
     Any,
+    /// The order the collection gives its records, which is part of its content: the reader sorts,
+    /// and keeps it.
+    Natural,
 }
 
 /// One stage of a connection test.

@@ -6,7 +6,7 @@ use repo_format::manifest::{self, Extension};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::source::{
     ArchiveOutcome, Collection, Consistency, DatabaseUrl, Engine, Incomplete, RecordBatch, ScanOrder,
     ScanStats, mongodb, postgres,
@@ -19,6 +19,15 @@ pub(crate) struct Options {
     pub workers: usize,
     /// Whether records may be of different moments where the server offers no better.
     pub consistency: Consistency,
+    /// Whether to catch up with changes although the server offers reading at one time.
+    pub catch_up: bool,
+}
+
+impl Options {
+    /// Options with which every engine chooses for itself.
+    pub fn new(workers: usize, consistency: Consistency) -> Self {
+        Self { workers, consistency, catch_up: false }
+    }
 }
 
 /// What a manifest says of the database beside its name.
@@ -49,7 +58,8 @@ impl Source {
                 Ok(Self::Postgres(Box::new(snapshot)))
             }
             DatabaseUrl::MongoDb(url) => {
-                let options = mongodb::Options { consistency: options.consistency, ..mongodb::Options::default() };
+                let options =
+                    mongodb::Options { consistency: options.consistency, catch_up: options.catch_up };
                 let snapshot = mongodb::Snapshot::begin(url, &options, cancel).await?;
                 Ok(Self::MongoDb(Box::new(snapshot)))
             }
@@ -98,7 +108,9 @@ impl Source {
         cancel: &CancellationToken,
     ) -> Result<ScanStats> {
         match self {
-            Self::Postgres(snapshot) => snapshot.scan(layout, namespace, name, row_key, batches, cancel).await,
+            Self::Postgres(snapshot) => {
+                snapshot.scan(layout, namespace, name, row_key, batches, cancel).await
+            }
             Self::MongoDb(snapshot) => snapshot.scan(layout, namespace, name, row_key, batches, cancel).await,
         }
     }
@@ -162,6 +174,17 @@ impl Source {
         match self {
             Self::Postgres(_) => Vec::new(),
             Self::MongoDb(snapshot) => snapshot.notes(),
+        }
+    }
+
+    /// How to open and read the database once more after reading it failed with `error`; `None`
+    /// when that would not help.
+    pub fn another_way(&self, error: &Error, options: &Options) -> Option<Options> {
+        match self {
+            Self::Postgres(_) => None,
+            Self::MongoDb(snapshot) => {
+                snapshot.another_way(error).map(|found| Options { catch_up: found.catch_up, ..*options })
+            }
         }
     }
 

@@ -91,6 +91,15 @@ impl DatabaseUrl {
         }
     }
 
+    /// Where a collection of a snapshot goes when it is restored to this URL: a MongoDB URL that
+    /// names a database takes every collection into that one.
+    pub fn placed<'a>(&'a self, namespace: &'a str) -> &'a str {
+        match self {
+            Self::Postgres(_) => namespace,
+            Self::MongoDb(url) => url.database().unwrap_or(namespace),
+        }
+    }
+
     /// The user it names; empty when it names none.
     pub fn user(&self) -> &str {
         match self {

@@ -1,11 +1,16 @@
 //! Where records go back to. A target makes an empty database from a schema archive and loads
 //! records into it; it knows nothing of trees, packs or repositories.
 
+pub mod mongodb;
+mod open;
 pub mod postgres;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+pub use open::{Restoring, occupied};
+pub(crate) use open::{Target, preflight};
 
 /// One thing looked at before a restore.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -42,6 +42,9 @@ pub enum KeyEncoding {
     /// `real` and `double precision`: by value, -0 and 0 are one key, NaN is the greatest.
     #[n(8)]
     Float,
+    /// A MongoDB `_id`, by value: the one encoding whose input is a document and no text.
+    #[n(9)]
+    Bson,
 }
 
 /// Appends `bytes` so that the result is self-delimiting and compares as `bytes` does: a zero byte

@@ -24,6 +24,7 @@ pub fn push_key(out: &mut Vec<u8>, encoding: KeyEncoding, text: &[u8]) -> Result
         KeyEncoding::Text => push_escaped(out, text),
         KeyEncoding::Numeric => return number::numeric(out, text),
         KeyEncoding::Float => out.extend_from_slice(&number::float(text)?),
+        KeyEncoding::Bson => return Err(malformed("a text for the `_id` of a document")),
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use repo_format::catalog::{self, CollectionKind, Column, Descriptor, Key, KeyColumn, KeySource, Layout};
 use repo_format::id::{ObjectId, SnapshotId};
 use repo_format::manifest::{
-    Evidence, Extension, Manifest, Missing, SchemaArchive, SequenceState, Source, Trigger,
+    Evidence, Extension, Grade, Manifest, Missing, SchemaArchive, SequenceState, Source, Trigger,
 };
 use repo_format::order::KeyEncoding;
 
@@ -44,6 +44,7 @@ pub fn fruit(data_root: ObjectId) -> Descriptor {
         records: 3,
         logical_bytes: 52,
         schema_version: 1,
+        natural_order: None,
     }
 }
 
@@ -59,6 +60,7 @@ fn multiset() -> Descriptor {
         records: 10_000_000_000,
         logical_bytes: u64::MAX,
         schema_version: 1,
+        natural_order: None,
     }
 }
 
@@ -120,6 +122,7 @@ pub fn least(catalog_root: ObjectId) -> Manifest {
             log_position: None,
             server_time: text("2026-10-31T00:00:00Z"),
             standby: false,
+            grade: Grade::PointInTime,
         },
         parent: None,
         catalog_root,

@@ -14,7 +14,7 @@ use super::session::{Session, qualified};
 use super::snapshot::Snapshot;
 use super::url::{PostgresUrl, SslMode};
 use crate::error::{Error, Kind, Result};
-use crate::source::Incomplete;
+use crate::source::{ArchiveOutcome, Incomplete, SchemaArchive};
 
 /// Far above any schema's, far below what would hurt.
 const ARCHIVE_MAX: u64 = 256 << 20;

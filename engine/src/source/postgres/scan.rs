@@ -199,7 +199,7 @@ impl Scan<'_> {
         };
         match (&table.parts, order) {
             (Some(parts), _) => parts.iter().map(select).collect(),
-            (None, ScanOrder::Any) => vec![select(&table.relation)],
+            (None, ScanOrder::Any | ScanOrder::Natural) => vec![select(&table.relation)],
             (None, ScanOrder::Key) => {
                 let key: Vec<_> = self.key_columns().map(ident).collect();
                 vec![format!("{} ORDER BY {}", select(&table.relation), key.join(", "))]
