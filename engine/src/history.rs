@@ -7,14 +7,15 @@ use serde::{Deserialize, Serialize};
 use crate::catalog;
 use crate::error::Result;
 use crate::repo::{Repository, Snapshot};
-use crate::rows::{self, Cell, Page, PageRequest};
+use crate::rows::{self, Content, Page, PageRequest, Shown};
 
 /// One collection, as lists show it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CollectionSummary {
-    /// `schema.table`, quoted as in SQL where needed.
+    /// `schema.table` or `database.collection`, quoted as in SQL where needed.
     pub name: String,
-    /// "table", "partitioned table" or "large objects".
+    /// "table", "partitioned table", "large objects", "collection", "capped collection",
+    /// "time series" or "view".
     pub kind: String,
     /// Records in it.
     pub records: u64,
@@ -31,8 +32,8 @@ pub struct Record {
     pub id: String,
     /// The key in words.
     pub key: String,
-    /// Its columns' texts.
-    pub columns: Vec<Cell>,
+    /// What it holds.
+    pub content: Content,
     /// Whether a value was cut to what is shown.
     pub truncated: bool,
 }
@@ -82,10 +83,10 @@ pub async fn records(
             if items.len() == limit {
                 return Ok(Page { items, next_cursor: last });
             }
-            let (columns, truncated) = rows::row(layout, &value, reader)?;
             let id = rows::encode_id(&key);
+            let Shown { key, content, truncated } = rows::shown(layout, &key, &value, reader)?;
             last = Some(id.clone());
-            items.push(Record { id, key: rows::readable_key(layout, &key, &columns), columns, truncated });
+            items.push(Record { id, key, content, truncated });
         }
         Ok(Page { items, next_cursor: None })
     })

@@ -1,15 +1,18 @@
-//! Records as people read them: columns with texts, keys in words.
+//! Records as people read them: columns with texts or documents as JSON, keys in words.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use repo_format::catalog::{KeySource, Layout};
 use repo_format::keys::RowKey;
+use repo_format::limits;
 use repo_format::order::bound_key;
+use repo_format::order::bson::push_id;
 use repo_format::order::postgres::push_key;
 use repo_format::record::{Field, Fields};
 use repo_format::value;
 use serde::{Deserialize, Serialize};
 
+use crate::document;
 use crate::error::{Error, Kind, Result};
 use crate::repo::ObjectReader;
 
@@ -18,8 +21,18 @@ pub const SHOWN_BYTES: usize = 64 << 10;
 
 /// One cell: the column's name and the value's text as the database prints it, or `None` for NULL.
 pub type Cell = (String, Option<String>);
-/// One record, in column order.
+/// One row, in column order.
 pub type Row = Vec<Cell>;
+
+/// What a record holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Content {
+    /// A row of a table.
+    Row(Row),
+    /// A document, as canonical Extended JSON.
+    Document(String),
+}
 
 /// Which page of a list is asked for.
 #[derive(Clone, Debug)]
@@ -27,7 +40,8 @@ pub struct PageRequest {
     /// Where the page before ended, as it said; `None` for the first page.
     pub cursor: Option<String>,
     /// Begin at the first record whose key is at least this: the text of the first key column, or
-    /// a JSON array of the key columns' texts.
+    /// a JSON array of the key columns' texts; for documents the `_id` as Extended JSON, or as a
+    /// word: an ObjectId in hexadecimal, a number, else a string.
     pub from_key: Option<String>,
     /// Items asked for, at least 1.
     pub limit: usize,
@@ -72,6 +86,9 @@ pub(crate) fn start_key(page: &PageRequest, layout: &Layout, hasher: &RowKey) ->
 
 /// The least key that begins with the given key columns.
 fn key_from_text(text: &str, layout: &Layout, hasher: &RowKey) -> Result<Vec<u8>> {
+    if layout.is_documents() {
+        return key_of_id(text, hasher);
+    }
     let parts: Vec<String> = serde_json::from_str(text).unwrap_or_else(|_| vec![text.to_owned()]);
     let mut key = Vec::new();
     for (part, column) in parts.iter().zip(&layout.key.columns) {
@@ -86,8 +103,60 @@ fn key_from_text(text: &str, layout: &Layout, hasher: &RowKey) -> Result<Vec<u8>
     Ok(key)
 }
 
-/// A record's fields as texts. Says whether a value was cut.
-pub(crate) fn row(layout: &Layout, record: &[u8], reader: &mut ObjectReader) -> Result<(Row, bool)> {
+fn key_of_id(text: &str, hasher: &RowKey) -> Result<Vec<u8>> {
+    let no_id = || {
+        Error::new(Kind::Invalid, format!("{text:?} is no _id"))
+            .with_help(r#"Write it as Extended JSON, as in {"$oid": "65f0c0ffee65f0c0ffee65f0"}, or as a word."#)
+    };
+    let (kind, value) = document::id_from_text(text).ok_or_else(no_id)?;
+    let mut key = Vec::new();
+    push_id(&mut key, kind, &value).map_err(|error| no_id().with_source(error))?;
+    bound_key(&mut key, hasher);
+    Ok(key)
+}
+
+/// A record as shown, its key in words, and whether a value was cut.
+pub(crate) fn shown(
+    layout: &Layout,
+    key: &[u8],
+    record: &[u8],
+    reader: &mut ObjectReader,
+) -> Result<Shown> {
+    if !layout.is_documents() {
+        let (row, truncated) = row(layout, record, reader)?;
+        let key = readable_key(layout, key, &row);
+        return Ok(Shown { key, content: Content::Row(row), truncated });
+    }
+    let bytes = document(record, reader)?;
+    let (json, truncated) = document::shown(&bytes, SHOWN_BYTES);
+    let key = match layout.key.source {
+        KeySource::Multiset => multiset_key("document", key),
+        KeySource::Primary | KeySource::Unique => document::readable_id(&bytes),
+    };
+    Ok(Shown { key, content: Content::Document(json), truncated })
+}
+
+/// A record as people read it.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    pub key: String,
+    pub content: Content,
+    pub truncated: bool,
+}
+
+/// The BSON bytes of a document's record.
+pub(crate) fn document(record: &[u8], reader: &mut ObjectReader) -> Result<Vec<u8>> {
+    let mut fields = Fields::new(record);
+    let (first, rest) = (fields.next().transpose()?, fields.next());
+    match (first, rest) {
+        (Some(Field::Inline(bytes)), None) => Ok(bytes.to_vec()),
+        (Some(Field::Out(place)), None) => value::read(&place, limits::RECORD as u64, reader),
+        _ => Err(Error::damaged("a record is not one document")),
+    }
+}
+
+/// A row's fields as texts. Says whether a value was cut.
+fn row(layout: &Layout, record: &[u8], reader: &mut ObjectReader) -> Result<(Row, bool)> {
     let mut fields = Fields::new(record);
     let mut truncated = false;
     let mut cells = Vec::with_capacity(layout.columns.len());
@@ -116,14 +185,9 @@ fn text(bytes: &[u8], len: u64, truncated: &mut bool) -> String {
 }
 
 /// A key in words: the texts of its columns, or a short form of the hash where rows have no key.
-pub(crate) fn readable_key(layout: &Layout, key: &[u8], row: &Row) -> String {
+fn readable_key(layout: &Layout, key: &[u8], row: &Row) -> String {
     if layout.key.source == KeySource::Multiset {
-        let short: String = key.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-        let ordinal = key.get(32..).and_then(|tail| tail.first_chunk()).map(|tail| u64::from_be_bytes(*tail));
-        return match ordinal {
-            Some(ordinal) => format!("row {short} (copy {})", ordinal + 1),
-            None => format!("row {short}"),
-        };
+        return multiset_key("row", key);
     }
     let texts: Vec<&str> = (layout.key.columns.iter())
         .map(|part| row.get(part.column as usize).and_then(|(_, text)| text.as_deref()).unwrap_or("NULL"))
@@ -131,5 +195,14 @@ pub(crate) fn readable_key(layout: &Layout, key: &[u8], row: &Row) -> String {
     match texts.as_slice() {
         [only] => (*only).to_owned(),
         several => format!("({})", several.join(", ")),
+    }
+}
+
+fn multiset_key(what: &str, key: &[u8]) -> String {
+    let short: String = key.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    let ordinal = key.get(32..).and_then(|tail| tail.first_chunk()).map(|tail| u64::from_be_bytes(*tail));
+    match ordinal {
+        Some(ordinal) => format!("{what} {short} (copy {})", ordinal + 1),
+        None => format!("{what} {short}"),
     }
 }

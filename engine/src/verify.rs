@@ -530,8 +530,8 @@ impl Range {
         let Some(cataloged) = &self.cataloged else { return rows::encode_id(key) };
         let found = repo_format::tree::get(&cataloged.root(), key, reader).ok().flatten();
         let layout = &cataloged.descriptor.layout;
-        match found.and_then(|record| rows::row(layout, &record, reader).ok()) {
-            Some((row, _)) => rows::readable_key(layout, key, &row),
+        match found.and_then(|record| rows::shown(layout, key, &record, reader).ok()) {
+            Some(shown) => shown.key,
             None => rows::encode_id(key),
         }
     }

@@ -109,6 +109,14 @@ pub struct Layout {
     pub key: Key,
 }
 
+impl Layout {
+    /// Whether each record is a BSON document: one field, named by its only column.
+    pub fn is_documents(&self) -> bool {
+        use CollectionKind::{CappedCollection, Collection, TimeSeries, View};
+        matches!(self.kind, Collection | CappedCollection | TimeSeries | View)
+    }
+}
+
 /// What the catalog says of one collection.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]

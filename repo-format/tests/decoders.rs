@@ -6,7 +6,7 @@
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use proptest::sample::Index;
-use repo_format::catalog::{self, CollectionKind, Column, Descriptor, Key, KeyColumn, KeySource, Layout};
+use repo_format::catalog::{self, CollectionKind, Column, Descriptor, Key, KeyColumn, KeySource, Layout, NaturalOrder};
 use repo_format::codec::{Cursor, put_varint};
 use repo_format::config::{self, Settings};
 use repo_format::frame::{Opener, Sealer, Subject};
@@ -171,12 +171,15 @@ fn descriptor() -> impl Strategy<Value = Vec<u8>> {
     let source = prop::sample::select(vec![KeySource::Primary, KeySource::Unique, KeySource::Multiset]);
     let key = (source, prop::option::of("[a-z_]{0,9}"), vec(part, 0..3));
     let numbers = (any::<u8>(), any::<u64>(), any::<u64>(), any::<u32>());
-    (vec(column, 0..5), key, id(), numbers).prop_map(
-        |(columns, (source, name, parts), data_root, numbers)| {
+    let order = (id(), any::<u8>(), any::<u64>());
+    let order = prop::option::of(order.prop_map(|(root, depth, len)| NaturalOrder { root, depth, len }));
+    (vec(column, 0..5), key, id(), numbers, order).prop_map(
+        |(columns, (source, name, parts), data_root, numbers, natural_order)| {
             let key = Key { source, name, columns: parts };
             let layout = Layout { kind: CollectionKind::Table, columns, key };
             let (level, records, logical_bytes, schema_version) = numbers;
-            Descriptor { layout, data_root, level, records, logical_bytes, schema_version }.to_bytes()
+            Descriptor { layout, data_root, level, records, logical_bytes, schema_version, natural_order }
+                .to_bytes()
         },
     )
 }

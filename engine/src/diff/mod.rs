@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalog::{self, Cataloged};
 use crate::context::Context;
+use crate::document::{self, Differences};
 use crate::error::{Error, Kind, Result};
 use crate::monitor::Progress;
 use crate::repo::{ObjectReader, ReadStats, Repository, Session, Snapshot};
@@ -21,8 +22,12 @@ use crate::rows::{self, Page, PageRequest};
 use crate::source::concerns;
 use align::Alignment;
 
-pub use crate::rows::{Cell, Row};
+pub use crate::document::Operation;
+pub use crate::rows::{Cell, Content, Row};
 pub(crate) use schema::text_changes as schema_text_changes;
+
+/// Bytes of a patch that is shown; longer ones are left out and the change is marked.
+const LONGEST_PATCH: usize = 1 << 20;
 
 /// What became of a collection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +54,8 @@ pub struct Counts {
     pub changed: u64,
     /// In both, equal.
     pub unchanged: u64,
+    /// Of the changed ones, documents that differ in nothing but the order of their fields.
+    pub order_only: u64,
 }
 
 impl Counts {
@@ -108,11 +115,16 @@ pub struct Change {
     /// Its key in words.
     pub key: String,
     /// The older record; `None` when added.
-    pub old: Option<Row>,
+    pub old: Option<Content>,
     /// The newer record; `None` when removed.
-    pub new: Option<Row>,
-    /// The columns whose values differ, when changed.
+    pub new: Option<Content>,
+    /// The columns whose values differ, when changed; of documents, the top-level fields.
     pub columns: Vec<String>,
+    /// For a changed document: what makes the newer one of the older one, between their canonical
+    /// Extended JSON forms (RFC 6902). `None` for rows, and when it is longer than what is shown.
+    pub patch: Option<Vec<Operation>>,
+    /// Whether a document differs in nothing but the order of its fields.
+    pub order_only: bool,
     /// Whether a value was cut to what is shown.
     pub truncated: bool,
 }
@@ -122,7 +134,7 @@ pub struct Change {
 pub struct Filter {
     /// Only of this kind.
     pub kind: Option<ChangeKind>,
-    /// Only changed records whose value in this column differs.
+    /// Only changed records whose value in this column, or top-level field, differs.
     pub column: Option<String>,
 }
 
@@ -243,13 +255,39 @@ fn count(
     reader: &mut ObjectReader,
     ctx: &Context,
 ) -> Result<Counts> {
-    let TreeCounts { added, removed, changed } = if alignment.is_positional() {
+    let mut order_only = 0;
+    let TreeCounts { added, removed, changed } = if new.descriptor.layout.is_documents() {
+        count_documents(Diff::new(&old.root(), &new.root(), None), &mut order_only, reader, ctx)?
+    } else if alignment.is_positional() {
         Diff::new(&old.root(), &new.root(), None).count(reader)?
     } else {
         count_aligned(Diff::every_pair(&old.root(), &new.root(), None), alignment, reader, ctx)?
     };
     let unchanged = new.descriptor.records.saturating_sub(added + changed);
-    Ok(Counts { added, removed, changed, unchanged })
+    Ok(Counts { added, removed, changed, unchanged, order_only })
+}
+
+/// Counts documents, and those of the changed ones whose fields are only in another order.
+fn count_documents(
+    mut diff: Diff,
+    order_only: &mut u64,
+    reader: &mut ObjectReader,
+    ctx: &Context,
+) -> Result<TreeCounts> {
+    let mut counts = TreeCounts::default();
+    while let Some(change) = diff.next(reader)? {
+        ctx.check()?;
+        match change {
+            tree::Change::Added { .. } => counts.added += 1,
+            tree::Change::Removed { .. } => counts.removed += 1,
+            tree::Change::Changed { old, new, .. } => {
+                counts.changed += 1;
+                let (old, new) = (rows::document(&old, reader)?, rows::document(&new, reader)?);
+                *order_only += u64::from(document::differ_in_order_only(&old, &new));
+            }
+        }
+    }
+    Ok(counts)
 }
 
 /// Counts where columns have moved: records whose bytes differ may hold the same cells, and records
@@ -311,9 +349,11 @@ pub async fn changes(
 }
 
 fn check_column(pair: &Pair, column: &str) -> Result<()> {
-    let mut columns =
-        [&pair.old, &pair.new].into_iter().flatten().flat_map(|found| &found.descriptor.layout.columns);
-    if columns.any(|known| known.name == column) {
+    let layouts = || [&pair.old, &pair.new].into_iter().flatten().map(|found| &found.descriptor.layout);
+    // Any document may have any field.
+    if layouts().any(Layout::is_documents)
+        || layouts().flat_map(|layout| &layout.columns).any(|known| known.name == column)
+    {
         return Ok(());
     }
     Err(Error::new(Kind::Invalid, format!("{} has no column {column:?}", pair.name()))
@@ -345,15 +385,11 @@ fn page_of_changes(
         if !filter.may_match(&found) {
             continue;
         }
-        let columns = match &found {
-            tree::Change::Changed { old, new, .. } => alignment.differing(old, new, reader)?,
-            tree::Change::Added { .. } | tree::Change::Removed { .. } => Vec::new(),
-        };
-        let is_equal = matches!(found, tree::Change::Changed { .. }) && columns.is_empty();
-        if is_equal || filter.column.as_ref().is_some_and(|column| !columns.contains(column)) {
+        let Some(differing) = Differing::of(&found, new_layout, &alignment, reader)? else { continue };
+        if filter.column.as_ref().is_some_and(|column| !differing.columns.contains(column)) {
             continue;
         }
-        let change = shown(&found, columns, old_layout, new_layout, reader)?;
+        let change = shown(&found, differing, old_layout, new_layout, reader)?;
         if items.len() == page.limit.max(1) {
             return Ok(Page { items, next_cursor: last });
         }
@@ -375,10 +411,40 @@ impl Filter {
     }
 }
 
+/// In what two records differ.
+#[derive(Default)]
+struct Differing {
+    columns: Vec<String>,
+    patch: Option<Vec<Operation>>,
+    order_only: bool,
+    truncated: bool,
+}
+
+impl Differing {
+    /// `None` when the records hold the same although their bytes differ.
+    fn of(
+        change: &tree::Change,
+        layout: &Layout,
+        alignment: &Alignment,
+        reader: &mut ObjectReader,
+    ) -> Result<Option<Self>> {
+        let tree::Change::Changed { old, new, .. } = change else { return Ok(Some(Self::default())) };
+        if layout.is_documents() {
+            let (old, new) = (rows::document(old, reader)?, rows::document(new, reader)?);
+            let Differences { order_only, fields, patch } = document::differences(&old, &new);
+            let truncated = patch.iter().map(Operation::len).sum::<usize>() > LONGEST_PATCH;
+            let patch = (!truncated).then_some(patch);
+            return Ok(Some(Self { columns: fields, patch, order_only, truncated }));
+        }
+        let columns = alignment.differing(old, new, reader)?;
+        Ok((!columns.is_empty()).then(|| Self { columns, ..Self::default() }))
+    }
+}
+
 /// A change as people read it.
 fn shown(
     change: &tree::Change,
-    columns: Vec<String>,
+    differing: Differing,
     old_layout: &Layout,
     new_layout: &Layout,
     reader: &mut ObjectReader,
@@ -388,16 +454,21 @@ fn shown(
         tree::Change::Removed { key, old } => (ChangeKind::Removed, key, Some(old), None),
         tree::Change::Changed { key, old, new } => (ChangeKind::Changed, key, Some(old), Some(new)),
     };
-    let old = old.map(|record| rows::row(old_layout, record, reader)).transpose()?;
-    let new = new.map(|record| rows::row(new_layout, record, reader)).transpose()?;
-    let truncated = [&old, &new].into_iter().flatten().any(|(_, truncated)| *truncated);
-    let (old, new) = (old.map(|(row, _)| row), new.map(|(row, _)| row));
-    let readable = match (&new, &old) {
-        (Some(row), _) => rows::readable_key(new_layout, key, row),
-        (None, Some(row)) => rows::readable_key(old_layout, key, row),
-        (None, None) => String::new(),
-    };
-    Ok(Change { id: rows::encode_id(key), kind, key: readable, old, new, columns, truncated })
+    let old = old.map(|record| rows::shown(old_layout, key, record, reader)).transpose()?;
+    let new = new.map(|record| rows::shown(new_layout, key, record, reader)).transpose()?;
+    let sides = || [&new, &old].into_iter().flatten();
+    let Differing { columns, patch, order_only, .. } = differing;
+    Ok(Change {
+        id: rows::encode_id(key),
+        kind,
+        key: sides().next().map(|shown| shown.key.clone()).unwrap_or_default(),
+        truncated: differing.truncated || sides().any(|shown| shown.truncated),
+        old: old.map(|shown| shown.content),
+        new: new.map(|shown| shown.content),
+        columns,
+        patch,
+        order_only,
+    })
 }
 
 /// The differences of a pair, where either side may be absent.

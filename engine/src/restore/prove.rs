@@ -181,8 +181,7 @@ fn compare_one(expected: &Cataloged, found: &Tree, reader: &mut ObjectReader) ->
                 Removed { old, .. } => (old, "is missing in the target"),
                 Changed { old, .. } => (old, "has other values in the target"),
             };
-            let (row, _) = rows::row(layout, record, reader)?;
-            let key = rows::readable_key(layout, change.key(), &row);
+            let key = rows::shown(layout, change.key(), record, reader)?.key;
             proof.examples.push(format!("{key} {what}"));
         }
     }
