@@ -165,7 +165,7 @@ impl Backup<'_> {
     }
 
     /// The schema archive: the parent's when the schema is the same, since two archives of one
-    /// schema never have the same bytes. A snapshot without one is incomplete: it can be compared
+    /// schema need not have the same bytes. A snapshot without one is incomplete: it can be compared
     /// but not restored.
     async fn schema_archive(
         &self,

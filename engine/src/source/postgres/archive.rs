@@ -9,7 +9,7 @@ use std::process::Stdio;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
-use super::fault;
+use super::{archive_header, fault};
 use super::session::{Session, qualified};
 use super::snapshot::Snapshot;
 use super::url::{PostgresUrl, SslMode};
@@ -69,7 +69,8 @@ impl Snapshot {
             return Ok(ArchiveOutcome::Unavailable { reason: no_tool(major, &tools) });
         };
         let notes = self.known_omissions().await?;
-        let written = run(self.dump_command(tool), &[], "pg_dump").await?;
+        let mut written = run(self.dump_command(tool), &[], "pg_dump").await?;
+        archive_header::forget_time(&mut written.output);
         self.check_holder().await?;
         let normalised = normalise(tool, &written.output).await?;
         let warnings = written.messages.lines().filter(|line| line.contains("warning:")).map(str::to_owned);

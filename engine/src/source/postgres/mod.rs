@@ -21,6 +21,7 @@
 //! ```
 
 pub(crate) mod archive;
+mod archive_header;
 mod catalog;
 mod columns;
 pub(crate) mod connect;
