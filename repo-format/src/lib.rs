@@ -74,7 +74,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | identity and secrecy | [`id`], [`keys`], [`slot`], [`frame`] |
-//! | records | [`record`], [`order`], [`value`] |
+//! | records | [`record`], [`bson`], [`order`], [`value`] |
 //! | trees of records | [`tree`], [`chunker`] |
 //! | files | [`files`], [`config`], [`pack`], [`index`], [`catalog`], [`manifest`] |
 //!
@@ -84,6 +84,7 @@
 //! specified in `docs/FORMAT.md`.
 #![deny(missing_docs)]
 
+pub mod bson;
 pub mod catalog;
 pub mod chunker;
 pub mod codec;

@@ -166,17 +166,19 @@ fn index_file() -> impl Strategy<Value = Vec<u8>> {
 
 fn descriptor() -> impl Strategy<Value = Vec<u8>> {
     let column = ("[a-zé]{0,8}", "[a-z ]{0,12}").prop_map(|(name, type_name)| Column { name, type_name });
-    let encoding = prop::sample::select(vec![KeyEncoding::Integer, KeyEncoding::Text, KeyEncoding::Float]);
+    let encoding = prop::sample::select(vec![KeyEncoding::Integer, KeyEncoding::Bson]);
     let part = (0u32..4, encoding).prop_map(|(column, encoding)| KeyColumn { column, encoding });
     let source = prop::sample::select(vec![KeySource::Primary, KeySource::Unique, KeySource::Multiset]);
     let key = (source, prop::option::of("[a-z_]{0,9}"), vec(part, 0..3));
+    let kind =
+        prop::sample::select(vec![CollectionKind::Table, CollectionKind::Collection, CollectionKind::View]);
     let numbers = (any::<u8>(), any::<u64>(), any::<u64>(), any::<u32>());
     let order = (id(), any::<u8>(), any::<u64>());
     let order = prop::option::of(order.prop_map(|(root, depth, len)| NaturalOrder { root, depth, len }));
-    (vec(column, 0..5), key, id(), numbers, order).prop_map(
-        |(columns, (source, name, parts), data_root, numbers, natural_order)| {
+    (vec(column, 0..5), key, id(), (kind, numbers), order).prop_map(
+        |(columns, (source, name, parts), data_root, (kind, numbers), natural_order)| {
             let key = Key { source, name, columns: parts };
-            let layout = Layout { kind: CollectionKind::Table, columns, key };
+            let layout = Layout { kind, columns, key };
             let (level, records, logical_bytes, schema_version) = numbers;
             Descriptor { layout, data_root, level, records, logical_bytes, schema_version, natural_order }
                 .to_bytes()

@@ -8,6 +8,7 @@ Run: python3 repo-format/tests/reader.py [path of FORMAT.md]
 import hashlib
 import pathlib
 import re
+import struct
 import sys
 
 from blake3 import blake3
@@ -201,6 +202,126 @@ def read_fields(value):
         else:
             fields.append(None if tag == 0 else cursor.take(tag - 2))
     return fields
+
+
+# 10.7. Key parts of MongoDB
+BSON_CLASSES = {0xFF: 8, 6: 16, 10: 24, 1: 32, 16: 32, 18: 32, 19: 32, 2: 40, 14: 40, 3: 48, 4: 56, 5: 64, 7: 72, 8: 80}
+BSON_CLASSES |= {9: 88, 17: 96, 11: 104, 12: 112, 13: 120, 15: 128, 0x7F: 248}
+BSON_LENGTHS = {0xFF: 0, 0x7F: 0, 6: 0, 10: 0, 8: 1, 16: 4, 1: 8, 9: 8, 17: 8, 18: 8, 7: 12, 19: 16}
+
+
+def bson_string(cursor):
+    text = cursor.take(int.from_bytes(cursor.take(4), "little", signed=True))
+    need(text[-1:] == b"\0", "a string without an end")
+    return text[:-1]
+
+
+def bson_name(cursor):
+    name = b""
+    while (byte := cursor.take(1)) != b"\0":
+        name += byte
+    return name
+
+
+def bson_elements(cursor):
+    """Yields type and name; the caller reads the value before it asks for the next."""
+    start, length = cursor.at, int.from_bytes(cursor.take(4), "little")
+    need(start + length <= len(cursor.data), "ends early")
+    while (kind := cursor.take(1)[0]) != 0:
+        yield kind, bson_name(cursor)
+    need(cursor.at == start + length, "a length that does not fit")
+
+
+def escaped(text):
+    return text.replace(b"\0", b"\0\xff") + b"\0\1"
+
+
+def number(sign, coefficient, exponent):
+    """The form of (-1)^sign * coefficient * 10^exponent."""
+    if coefficient == 0:
+        return b"\4"
+    digits = str(coefficient)
+    exponent, digits = exponent + len(digits), digits.rstrip("0")
+    pairs = [digits[i : i + 2].ljust(2, "0") for i in range(0, len(digits), 2)]
+    out = (exponent + 2**15).to_bytes(2, "big") + bytes(int(pair) + 1 for pair in pairs) + b"\0"
+    return b"\3" + bytes(byte ^ 0xFF for byte in out) if sign else b"\5" + out
+
+
+def double(value):
+    if value != value:
+        return b"\1"
+    if value in (float("inf"), float("-inf")):
+        return b"\6" if value > 0 else b"\2"
+    above, below = value.as_integer_ratio()
+    power = below.bit_length() - 1
+    return number(above < 0, abs(above) * 5**power, -power)
+
+
+def decimal128(bits):
+    sign = bits >> 127
+    if bits >> 122 & 31 == 31:
+        return b"\1"
+    if bits >> 122 & 31 == 30:
+        return b"\2" if sign else b"\6"
+    coefficient = bits % 2**113
+    if bits >> 125 & 3 == 3 or coefficient >= 10**34:
+        coefficient = 0
+    return number(sign, coefficient, (bits >> 113 & 0x3FFF) - 6176)
+
+
+def bson_part(kind, cursor):
+    """What follows the class byte of the value at the cursor."""
+    need(kind in BSON_CLASSES, "a type that does not exist")
+    if kind in (2, 13, 14):
+        return escaped(bson_string(cursor))
+    if kind == 5:
+        length = cursor.take(4)
+        return length[::-1] + cursor.take(1) + cursor.take(int.from_bytes(length, "little"))
+    if kind == 11:
+        return bson_name(cursor) + b"\0" + bson_name(cursor) + b"\0"
+    if kind == 12:
+        namespace = bson_string(cursor)
+        return len(namespace).to_bytes(4, "big") + namespace + cursor.take(12)
+    if kind in (3, 4):
+        out = b""
+        for inner, name in bson_elements(cursor):
+            need(inner in BSON_CLASSES, "a type that does not exist")
+            out += bytes([BSON_CLASSES[inner]]) + (name + b"\0" if kind == 3 else b"") + bson_part(inner, cursor)
+        return out + b"\0"
+    if kind == 15:
+        start, length = cursor.at, int.from_bytes(cursor.take(4), "little")
+        out = escaped(bson_string(cursor)) + bson_part(3, cursor)
+        need(cursor.at == start + length, "a length that does not fit")
+        return out
+    value = cursor.take(BSON_LENGTHS[kind])
+    if kind == 1:
+        return double(struct.unpack("<d", value)[0])
+    if kind in (16, 18):
+        signed = int.from_bytes(value, "little", signed=True)
+        return number(signed < 0, abs(signed), 0)
+    if kind == 19:
+        return decimal128(int.from_bytes(value, "little"))
+    if kind == 9:
+        return (int.from_bytes(value, "little", signed=True) + 2**63).to_bytes(8, "big")
+    return value[::-1] if kind == 17 else value
+
+
+def bson_key(data):
+    cursor = Cursor(data)
+    kind = cursor.take(1)[0]
+    part = bson_part(kind, cursor)
+    cursor.finish()
+    return bytes([BSON_CLASSES[kind]]) + part
+
+
+def document_key(keys, data):
+    cursor = Cursor(data)
+    for kind, name in bson_elements(cursor):
+        start = cursor.at
+        bson_part(kind, cursor)
+        if name == b"_id":
+            return bson_key(bytes([kind]) + data[start : cursor.at])
+    return b"\1" + keyed(keys.row, data)
 
 
 # 12. Writer rules
@@ -401,6 +522,12 @@ def main():
         whole_cbor(bytes.fromhex(value.replace(" ", "")))
     for name in ("bytes-after-the-end", "cut-short", "map-length-not-shortest", "map-of-no-stated-length"):
         refuses({name: blocks["refuse-manifest"][name]}, whole_cbor)
+
+    for block, key_of in (("key-bson", bson_key), ("key-document", lambda data: document_key(keys, data))):
+        for name, value in blocks[block].items():
+            if not name.endswith(" key"):
+                check(name, key_of(bytes.fromhex(value)), blocks[block][name + " key"])
+    refuses(blocks["refuse-key-bson"], bson_key)
 
     leaves = [len(leaf) for leaf in cut_leaves(keys, list(stream_a(5000)))]
     check("leaves", " ".join(map(str, leaves)), blocks["leaf-cuts"]["leaves"])

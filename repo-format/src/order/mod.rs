@@ -3,6 +3,7 @@
 //! A key is the concatenation of its columns' encodings. Each encoding is self-delimiting, so no
 //! key is a prefix of another and a concatenation compares column by column.
 
+pub mod bson;
 pub mod postgres;
 
 use minicbor::{Decode, Encode};
@@ -10,7 +11,7 @@ use minicbor::{Decode, Encode};
 use crate::keys::RowKey;
 use crate::limits;
 
-/// How one column's text becomes key bytes. The numbers are part of the format.
+/// How one column becomes key bytes. The numbers are part of the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(index_only)]
 pub enum KeyEncoding {

@@ -3,7 +3,7 @@
 use repo_format::Error;
 use repo_format::id::ObjectId;
 use repo_format::order::postgres::push_key;
-use repo_format::order::{KeyEncoding, bound_key, take_escaped};
+use repo_format::order::{KeyEncoding, bound_key, bson, take_escaped};
 use repo_format::record::{self, Field, Fields, OutOfLine, Writer};
 use repo_format::value::ValueWriter;
 
@@ -87,6 +87,7 @@ fn encoding(name: &str) -> KeyEncoding {
         "text" => KeyEncoding::Text,
         "numeric" => KeyEncoding::Numeric,
         "float" => KeyEncoding::Float,
+        "bson" => KeyEncoding::Bson,
         other => panic!("no encoding {other}"),
     }
 }
@@ -111,6 +112,34 @@ pub fn refuse_key(section: &mut Section) {
     for name in section.names() {
         let (named, text) = name.split_once(' ').unwrap_or((&name, ""));
         section.check_refused(&name, part(encoding(named), text));
+    }
+}
+
+/// The key of a value that is given as its type byte and its bytes.
+fn id(spelled: &[u8]) -> Result<Vec<u8>, Error> {
+    let mut out = Vec::new();
+    let (&kind, value) = spelled.split_first().ok_or(Error::Malformed("vector", "it ends early"))?;
+    bson::push_id(&mut out, kind, value).map(|()| out)
+}
+
+/// Each value is followed by its key, under its name and "key".
+pub fn key_bson(section: &mut Section) {
+    for name in section.names().iter().filter(|name| !name.ends_with(" key")) {
+        let value = section.bytes(name);
+        section.check(&format!("{name} key"), &id(&value).unwrap());
+    }
+}
+
+pub fn refuse_key_bson(section: &mut Section) {
+    section.refuse_all(id);
+}
+
+/// Each document is followed by its key.
+pub fn key_document(section: &mut Section) {
+    for name in section.names().iter().filter(|name| !name.ends_with(" key")) {
+        let (document, mut key) = (section.bytes(name), Vec::new());
+        bson::push_key(&mut key, &document, keys().row()).unwrap();
+        section.check(&format!("{name} key"), &key);
     }
 }
 
