@@ -114,7 +114,7 @@ impl Cluster {
 
     /// A connection URL over TCP.
     pub fn url(&self, user: &str, password: &str, database: &str) -> String {
-        let part = |text: &str| sql::percent_encode(text);
+        let part = |text: &str| crate::percent_encode(text);
         format!("postgresql://{}:{}@127.0.0.1:{}/{}", part(user), part(password), self.port(), part(database))
     }
 

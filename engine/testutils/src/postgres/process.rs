@@ -1,7 +1,6 @@
-//! The server's process, and the watcher that ends it when this process dies.
+//! The server's process: started with a copy of the template, and ended.
 
 use std::fs::{self, File};
-use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -9,6 +8,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::install::{Installation, Template};
+use crate::process::{end, free_port, read_log, watch};
 
 /// Another process may take the port between our looking and the server's binding.
 const PORT_ATTEMPTS: usize = 10;
@@ -17,21 +17,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(30);
 /// The length of `sun_path` on Linux; a longer socket path cannot be bound.
 const SOCKET_PATH_LIMIT: usize = 107;
 
-/// Waits for the end of its standard input, which is the end of the process that holds the other
-/// end, however it came. Then ends the server, if the folder still names it as its own, and
-/// removes the folder. `$1` is the server's process id, `$2` the folder.
-const WATCHER: &str = r#"
-read -r _
-if [ "$(head -n 1 "$2/data/postmaster.pid" 2>/dev/null)" = "$1" ]; then
-    kill -QUIT "$1" 2>/dev/null
-    tries=0
-    while kill -0 "$1" 2>/dev/null && [ "$tries" -lt 200 ]; do
-        sleep 0.05
-        tries=$((tries + 1))
-    done
-fi
-rm -rf -- "$2"
-"#;
+/// Immediate shutdown: the data is removed anyway. The postmaster still frees its shared memory.
+const STOP: &str = "-QUIT";
 
 /// A started server.
 #[derive(Debug)]
@@ -92,7 +79,7 @@ impl Running {
         command.current_dir(folder).process_group(0).stdin(Stdio::null()).stdout(log).stderr(errors);
         let mut postmaster =
             installation.account.run(&mut command).spawn().expect("because postgres was found");
-        let mut watcher = watch(folder, postmaster.id());
+        let mut watcher = watch(folder, postmaster.id(), STOP);
         let deadline = Instant::now() + START_LIMIT;
         while !is_ready(folder, postmaster.id()) {
             let ended = postmaster.try_wait().expect("because the child is ours");
@@ -123,8 +110,7 @@ impl Running {
         let Some(mut watcher) = self.watcher.take() else { return };
         // First the watcher: it must never signal a process id that somebody else got since.
         end(&mut watcher);
-        // Immediate shutdown: the data is removed anyway. The postmaster still frees its shared memory.
-        signal("-QUIT", self.postmaster.id());
+        signal(STOP, self.postmaster.id());
         let deadline = Instant::now() + STOP_LIMIT;
         while self.postmaster.try_wait().expect("because the child is ours").is_none() {
             if Instant::now() > deadline {
@@ -156,12 +142,6 @@ fn place_settings(folder: &Path, port: u16) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("because loopback has free ports");
-    listener.local_addr().expect("because it is bound").port()
-}
-
 /// Whether the folder's server is `pid` and takes connections. Asked of the lock file and not of
 /// the port, where another server might answer.
 fn is_ready(folder: &Path, pid: u32) -> bool {
@@ -170,32 +150,9 @@ fn is_ready(folder: &Path, pid: u32) -> bool {
     lines.next() == Some(&pid.to_string()) && lines.nth(6).is_some_and(|status| status.trim() == "ready")
 }
 
-fn watch(folder: &Path, pid: u32) -> Child {
-    Command::new("sh")
-        .args(["-c", WATCHER, "watcher", &pid.to_string()])
-        .arg(folder)
-        .current_dir("/")
-        .process_group(0)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("because every Unix has sh")
-}
-
-/// Kills a child of ours and collects it.
-fn end(child: &mut Child) {
-    let _ = child.kill();
-    let _ = child.wait();
-}
-
 /// By the shell, which has `kill` in it: small systems have no program of that name.
 fn signal(name: &str, pid: u32) {
     let script = format!("kill {name} {pid}");
     let sent = Command::new("sh").args(["-c", &script]).stderr(Stdio::null()).status();
     assert!(sent.is_ok(), "running sh: {sent:?}");
-}
-
-fn read_log(folder: &Path) -> String {
-    fs::read(folder.join("log")).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }

@@ -143,13 +143,3 @@ pub fn quote_literal(text: &str) -> String {
         format!("'{escaped}'")
     }
 }
-
-/// `text` for a part of a URL: everything but letters, digits, `-`, `_`, `.` is escaped.
-pub(super) fn percent_encode(text: &str) -> String {
-    text.bytes()
-        .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => char::from(byte).to_string(),
-            _ => format!("%{byte:02X}"),
-        })
-        .collect()
-}
