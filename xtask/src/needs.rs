@@ -11,7 +11,23 @@ use std::process::{Command, Stdio};
 
 use crate::cargo::{cargo, outside, tools};
 
-const CARGO_DENY: &str = "0.20.2";
+const CARGO_DENY: Tool = Tool {
+    krate: "cargo-deny",
+    version: "0.20.2",
+    program: "cargo-deny",
+    takes: "a minute or two",
+    flags: &[],
+};
+
+/// A server that speaks MongoDB's protocol: MongoDB's own is in no registry. It asks for a newer
+/// compiler than it needs.
+const SECANTUS: Tool = Tool {
+    krate: "secantus-mdb",
+    version: "0.5.3-beta.196",
+    program: "secantusd-rs",
+    takes: "about five minutes",
+    flags: &["--ignore-rust-version"],
+};
 
 /// PostgreSQL's server and client programs.
 pub fn postgresql() -> Result<(), String> {
@@ -51,26 +67,65 @@ pub fn components() -> Result<(), String> {
     Ok(())
 }
 
+/// A server for tests of MongoDB: mongod if it is in `PATH`, else SecantusDB of the pinned version,
+/// which is built where it is missing.
+pub fn mongodb() -> Result<PathBuf, String> {
+    if let Some(mongod) = program("mongod") {
+        return Ok(mongod);
+    }
+    if let Some(built) = SECANTUS.find()? {
+        return Ok(built);
+    }
+    packages(&["cmake"], "cmake", || program("cmake").is_some())?;
+    SECANTUS.build()
+}
+
 /// cargo-deny of the pinned version.
 pub fn cargo_deny() -> Result<PathBuf, String> {
-    let root = tools()?;
-    let program = root.join("bin/cargo-deny");
-    let version = Command::new(&program).arg("--version").output();
-    let is_pinned = version
-        .is_ok_and(|o| String::from_utf8_lossy(&o.stdout).trim() == format!("cargo-deny {CARGO_DENY}"));
-    if is_pinned {
-        return Ok(program);
+    match CARGO_DENY.find()? {
+        Some(built) => Ok(built),
+        None => CARGO_DENY.build(),
     }
-    println!("building cargo-deny {CARGO_DENY} once, into {}", root.display());
-    let version = format!("={CARGO_DENY}");
-    let mut install =
-        cargo(&["install", "--locked", "--quiet", "--force", "--version", &version, "cargo-deny", "--root"]);
-    // It runs for a second: half the optimisation is a third of the wait.
-    install.arg(&root).env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1").env("CARGO_PROFILE_RELEASE_LTO", "off");
-    install.env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16").env_remove("CARGO_TARGET_DIR");
-    match install.status() {
-        Ok(status) if status.success() => Ok(program),
-        other => Err(format!("cargo install cargo-deny: {other:?}")),
+}
+
+/// A program that cargo builds from the registry.
+struct Tool {
+    krate: &'static str,
+    version: &'static str,
+    program: &'static str,
+    /// How long building it takes, for whoever waits.
+    takes: &'static str,
+    flags: &'static [&'static str],
+}
+
+impl Tool {
+    /// Where it is, if it is there in the pinned version.
+    fn find(&self) -> Result<Option<PathBuf>, String> {
+        let file = tools()?.join("bin").join(self.program);
+        let output = Command::new(&file).arg("--version").output();
+        let wanted = format!("{} {}", self.program, self.version);
+        // SecantusDB says on a second line where it came from.
+        let is_pinned = output
+            .is_ok_and(|o| String::from_utf8_lossy(&o.stdout).lines().next().map(str::trim) == Some(&wanted));
+        Ok(is_pinned.then_some(file))
+    }
+
+    fn build(&self) -> Result<PathBuf, String> {
+        let root = tools()?;
+        let Self { krate, version, takes, .. } = self;
+        println!("building {krate} {version} once, into {}; it takes {takes}", root.display());
+        let exactly = format!("={version}");
+        let mut install =
+            cargo(&["install", "--locked", "--quiet", "--force", "--version", &exactly, krate, "--root"]);
+        // It runs for seconds: half the optimisation is a third of the wait.
+        install.arg(&root).args(self.flags).env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1");
+        install.env("CARGO_PROFILE_RELEASE_LTO", "off").env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
+        install.env_remove("CARGO_TARGET_DIR");
+        match install.status() {
+            Ok(status) if status.success() => {}
+            other => return Err(format!("cargo install {krate}: {other:?}")),
+        }
+        self.find()?.ok_or_else(|| format!("{krate} was built and does not say that it is {version}"))
     }
 }
 

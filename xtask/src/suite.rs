@@ -30,6 +30,7 @@ pub fn run(extent: Extent) -> Result<ExitCode, String> {
     needs::postgresql()?;
     if extent == Extent::All {
         needs::browser()?;
+        needs::mongodb()?;
     }
     tally.time("what is needed", started.elapsed(), String::new());
 
