@@ -30,6 +30,7 @@ pub mod clock;
 pub mod context;
 mod cpu;
 pub mod diff;
+pub mod document;
 pub mod error;
 pub mod history;
 mod ingest;

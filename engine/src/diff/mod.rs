@@ -106,7 +106,7 @@ pub enum ChangeKind {
 }
 
 /// One record that differs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Change {
     /// The record's opaque id.
     pub id: String,
@@ -432,7 +432,7 @@ impl Differing {
         if layout.is_documents() {
             let (old, new) = (rows::document(old, reader)?, rows::document(new, reader)?);
             let Differences { order_only, fields, patch } = document::differences(&old, &new);
-            let truncated = patch.iter().map(Operation::len).sum::<usize>() > LONGEST_PATCH;
+            let truncated = patch.iter().map(Operation::size).sum::<usize>() > LONGEST_PATCH;
             let patch = (!truncated).then_some(patch);
             return Ok(Some(Self { columns: fields, patch, order_only, truncated }));
         }
@@ -456,13 +456,14 @@ fn shown(
     };
     let old = old.map(|record| rows::shown(old_layout, key, record, reader)).transpose()?;
     let new = new.map(|record| rows::shown(new_layout, key, record, reader)).transpose()?;
-    let sides = || [&new, &old].into_iter().flatten();
-    let Differing { columns, patch, order_only, .. } = differing;
+    let readable = [&new, &old].into_iter().flatten().next().map(|shown| shown.key.clone());
+    let cut = [&new, &old].into_iter().flatten().any(|shown| shown.truncated);
+    let Differing { columns, patch, order_only, truncated } = differing;
     Ok(Change {
         id: rows::encode_id(key),
         kind,
-        key: sides().next().map(|shown| shown.key.clone()).unwrap_or_default(),
-        truncated: differing.truncated || sides().any(|shown| shown.truncated),
+        key: readable.unwrap_or_default(),
+        truncated: truncated || cut,
         old: old.map(|shown| shown.content),
         new: new.map(|shown| shown.content),
         columns,
