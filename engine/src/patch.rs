@@ -164,3 +164,113 @@ pub(crate) fn numbered(key: &[u8], ordinal: u64) -> Vec<u8> {
         ordinal => [key, &ordinal.to_be_bytes()].concat(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::collection::{btree_map, vec};
+    use proptest::prelude::*;
+    use repo_format::record::{Field, Writer};
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::ingest::{Ingested, Intake, spawn_ingest};
+    use crate::repo::UnlockKey;
+    use crate::source::{RecordBatch, ScanOrder};
+    use crate::store::Storage;
+
+    /// Keys, none a prefix of another, each with the records under it.
+    type Content = BTreeMap<Vec<u8>, Vec<Vec<u8>>>;
+
+    fn content(keys: u16, most: usize) -> impl Strategy<Value = Content> {
+        let record = (0u32..1000, 0usize..200).prop_map(|(number, len)| {
+            let (mut record, body) = (Vec::new(), number.to_be_bytes().repeat(len));
+            let mut writer = Writer::new(&mut record);
+            writer.push(Field::Inline(&body));
+            writer.finish();
+            record
+        });
+        let records = vec(record, 0..3).prop_map(|mut records| {
+            records.sort();
+            records
+        });
+        btree_map((0..keys).prop_map(|key| key.to_be_bytes().to_vec()), records, 0..most)
+    }
+
+    async fn build(repo: &Repository, output: &Output, content: &Content, ctx: &Context) -> Tree {
+        let (sender, batches) = mpsc::channel(1);
+        let mut batch = RecordBatch::with_capacity(0);
+        content.iter().for_each(|(key, records)| records.iter().for_each(|record| batch.push(key, record)));
+        let keys = repo.keys().clone();
+        let intake = Arc::<Intake>::default();
+        let building = spawn_ingest(keys, output.clone(), ScanOrder::Any, batches, intake, ctx.clone());
+        let sending = async move { sender.send(batch).await.unwrap() };
+        match tokio::join!(building, sending).0.unwrap() {
+            Ingested::Whole(tree) => tree,
+            Ingested::OutOfOrder => panic!("sorted records are in order"),
+        }
+    }
+
+    async fn patched_equals_built(before: Content, changes: Content) {
+        let folder = tempfile::tempdir().unwrap();
+        let ctx = Context::new(folder.path());
+        let store = Storage::memory().unwrap().store("project").unwrap();
+        let (key, cache) = (UnlockKey::new([7; 32]), folder.path().join("cache.redb"));
+        let repo = Repository::create(store, &key, &cache, &ctx).await.unwrap();
+        for overlaid in [false, true] {
+            let output = if overlaid {
+                Output::Overlay(crate::overlay::Overlay::new(&repo, &ctx).unwrap())
+            } else {
+                Output::Repository(crate::repo::Writer::new(&repo))
+            };
+            let tree = build(&repo, &output, &before, &ctx).await;
+            output.settle().await.unwrap();
+            let (sender, incoming) = mpsc::channel(1);
+            let batches: Vec<Vec<ChangedRecord>> = (changes.clone().into_iter())
+                .map(|(key, records)| vec![ChangedRecord { key, records }])
+                .collect();
+            let sending = async move {
+                for batch in batches {
+                    sender.send(batch).await.unwrap();
+                }
+            };
+            let patching = patch(&repo, tree, output.clone(), incoming, &ctx);
+            let patched = tokio::join!(patching, sending).0.unwrap();
+            let mut after = before.clone();
+            after.extend(changes.clone());
+            assert_eq!(patched.root, build(&repo, &output, &after, &ctx).await.root);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn patching_is_building_anew(before in content(900, 600), changes in content(900, 60)) {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            runtime.block_on(patched_equals_built(before, changes));
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn changes_that_break_off_make_no_tree() {
+        let folder = tempfile::tempdir().unwrap();
+        let ctx = Context::new(folder.path());
+        let store = Storage::memory().unwrap().store("project").unwrap();
+        let (key, cache) = (UnlockKey::new([7; 32]), folder.path().join("cache.redb"));
+        let repo = Repository::create(store, &key, &cache, &ctx).await.unwrap();
+        let output = Output::Repository(crate::repo::Writer::new(&repo));
+        let before = Content::from([(b"a".to_vec(), vec![vec![2]])]);
+        let tree = build(&repo, &output, &before, &ctx).await;
+        output.settle().await.unwrap();
+        let (sender, incoming) = mpsc::channel(1);
+        ctx.cancel.cancel();
+        let sending = async move {
+            let change = ChangedRecord { key: b"a".to_vec(), records: Vec::new() };
+            let _ = sender.send(vec![change]).await;
+        };
+        let patched = tokio::join!(patch(&repo, tree, output, incoming, &ctx), sending).0;
+        assert_eq!(patched.unwrap_err().kind(), crate::Kind::Cancelled);
+    }
+}

@@ -34,6 +34,24 @@ pub enum Content {
     Document(String),
 }
 
+impl Content {
+    /// The row, unless it is a document.
+    pub fn row(&self) -> Option<&Row> {
+        match self {
+            Self::Row(row) => Some(row),
+            Self::Document(_) => None,
+        }
+    }
+
+    /// The document as canonical Extended JSON, unless it is a row.
+    pub fn document(&self) -> Option<&str> {
+        match self {
+            Self::Row(_) => None,
+            Self::Document(json) => Some(json),
+        }
+    }
+}
+
 /// Which page of a list is asked for.
 #[derive(Clone, Debug)]
 pub struct PageRequest {
@@ -105,8 +123,9 @@ fn key_from_text(text: &str, layout: &Layout, hasher: &RowKey) -> Result<Vec<u8>
 
 fn key_of_id(text: &str, hasher: &RowKey) -> Result<Vec<u8>> {
     let no_id = || {
-        Error::new(Kind::Invalid, format!("{text:?} is no _id"))
-            .with_help(r#"Write it as Extended JSON, as in {"$oid": "65f0c0ffee65f0c0ffee65f0"}, or as a word."#)
+        Error::new(Kind::Invalid, format!("{text:?} is no _id")).with_help(
+            r#"Write it as Extended JSON, as in {"$oid": "65f0c0ffee65f0c0ffee65f0"}, or as a word."#,
+        )
     };
     let (kind, value) = document::id_from_text(text).ok_or_else(no_id)?;
     let mut key = Vec::new();
@@ -116,12 +135,7 @@ fn key_of_id(text: &str, hasher: &RowKey) -> Result<Vec<u8>> {
 }
 
 /// A record as shown, its key in words, and whether a value was cut.
-pub(crate) fn shown(
-    layout: &Layout,
-    key: &[u8],
-    record: &[u8],
-    reader: &mut ObjectReader,
-) -> Result<Shown> {
+pub(crate) fn shown(layout: &Layout, key: &[u8], record: &[u8], reader: &mut ObjectReader) -> Result<Shown> {
     if !layout.is_documents() {
         let (row, truncated) = row(layout, record, reader)?;
         let key = readable_key(layout, key, &row);

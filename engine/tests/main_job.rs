@@ -58,7 +58,8 @@ async fn a_diff_shows_exactly_what_changed() {
         [(ChangeKind::Changed, "7"), (ChangeKind::Changed, "15000"), (ChangeKind::Removed, "30000")]
     );
     assert_eq!(changes.items[0].columns, ["total"]);
-    let cell = |row: &Option<diff::Row>, at: usize| row.as_ref().unwrap()[at].1.clone();
+    let cell =
+        |content: &Option<diff::Content>, at: usize| content.as_ref().unwrap().row().unwrap()[at].1.clone();
     assert_eq!(cell(&changes.items[0].old, 2).as_deref(), Some("10.5"));
     assert_eq!(cell(&changes.items[0].new, 2).as_deref(), Some("0"));
 

@@ -9,10 +9,8 @@ use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use engine::error::Kind;
-use engine::source::postgres::{
-    ArchiveOutcome, Options, PostgresUrl, ReadOnlySetup, SchemaArchive, Snapshot, read_only_setup_sql, test,
-};
-use engine::source::{ConnectionReport, Stage};
+use engine::source::postgres::{Options, PostgresUrl, ReadOnlySetup, Snapshot, read_only_setup_sql, test};
+use engine::source::{ArchiveOutcome, ConnectionReport, SchemaArchive, Stage};
 use engine_testutils::postgres::Cluster;
 use support::{Database, collection, names, rows, scan};
 

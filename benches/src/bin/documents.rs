@@ -32,7 +32,7 @@ async fn main() {
     let files: Vec<String> = std::env::args().skip(1).collect();
     assert!(files.len() >= 2, "name two packages or more");
     let server = Server::shared();
-    let password = server.create_read_only_user(mongodb::Scope::AllDatabases, "bench_reader").await;
+    let password = server.create_read_only_user(mongodb::Scope::All, "bench_reader").await;
     let url = server.url("bench_reader", &password, DATABASE);
     let scratch = tempfile::tempdir().expect("because a benchmark needs a folder");
     let ctx = Context::new(scratch.path());

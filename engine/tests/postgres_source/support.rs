@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use engine::Result;
-use engine::source::postgres::{Options, PostgresUrl, ScanStats, Snapshot};
+use engine::source::ScanStats;
+use engine::source::postgres::{Options, PostgresUrl, Snapshot};
 use engine::source::{Collection, RecordBatch};
 use engine_testutils::postgres::Cluster;
 use repo_format::catalog::Layout;

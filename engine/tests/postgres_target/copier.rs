@@ -9,7 +9,7 @@ use engine::target::Note;
 use engine::target::postgres::Target;
 use engine_testutils::postgres::Cluster;
 use repo_format::keys::RowKey;
-use repo_format::manifest::{Extension, SequenceState, Source};
+use repo_format::manifest::{Extension, Source};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -84,17 +84,7 @@ pub async fn copy(cluster: &Cluster, from: &str, target: &Target) -> Result<Vec<
     });
     futures::future::try_join_all(loads).await?;
     notes.extend(target.post_data(&archive, &[]).await?);
-    let sequences: Vec<SequenceState> = snapshot
-        .sequences()
-        .await?
-        .into_iter()
-        .map(|state| SequenceState {
-            namespace: state.namespace,
-            name: state.name,
-            last_value: state.last_value,
-            is_called: state.is_called,
-        })
-        .collect();
+    let sequences = snapshot.sequences().await?;
     target.set_sequences(&sequences).await?;
     snapshot.close().await?;
     Ok(notes)

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use engine::repo::{Repository, Snapshot, UnlockKey};
+use engine::source::Consistency;
 use engine::store::Storage;
 use engine::{Context, backup};
 use engine_testutils::postgres::Cluster;
@@ -63,6 +64,7 @@ impl TestRepo {
             source_id: "db1".to_owned(),
             source_name: "test".to_owned(),
             url: url.to_owned(),
+            consistency: Consistency::PointInTime,
             trigger: Trigger::Manual,
             note: None,
         };

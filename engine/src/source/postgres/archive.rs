@@ -9,10 +9,10 @@ use std::process::Stdio;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
-use super::{archive_header, fault};
 use super::session::{Session, qualified};
 use super::snapshot::Snapshot;
 use super::url::{PostgresUrl, SslMode};
+use super::{archive_header, fault};
 use crate::error::{Error, Kind, Result};
 use crate::source::{ArchiveOutcome, Incomplete, SchemaArchive};
 
