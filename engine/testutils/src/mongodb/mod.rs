@@ -8,6 +8,7 @@ mod access;
 mod content;
 mod install;
 mod process;
+pub mod script;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
