@@ -22,9 +22,9 @@ pub(super) fn numbered<K: Hash + Eq>(old: Vec<K>, new: Vec<K>) -> (Vec<u32>, Vec
     (old.into_iter().map(&mut number).collect(), new.into_iter().map(&mut number).collect())
 }
 
-/// Pairs of positions of equal elements, ascending on both sides: a longest common subsequence where the gaps are
-/// short, a good one where they are long. Its cost is bounded by `budget`, not by a clock, so that the same arrays
-/// always give the same pairs.
+/// Pairs of positions of equal elements, ascending on both sides: a longest common subsequence where the gaps
+/// are short, a good one where they are long. Its cost is bounded by `budget`, not by a clock, so that the
+/// same arrays always give the same pairs.
 pub(super) fn pairs(old: &[u32], new: &[u32], budget: &mut u64) -> Vec<(usize, usize)> {
     let mut out = Vec::new();
     split(Gap { old, new, at: (0, 0) }, SPLITS, budget, &mut out);
@@ -119,7 +119,8 @@ fn once_each(old: &[u32], new: &[u32]) -> Vec<(usize, usize)> {
 
 /// The longest part of `pairs`, ascending in the first, that ascends in the second as well.
 fn ascending(pairs: &[(usize, usize)]) -> Vec<(usize, usize)> {
-    // ends[n]: the pair that ends the best run of n + 1 pairs so far; before[p]: what comes before pair p in its run.
+    // ends[n]: the pair that ends the best run of n + 1 pairs so far; before[p]: what comes before pair p in
+    // its run.
     let mut ends: Vec<usize> = Vec::new();
     let mut before: Vec<Option<usize>> = Vec::with_capacity(pairs.len());
     for (position, pair) in pairs.iter().enumerate() {

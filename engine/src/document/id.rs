@@ -36,8 +36,8 @@ fn readable(Value { kind, bytes }: Value<'_>) -> Option<String> {
 }
 
 /// The `_id` that a person means by what they typed: type byte and value bytes. 24 hexadecimal digits are an
-/// ObjectId (also as `ObjectId("…")`), digits are a number, anything else that reads as Extended JSON is that value,
-/// and the rest is text. Nothing for blanks, and for typed JSON without sense, such as `{"$oid": "x"}`.
+/// ObjectId (also as `ObjectId("…")`), digits are a number, anything else that reads as Extended JSON is that
+/// value, and the rest is text. Nothing for blanks, and for typed JSON without sense (`{"$oid":"x"}`).
 pub fn id_from_text(text: &str) -> Option<(u8, Vec<u8>)> {
     let text = text.trim();
     let shell = text.strip_prefix("ObjectId(").and_then(|rest| rest.strip_suffix(')'));

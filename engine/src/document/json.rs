@@ -81,7 +81,8 @@ struct Writer {
 }
 
 impl Writer {
-    /// A document that is not inside another: it is never taken for a typed value, so it needs no mark for that.
+    /// A document that is not inside another: it is never taken for a typed value, so it needs no mark for
+    /// that.
     fn document(&mut self, document: &[u8]) {
         match elements(document) {
             Some(elements) if !elements.iter().any(|one| one.name == b"$bson" || cannot_be_marked(one)) => {

@@ -3,8 +3,8 @@
 //! Everything here works on the raw bytes of a document, because a parsed one has lost what must not be lost:
 //! field names that come twice, text that is not UTF-8, the order of fields.
 //!
-//! **Extended JSON.** The form is canonical Extended JSON v2. Extended JSON cannot say everything that BSON can hold;
-//! what it cannot say is marked, and [`from_extended_json`] reads the marks back, byte for byte:
+//! **Extended JSON.** The form is canonical Extended JSON v2. Extended JSON cannot say everything that BSON
+//! can hold; what it cannot say is marked, and [`from_extended_json`] reads the marks back, byte for byte:
 //!
 //! | in BSON | here |
 //! |---|---|

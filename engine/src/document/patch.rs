@@ -20,15 +20,16 @@ const STEPS: usize = 1_000;
 pub struct Differences {
     /// The documents are equal but for the order of fields, at any depth.
     pub order_only: bool,
-    /// The names of the top-level fields that only one document has or whose values differ in any byte: those of
-    /// the new document in its order, then those that it lacks.
+    /// The names of the top-level fields that only one document has or whose values differ in any byte: those
+    /// of the new document in its order, then those that it lacks.
     pub fields: Vec<String>,
     /// What makes the old document the new one; empty if they are equal, byte for byte.
     pub patch: Vec<Operation>,
 }
 
-/// One operation of RFC 6902 on a document in Extended JSON. Paths are JSON Pointers (RFC 6901). Applied in order to
-/// the old document's form, keeping the order of fields and putting new ones last, they give the new document's.
+/// One operation of RFC 6902 on a document in Extended JSON. Paths are JSON Pointers (RFC 6901). Applied in
+/// order to the old document's form, keeping the order of fields and putting new ones last, they give the new
+/// document's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "op", rename_all = "lowercase")]
 pub enum Operation {
@@ -74,9 +75,10 @@ impl Serialize for Json {
     }
 }
 
-/// How `old` becomes `new`. The patch gives exactly the new document's bytes: where Extended JSON or JSON Pointer
-/// cannot tell two things apart (names that come twice, text that is not UTF-8, broken bytes), it is one replacement
-/// of the whole document. The same two documents always have the same patch, and the time it takes is bounded.
+/// How `old` becomes `new`. The patch gives exactly the new document's bytes: where Extended JSON or JSON
+/// Pointer cannot tell two things apart (names that come twice, text that is not UTF-8, broken bytes), it is
+/// one replacement of the whole document. The same two documents always have the same patch, and the time it
+/// takes is bounded.
 pub fn differences(old: &[u8], new: &[u8]) -> Differences {
     if old == new {
         return Differences::default();
@@ -207,8 +209,8 @@ impl<'a> Patcher<'a> {
         }
     }
 
-    /// Fields of the old object that the new one has in the same order stay; the others go, and what the new one has
-    /// after those is added at the end. If much would move that way, nothing is done.
+    /// Fields of the old object that the new one has in the same order stay; the others go, and what the new
+    /// one has after those is added at the end. If much would move that way, nothing is done.
     fn object(&mut self, old: Value<'a>, new: Value<'a>, depth: usize) -> Option<()> {
         let (old_fields, new_fields) = (fields(old.bytes, depth)?, fields(new.bytes, depth)?);
         let place: HashMap<&[u8], usize> =
@@ -240,8 +242,8 @@ impl<'a> Patcher<'a> {
         Some(())
     }
 
-    /// Elements that are equal, or have an equal `_id` or `id`, stay; between them elements are exchanged one for one,
-    /// and the rest removed or added. All before position `at` is as in the new array already.
+    /// Elements that are equal, or have an equal `_id` or `id`, stay; between them elements are exchanged one
+    /// for one, and the rest removed or added. All before position `at` is as in the new array already.
     fn array(&mut self, old: Value<'a>, new: Value<'a>, depth: usize) -> Option<()> {
         let (old, new) = (items(old.bytes)?, items(new.bytes)?);
         let (old_keys, new_keys) =

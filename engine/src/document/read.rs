@@ -27,8 +27,8 @@ type Fields = Vec<(String, Tree)>;
 /// A type byte and the value's bytes.
 pub(super) type Parsed = (u8, Vec<u8>);
 
-/// The BSON of a document in the form that [`super::extended_json`] writes, or in canonical or relaxed Extended
-/// JSON as other programs write it. Nothing if it is no such document, or nested over 127 levels.
+/// The BSON of a document in the form that [`super::extended_json`] writes, or in canonical or relaxed
+/// Extended JSON as other programs write it. Nothing if it is no such document, or nested over 127 levels.
 pub fn from_extended_json(text: &str) -> Option<Vec<u8>> {
     match serde_json::from_str(text).ok()? {
         Tree::Object(fields) => match &fields[..] {

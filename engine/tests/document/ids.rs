@@ -92,7 +92,8 @@ fn what_is_shown_can_be_typed() {
             push_id(&mut typed, kind, &value).unwrap();
             key == typed
         });
-        // Text that is empty or has blanks at its ends, decimals with a fraction, and what is no number read otherwise.
+        // Text that is empty or has blanks at its ends, decimals with a fraction, and what is no number read
+        // otherwise.
         let ambiguous = match &node {
             Node::Leaf(0x02, _) => shown.is_empty(),
             Node::Leaf(0x13 | 0x01, _) => shown.parse::<i64>().is_err(),

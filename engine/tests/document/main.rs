@@ -93,7 +93,8 @@ proptest! {
     /// Long arrays of few values, where many alignments are possible.
     #[test]
     fn patches_of_arrays_are_exact(old in vec(0i32..4, 0..40), new in vec(0i32..4, 0..40)) {
-        let array = |values: &[i32]| nodes::doc(&[("a", Node::Array(values.iter().copied().map(nodes::int).collect()))]);
+        let items = |values: &[i32]| Node::Array(values.iter().copied().map(nodes::int).collect());
+        let array = |values: &[i32]| nodes::doc(&[("a", items(values))]);
         patched(&array(&old), &array(&new));
     }
 

@@ -1,5 +1,5 @@
-//! Long documents: no input may take quadratic time. The limits are many times what a slow machine needs without
-//! optimisation, and far below what comparing every element with every other would take.
+//! Long documents: no input may take quadratic time. The limits are many times what a slow machine needs
+//! without optimisation, and far below what comparing every element with every other would take.
 
 use std::time::{Duration, Instant};
 

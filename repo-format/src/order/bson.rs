@@ -1,8 +1,8 @@
 //! Keys from the `_id` of a MongoDB document.
 //!
-//! Keys compare as MongoDB compares values without a collation, and values that it calls equal get equal keys:
-//! numbers of all four types are one class and compare by exact value, strings and symbols are another. The
-//! names of an array's elements are no part of the key, as they are none of an index's.
+//! Keys compare as MongoDB compares values without a collation, and values that it calls equal get equal
+//! keys: numbers of all four types are one class and compare by exact value, strings and symbols are another.
+//! The names of an array's elements are no part of the key, as they are none of an index's.
 
 mod number;
 
@@ -16,9 +16,9 @@ const END: u8 = 0x00;
 /// A document without `_id`: less than every class that a value can have.
 const NO_ID: u8 = 0x01;
 
-/// Appends the key of the first `_id` of `document`; of a document without one, a byte that sorts before every
-/// type and the keyed hash of the whole document. The caller applies [`crate::order::bound_key`]. On an error
-/// nothing is appended.
+/// Appends the key of the first `_id` of `document`; of a document without one, a byte that sorts before
+/// every type and the keyed hash of the whole document. The caller applies [`crate::order::bound_key`]. On an
+/// error nothing is appended.
 pub fn push_key(out: &mut Vec<u8>, document: &[u8], hasher: &RowKey) -> Result<()> {
     for element in Elements::new(document)? {
         let element = element?;

@@ -1,7 +1,8 @@
 //! Numbers of four types in one exact form.
 //!
-//! Every finite value of an integer, a binary64 or a decimal128 is a finite decimal, of 767 digits at most. So
-//! its digits and the power of ten in front of them are its key, and no value is ever rounded to another type.
+//! Every finite value of an integer, a binary64 or a decimal128 is a finite decimal, of 767 digits at most.
+//! So its digits and the power of ten in front of them are its key, and no value is ever rounded to another
+//! type.
 
 use crate::bson::Decimal;
 
@@ -107,8 +108,8 @@ fn multiplied(mantissa: u64, base: u32, power: u32) -> Vec<u8> {
     digits.split_off(zeros)
 }
 
-/// Appends `0.d1d2d3… × 10^E`, of `digits × 10^exponent` with the first digit not zero. E takes two bytes, two
-/// digits make a byte from 1 to 100, and zero ends them; a negative number has every bit inverted.
+/// Appends `0.d1d2d3… × 10^E`, of `digits × 10^exponent` with the first digit not zero. E takes two bytes,
+/// two digits make a byte from 1 to 100, and zero ends them; a negative number has every bit inverted.
 fn digits(out: &mut Vec<u8>, negative: bool, digits: &[u8], exponent: i32) {
     let exponent = digits.len() as i32 + exponent;
     let zeros = digits.iter().rev().take_while(|&&digit| digit == 0).count();
