@@ -73,7 +73,7 @@ pub(crate) async fn read_database(
 ) -> Result<Read> {
     let mut options = options;
     loop {
-        let source = Source::begin(url, &options, &ctx.cancel).await?;
+        let source = Source::begin(url, &options, ctx).await?;
         let targets = choose(&source)?;
         match read_all(&source, &targets, repo, output, phase, ctx).await {
             Ok(trees) => return Ok(Read { source, targets, trees }),

@@ -72,7 +72,7 @@ pub(super) async fn prove_schemas(
     url: &DatabaseUrl,
     ctx: &Context,
 ) -> Result<Vec<String>> {
-    let source = Source::begin(url, &options(ctx), &ctx.cancel).await?;
+    let source = Source::begin(url, &options(ctx), ctx).await?;
     let found = (source.collections().iter())
         .map(|found| ((found.namespace.clone(), found.name.clone()), found.schema.clone()))
         .collect();

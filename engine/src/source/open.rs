@@ -6,6 +6,7 @@ use repo_format::manifest::{self, Extension};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::source::{
     ArchiveOutcome, Collection, Consistency, DatabaseUrl, Engine, Incomplete, RecordBatch, ScanOrder,
@@ -49,18 +50,18 @@ pub(crate) enum Source {
 
 impl Source {
     /// Connects, and fixes the moment where the engine can.
-    pub async fn begin(url: &DatabaseUrl, options: &Options, cancel: &CancellationToken) -> Result<Self> {
+    pub async fn begin(url: &DatabaseUrl, options: &Options, ctx: &Context) -> Result<Self> {
         match url {
             DatabaseUrl::Postgres(url) => {
                 let options =
                     postgres::Options { workers: options.workers.max(1), ..postgres::Options::default() };
-                let snapshot = postgres::Snapshot::begin(url, &options, cancel).await?;
+                let snapshot = postgres::Snapshot::begin(url, &options, &ctx.cancel).await?;
                 Ok(Self::Postgres(Box::new(snapshot)))
             }
             DatabaseUrl::MongoDb(url) => {
                 let options =
                     mongodb::Options { consistency: options.consistency, catch_up: options.catch_up };
-                let snapshot = mongodb::Snapshot::begin(url, &options, cancel).await?;
+                let snapshot = mongodb::Snapshot::begin(url, &options, ctx).await?;
                 Ok(Self::MongoDb(Box::new(snapshot)))
             }
         }

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::MongoUrl;
+use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::source::{
     ArchiveOutcome, Collection, Consistency, Identity, Incomplete, RecordBatch, ScanOrder, ScanStats,
@@ -60,8 +61,8 @@ pub struct Snapshot {}
 
 impl Snapshot {
     /// Connects, chooses how to be consistent, and lists what there is.
-    pub async fn begin(url: &MongoUrl, options: &Options, cancel: &CancellationToken) -> Result<Self> {
-        unimplemented!("{url:?} {options:?} {cancel:?}")
+    pub async fn begin(url: &MongoUrl, options: &Options, ctx: &Context) -> Result<Self> {
+        unimplemented!("{url:?} {options:?} {}", ctx.workers)
     }
 
     /// The collections that can be read, views included, by namespace and name.
