@@ -5,10 +5,29 @@
 //! is opened before the scans; what changed meanwhile is read again in rounds, the last of them in
 //! one transaction, and all records then stand at that transaction's time.
 
+mod catalog;
+mod catch_up;
+pub(crate) mod connect;
+pub(crate) mod fault;
+mod moment;
+mod pending;
+mod read;
+mod records;
+mod repeat;
+mod reread;
+mod scan;
+mod schema;
+mod sessions;
 mod snapshot;
+mod stream;
 mod test;
 mod url;
+pub(crate) mod wire;
 
 pub use snapshot::{ChangedRecord, Options, Round, RoundPart, Snapshot};
 pub use test::test;
 pub use url::MongoUrl;
+
+/// What to do about a server without replication.
+const STANDALONE_HELP: &str = "Make it a replica set of one member: start mongod with --replSet rs0 (replication.replSetName in \
+     mongod.conf) and run rs.initiate() once. Or allow snapshots that are not of one moment (best effort).";

@@ -1,13 +1,81 @@
 //! MongoDB connection URLs.
 
+use std::time::Duration;
+
+use mongodb::options::{ClientOptions, ConnectionString, HostInfo, ServerAddress, Tls};
+use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
-use crate::error::Result;
+use super::fault;
+use crate::error::{Error, Kind, Result};
+
+const APP_NAME: &str = "dbsnap";
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const SELECTION_TIMEOUT: Duration = Duration::from_secs(15);
+/// A page waits for a connection test, so no URL may ask for more.
+const TIMEOUT_MAX: Duration = Duration::from_secs(60);
+/// Connections a job may hold: its workers, the change stream and the sessions' refresher.
+const POOL: u32 = 64;
+/// A file of certificates is never larger.
+const CA_FILE_MAX: u64 = 4 << 20;
+
+/// Options that the driver is given.
+const PASSED: [&str; 22] = [
+    "appname",
+    "authmechanism",
+    "authmechanismproperties",
+    "authsource",
+    "connecttimeoutms",
+    "directconnection",
+    "heartbeatfrequencyms",
+    "loadbalanced",
+    "localthresholdms",
+    "maxidletimems",
+    "maxstalenessseconds",
+    "readpreference",
+    "readpreferencetags",
+    "replicaset",
+    "retryreads",
+    "servermonitoringmode",
+    "serverselectiontimeoutms",
+    "ssl",
+    "tls",
+    "tlsallowinvalidcertificates",
+    "tlscafile",
+    "tlsinsecure",
+];
+/// As [`PASSED`], for `mongodb+srv://` only.
+const PASSED_SRV: [&str; 2] = ["srvmaxhosts", "srvservicename"];
+/// Options that are known and say nothing to who only reads, or are chosen here.
+const IRRELEVANT: [&str; 15] = [
+    "compressors",
+    "journal",
+    "maxconnecting",
+    "maxpoolsize",
+    "minpoolsize",
+    "readconcernlevel",
+    "retrywrites",
+    "safe",
+    "sockettimeoutms",
+    "uuidrepresentation",
+    "w",
+    "waitqueuemultiple",
+    "waitqueuetimeoutms",
+    "wtimeoutms",
+    "zlibcompressionlevel",
+];
 
 /// A `mongodb://` or `mongodb+srv://` URL. `Debug` hides the password.
 #[derive(Clone)]
 pub struct MongoUrl {
+    /// As it was pasted.
     text: Zeroizing<String>,
+    /// What the driver reads.
+    cleaned: Zeroizing<String>,
+    hosts: Vec<(String, u16)>,
+    database: Option<String>,
+    user: String,
+    ignored: Vec<String>,
 }
 
 impl std::fmt::Debug for MongoUrl {
@@ -17,36 +85,370 @@ impl std::fmt::Debug for MongoUrl {
 }
 
 impl MongoUrl {
-    /// Reads a URL as it is pasted.
+    /// Reads a URL as it is pasted. Nothing is looked up: `mongodb+srv://` names are resolved when
+    /// connecting. Unknown options are kept in [`ignored_parameters`](Self::ignored_parameters);
+    /// unknown ones about encryption are refused, and so are those that would use private keys of
+    /// this machine.
     ///
     /// # Errors
-    /// [`Kind::Invalid`](crate::Kind::Invalid) with what is wrong; passwords are never repeated.
+    /// [`Kind::Invalid`] with what is wrong; passwords are never repeated.
     pub fn parse(text: &str) -> Result<Self> {
-        Ok(Self { text: Zeroizing::new(text.trim().to_owned()) })
+        let text = Zeroizing::new(text.trim().to_owned());
+        let parts = Parts::split(&text)?;
+        parts.check_place()?;
+        let mut ignored = Vec::new();
+        let mut passed = Vec::new();
+        for pair in parts.query.split('&').filter(|pair| !pair.is_empty()) {
+            match classify(pair, parts.srv)? {
+                Use::Passed => passed.push(pair),
+                Use::Irrelevant => {}
+                Use::Ignored(name) => ignored.push(name),
+            }
+        }
+        let database = parts.database()?;
+        let cleaned = Zeroizing::new(format!(
+            "{}://{}{}/{}?{}",
+            if parts.srv { "mongodb+srv" } else { "mongodb" },
+            parts.user_info.map(|info| format!("{info}@")).unwrap_or_default(),
+            parts.hosts,
+            parts.path,
+            passed.join("&")
+        ));
+        let parsed = ConnectionString::parse(cleaned.as_str()).map_err(|error| refused(&error))?;
+        let hosts = match &parsed.host_info {
+            HostInfo::DnsRecord(name) => vec![(name.clone(), 0)],
+            HostInfo::HostIdentifiers(hosts) => hosts.iter().map(host_and_port).collect::<Result<_>>()?,
+            _ => return Err(invalid("the hosts cannot be read")),
+        };
+        check_mechanism(&parsed)?;
+        let user = parsed.credential.as_ref().and_then(|credential| credential.username.clone());
+        Ok(Self { hosts, database, user: user.unwrap_or_default(), ignored, cleaned, text })
     }
 
     /// The hosts it names; for `mongodb+srv://` the name whose records list them, with port 0.
     pub fn hosts(&self) -> Vec<(String, u16)> {
-        unimplemented!()
+        self.hosts.clone()
     }
 
-    /// The database in its path; none means every database but admin, local and config.
+    /// The database in its path; none means every database but admin, local and config. `/admin`
+    /// means that too: it is how URLs say where users are defined.
     pub fn database(&self) -> Option<&str> {
-        unimplemented!()
+        self.database.as_deref()
     }
 
     /// The user; empty when there is none.
     pub fn user(&self) -> &str {
-        unimplemented!()
+        &self.user
+    }
+
+    /// Names of options that are not understood and have no effect.
+    pub fn ignored_parameters(&self) -> &[String] {
+        &self.ignored
     }
 
     /// The URL with `***` in the password's place.
     pub fn redacted(&self) -> String {
-        unimplemented!()
+        let Ok(parts) = Parts::split(&self.text) else { return "mongodb://***".to_owned() };
+        let user_info = match parts.user_info.map(|info| info.split_once(':').unwrap_or((info, ""))) {
+            None => String::new(),
+            Some((user, "")) => format!("{user}@"),
+            Some((user, _)) => format!("{user}:***@"),
+        };
+        let scheme = if parts.srv { "mongodb+srv" } else { "mongodb" };
+        let path = if parts.path.is_empty() { String::new() } else { format!("/{}", parts.path) };
+        // Properties of mechanisms may hold tokens.
+        let shown = parts.query.split('&').filter(|pair| {
+            !pair.is_empty() && !pair.to_ascii_lowercase().starts_with("authmechanismproperties")
+        });
+        let query = shown.collect::<Vec<_>>().join("&");
+        let query = match (query.is_empty(), path.is_empty()) {
+            (true, _) => String::new(),
+            (false, true) => format!("/?{query}"),
+            (false, false) => format!("?{query}"),
+        };
+        format!("{scheme}://{user_info}{}{path}{query}", parts.hosts)
     }
 
     /// The URL itself, password included.
     pub fn expose(&self) -> &str {
         &self.text
+    }
+
+    /// What the driver is given. It keeps a copy of the password that it does not zeroize.
+    pub(crate) async fn client_options(&self) -> Result<ClientOptions> {
+        let parsed = ConnectionString::parse(self.cleaned.as_str()).map_err(|error| refused(&error))?;
+        let mut options = ClientOptions::parse(parsed)
+            .await
+            .map_err(|error| fault::statement("looking up the servers of the URL", &error))?;
+        let bounded = |asked: Option<Duration>, usual| match asked {
+            // Zero means for ever.
+            Some(Duration::ZERO) => TIMEOUT_MAX,
+            asked => asked.unwrap_or(usual).min(TIMEOUT_MAX),
+        };
+        options.app_name.get_or_insert_with(|| APP_NAME.to_owned());
+        options.connect_timeout = Some(bounded(options.connect_timeout, CONNECT_TIMEOUT));
+        options.server_selection_timeout = Some(bounded(options.server_selection_timeout, SELECTION_TIMEOUT));
+        options.max_pool_size = Some(POOL);
+        if let Some(Tls::Enabled(tls)) = &options.tls
+            && let Some(path) = &tls.ca_file_path
+        {
+            let found = tokio::fs::metadata(path).await;
+            if !found.is_ok_and(|found| found.is_file() && found.len() <= CA_FILE_MAX) {
+                return Err(invalid("tlsCAFile names no file of certificates")
+                    .with_help("It is a path on the machine DBSnap runs on."));
+            }
+        }
+        Ok(options)
+    }
+}
+
+fn invalid(message: impl Into<String>) -> Error {
+    Error::new(Kind::Invalid, message)
+}
+
+/// The driver's refusal of an option. Credentials and hosts were checked before, with words of our
+/// own, so that its message cannot repeat them.
+fn refused(error: &mongodb::error::Error) -> Error {
+    match error.kind.as_ref() {
+        mongodb::error::ErrorKind::InvalidArgument { message, .. } => invalid(message.clone()),
+        _ => invalid("the URL cannot be read"),
+    }
+}
+
+fn host_and_port(address: &ServerAddress) -> Result<(String, u16)> {
+    match address {
+        ServerAddress::Tcp { host, port } => {
+            Ok((host.trim_matches(['[', ']']).to_owned(), port.unwrap_or(27017)))
+        }
+        _ => Err(invalid("the URL names a socket of this machine").with_help("Give a host.")),
+    }
+}
+
+fn check_mechanism(parsed: &ConnectionString) -> Result<()> {
+    use mongodb::options::AuthMechanism::{Plain, ScramSha1, ScramSha256};
+    let mechanism = parsed.credential.as_ref().and_then(|credential| credential.mechanism.as_ref());
+    match mechanism {
+        None | Some(ScramSha1 | ScramSha256 | Plain) => Ok(()),
+        Some(_) => Err(invalid("this authMechanism is not accepted").with_help(
+            "Use a user with a password: SCRAM-SHA-256, SCRAM-SHA-1, or PLAIN over TLS. Certificates and cloud \
+             identities of the machine DBSnap runs on are not used.",
+        )),
+    }
+}
+
+enum Use {
+    Passed,
+    Irrelevant,
+    Ignored(String),
+}
+
+fn classify(pair: &str, srv: bool) -> Result<Use> {
+    let name = pair.split_once('=').map_or(pair, |(name, _)| name);
+    let lower = name.to_ascii_lowercase();
+    match lower.as_str() {
+        known if PASSED.contains(&known) || (srv && PASSED_SRV.contains(&known)) => Ok(Use::Passed),
+        known if IRRELEVANT.contains(&known) => Ok(Use::Irrelevant),
+        "tlscertificatekeyfile" | "tlscertificatekeyfilepassword" | "sslclientcertificatekeyfile" => Err(
+            invalid(format!("the option {name} is not accepted: it would use a private key of the server"))
+                .with_help("Use a user with a password instead of a client certificate."),
+        ),
+        // Ignoring a misspelt one would silently weaken what was asked for.
+        other if other.starts_with("tls") || other.starts_with("ssl") => {
+            Err(invalid(format!("the option {name} is not known"))
+                .with_help("To ask for encryption write tls=true."))
+        }
+        _ => Ok(Use::Ignored(name.to_owned())),
+    }
+}
+
+/// A URL in pieces, as they were written.
+struct Parts<'a> {
+    srv: bool,
+    user_info: Option<&'a str>,
+    hosts: &'a str,
+    path: &'a str,
+    query: &'a str,
+}
+
+impl<'a> Parts<'a> {
+    fn split(text: &'a str) -> Result<Self> {
+        let bad_scheme = || {
+            invalid("the URL does not begin with mongodb:// or mongodb+srv://")
+                .with_help("It has the form mongodb://user:password@host:27017/database.")
+        };
+        let (scheme, rest) = text.split_once("://").ok_or_else(bad_scheme)?;
+        let srv = match scheme.to_ascii_lowercase().as_str() {
+            "mongodb" => false,
+            "mongodb+srv" => true,
+            _ => return Err(bad_scheme()),
+        };
+        // A ? or / in a password that is not encoded ends up in front of the @.
+        let credentials_end = rest.rfind('@').map_or(0, |at| at + 1);
+        let (credentials, place) = rest.split_at(credentials_end);
+        let user_info = credentials.strip_suffix('@');
+        let (front, query) = place.split_once('?').unwrap_or((place, ""));
+        let (hosts, path) = front.split_once('/').unwrap_or((front, ""));
+        Ok(Self { srv, user_info, hosts, path, query })
+    }
+
+    /// Says in our own words what the driver would say with the URL in it.
+    fn check_place(&self) -> Result<()> {
+        let unencoded = |what: &str| {
+            invalid(format!("the {what} holds a character that must be percent-encoded"))
+                .with_help("In user and password write % as %25, @ as %40, / as %2F, : as %3A, ? as %3F.")
+        };
+        if let Some(info) = self.user_info {
+            let (user, password) = info.split_once(':').unwrap_or((info, ""));
+            for (part, what) in [(user, "user"), (password, "password")] {
+                if part.contains([':', '/', '?', '#', '[', ']', '@']) {
+                    return Err(unencoded(what));
+                }
+                decode(part, what)?;
+            }
+            if user.is_empty() {
+                return Err(invalid("the URL has an @ and no user before it"));
+            }
+        }
+        if self.hosts.is_empty() {
+            return Err(invalid("the URL names no host"));
+        }
+        for host in self.hosts.split(',') {
+            check_host(host)?;
+        }
+        if self.srv && self.hosts.contains([',', ':']) {
+            return Err(invalid("mongodb+srv:// takes one name without a port")
+                .with_help("Its DNS records list the hosts and ports."));
+        }
+        Ok(())
+    }
+
+    fn database(&self) -> Result<Option<String>> {
+        let name = decode(self.path, "database name")?;
+        if name.contains(['/', '\\', ' ', '"', '$', '.', '\0']) {
+            return Err(invalid("the database name in the URL holds a character that no database name may"));
+        }
+        match name.as_str() {
+            "" | "admin" => Ok(None),
+            "local" | "config" => Err(invalid(format!("the database {name} belongs to the server itself"))
+                .with_help("Name a database of your own, or none for all of them.")),
+            _ => Ok(Some(name)),
+        }
+    }
+}
+
+fn check_host(host: &str) -> Result<()> {
+    let malformed = || {
+        invalid("a host of the URL is malformed")
+            .with_help("Hosts are written host:port, IPv6 addresses [::1]:port, several with commas between.")
+    };
+    let (name, port) = match host.strip_prefix('[') {
+        Some(bracketed) => {
+            let (name, rest) = bracketed.split_once(']').ok_or_else(malformed)?;
+            (name, rest.strip_prefix(':').or_else(|| rest.is_empty().then_some("27017")))
+        }
+        None => match host.split_once(':') {
+            Some((name, port)) => (name, Some(port)),
+            None => (host, Some("27017")),
+        },
+    };
+    let plain = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
+    if name.is_empty() || !name.chars().all(plain) {
+        return Err(malformed());
+    }
+    match port.and_then(|port| port.parse::<u16>().ok()) {
+        None | Some(0) => Err(invalid("a port is not a number from 1 to 65535")
+            .with_help("A /, ? or @ in the password is written %2F, %3F or %40.")),
+        Some(_) => Ok(()),
+    }
+}
+
+fn decode(text: &str, what: &str) -> Result<String> {
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        let hex = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_hexdigit());
+        if byte == b'%' && !(hex(bytes.next()) && hex(bytes.next())) {
+            return Err(invalid(format!("the {what} holds a % that is not followed by two hex digits"))
+                .with_help("A plain % is written %25."));
+        }
+    }
+    let decoded = percent_decode_str(text).decode_utf8();
+    decoded
+        .map(|text| text.into_owned())
+        .map_err(|_| invalid(format!("the {what} is not UTF-8 once decoded")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> MongoUrl {
+        MongoUrl::parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_pasted_url_is_read() {
+        let url = parse(
+            " MongoDB://an%40na:p%2Fw@a.example:27018,b.example,[::1]:3/shop?replicaSet=rs0&retryWrites=true&w=majority ",
+        );
+        assert_eq!(
+            url.hosts(),
+            [("a.example".into(), 27018), ("b.example".into(), 27017), ("::1".into(), 3)]
+        );
+        assert_eq!((url.database(), url.user()), (Some("shop"), "an@na"));
+        assert!(url.ignored_parameters().is_empty());
+        assert!(url.redacted().starts_with("mongodb://an%40na:***@a.example:27018,b.example,[::1]:3/shop?"));
+        assert!(url.expose().contains("p%2Fw"));
+        assert!(!format!("{url:?}").contains("p%2Fw"));
+    }
+
+    #[test]
+    fn srv_names_are_kept_for_later() {
+        let url = parse("mongodb+srv://u:p@cluster0.ab1cd.mongodb.net/?appName=x&srvMaxHosts=2");
+        assert_eq!(url.hosts(), [("cluster0.ab1cd.mongodb.net".into(), 0)]);
+        assert_eq!(url.database(), None);
+        assert_eq!(url.redacted(), "mongodb+srv://u:***@cluster0.ab1cd.mongodb.net/?appName=x&srvMaxHosts=2");
+    }
+
+    #[test]
+    fn admin_in_the_path_means_all_databases() {
+        assert_eq!(parse("mongodb://u:p@h/admin").database(), None);
+        assert_eq!(parse("mongodb://h").database(), None);
+        assert_eq!(MongoUrl::parse("mongodb://h/local").unwrap_err().kind(), Kind::Invalid);
+    }
+
+    #[test]
+    fn unknown_options_are_named_and_unknown_encryption_is_refused() {
+        let url = parse("mongodb://u:p@h/d?foo=1&ssl=true&compressors=zstd");
+        assert_eq!(url.ignored_parameters(), ["foo"]);
+        for bad in ["tlsAllowInvalidHostname=true", "tlsCertificateKeyFile=/etc/key.pem", "sslmode=require"] {
+            let error = MongoUrl::parse(&format!("mongodb://u:p@h/d?{bad}")).unwrap_err();
+            assert_eq!(error.kind(), Kind::Invalid, "{bad}");
+        }
+        let error = MongoUrl::parse("mongodb://u@h/d?authMechanism=MONGODB-X509&tls=true").unwrap_err();
+        assert!(error.help().unwrap().contains("SCRAM"));
+    }
+
+    #[test]
+    fn no_error_repeats_the_password() {
+        let secret = "hunter2";
+        for text in [
+            "mongodb://u:hunter2/x@h/d",
+            "mongodb://u:hunter2?x@h/d",
+            "mongodb://u:hunter2:x@h/d",
+            "mongodb://u:hunter2%@h/d",
+            "mongodb://u:hunter2@h:hunter2/d",
+            "mongodb://u:x@hunter2@h/d",
+            "mongodb://u:hunter2@/d",
+            "mongodb://:hunter2@h/d",
+            "mongodb://u:hunter2@h/a b",
+            "mongodb://u:hunter2@h/d?tls=maybe",
+            "mongodb+srv://u:hunter2@a,b/d",
+            "hunter2",
+        ] {
+            let error = MongoUrl::parse(text).unwrap_err();
+            assert_eq!(error.kind(), Kind::Invalid, "{text}");
+            let told = format!("{error} {error:?} {:?}", error.help());
+            assert!(!told.contains(secret), "{told}");
+        }
     }
 }

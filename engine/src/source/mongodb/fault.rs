@@ -1,0 +1,181 @@
+//! What the driver's and the server's errors mean to the caller.
+//!
+//! The driver's own errors are not passed on as sources: their texts repeat whole replies.
+
+use mongodb::error::{Error as DriverError, ErrorKind};
+
+use crate::error::{Error, Kind};
+
+/// Codes of the server that are decided upon here.
+pub(super) mod code {
+    pub const UNAUTHORIZED: i32 = 13;
+    pub const AUTHENTICATION_FAILED: i32 = 18;
+    pub const NAMESPACE_NOT_FOUND: i32 = 26;
+    pub const NOT_A_REPLICA_SET: i32 = 123;
+    pub const SNAPSHOT_TOO_OLD: i32 = 239;
+    pub const SNAPSHOT_UNAVAILABLE: i32 = 246;
+    pub const CHANGE_STREAM_FATAL: i32 = 280;
+    pub const CHANGE_STREAM_HISTORY_LOST: i32 = 286;
+    /// The cursor's place in the oplog is gone.
+    pub const CAPPED_POSITION_LOST: i32 = 136;
+}
+
+/// A read that ended with one of these may go on elsewhere, or a moment later: cursors and nodes
+/// that went away, and time limits that a server imposes on one cursor.
+const PASSING: [i32; 22] = [
+    6, 7, 43, 50, 63, 89, 91, 133, 134, 150, 175, 189, 234, 237, 262, 317, 9001, 10107, 11600, 11602, 13435,
+    13436,
+];
+
+/// A transaction that ended with one of these may succeed when it is begun anew.
+const TRANSACTION_LOST: [i32; 8] = [24, 112, 225, 239, 244, 246, 251, 290];
+
+/// The server's code; none for errors of the connection.
+pub(super) fn code_of(error: &DriverError) -> Option<i32> {
+    match error.kind.as_ref() {
+        ErrorKind::Command(answer) => Some(answer.code),
+        _ => None,
+    }
+}
+
+/// Whether the connection failed, not the command.
+pub(super) fn is_network(error: &DriverError) -> bool {
+    matches!(
+        error.kind.as_ref(),
+        ErrorKind::Io(_) | ErrorKind::ConnectionPoolCleared { .. } | ErrorKind::ServerSelection { .. }
+    )
+}
+
+/// Whether the same read may succeed on a new cursor.
+pub(super) fn is_passing(error: &DriverError) -> bool {
+    is_network(error) || code_of(error).is_some_and(|code| PASSING.contains(&code))
+}
+
+/// Whether the server's history does not reach back to the snapshot's time, or not any more.
+pub(super) fn is_history_lost(error: &DriverError) -> bool {
+    matches!(code_of(error), Some(code::SNAPSHOT_TOO_OLD | code::SNAPSHOT_UNAVAILABLE))
+}
+
+/// Whether the transaction is gone and another one may succeed.
+pub(super) fn is_transaction_lost(error: &DriverError) -> bool {
+    error.contains_label("TransientTransactionError")
+        || is_passing(error)
+        || code_of(error).is_some_and(|code| TRANSACTION_LOST.contains(&code))
+}
+
+/// Whether the change stream cannot be continued where it ended.
+pub(super) fn is_stream_lost(error: &DriverError) -> bool {
+    matches!(
+        code_of(error),
+        Some(code::CHANGE_STREAM_FATAL | code::CHANGE_STREAM_HISTORY_LOST | code::CAPPED_POSITION_LOST)
+    )
+}
+
+/// What a command that failed while `doing` something is to the caller.
+pub(crate) fn statement(doing: &str, error: &DriverError) -> Error {
+    if let Some(own) = error.get_custom::<Error>() {
+        return Error::new(own.kind(), format!("{doing}: {}", own.message()));
+    }
+    match error.kind.as_ref() {
+        ErrorKind::Command(answer) => answered(doing, answer.code, &answer.code_name, &answer.message),
+        ErrorKind::Authentication { message, .. } => {
+            Error::new(Kind::Denied, format!("the server refused the credentials: {}", shortened(message)))
+                .with_help(CREDENTIALS_HELP)
+        }
+        ErrorKind::Io(io) => {
+            Error::new(Kind::Unreachable, format!("{doing}: the connection was lost ({})", io.kind()))
+                .with_help("Try again when the server and the network are well.")
+        }
+        ErrorKind::ConnectionPoolCleared { .. } => {
+            Error::new(Kind::Unreachable, format!("{doing}: the connection was lost"))
+                .with_help("Try again when the server and the network are well.")
+        }
+        ErrorKind::ServerSelection { message, .. } => selection(doing, message),
+        ErrorKind::DnsResolve { message, .. } => {
+            Error::new(Kind::Unreachable, format!("the host name cannot be resolved: {}", shortened(message)))
+                .with_help("Check the host name. A mongodb+srv:// name needs SRV records.")
+        }
+        ErrorKind::InvalidTlsConfig { message, .. } => {
+            Error::new(Kind::Invalid, format!("the TLS settings are not usable: {}", shortened(message)))
+        }
+        ErrorKind::IncompatibleServer { message, .. } => {
+            Error::new(Kind::Unsupported, format!("{doing}: {}", shortened(message)))
+        }
+        other => Error::new(Kind::Internal, format!("{doing}: {}", shortened(&other.to_string()))),
+    }
+}
+
+const CREDENTIALS_HELP: &str = "Check user, password and authSource, the database the user is defined in \
+     (most often authSource=admin). Special characters in a URL are percent-encoded: @ is %40, / is %2F.";
+
+fn answered(doing: &str, answer: i32, name: &str, message: &str) -> Error {
+    let told = format!("{doing}: {} ({name}, code {answer})", shortened(message));
+    match answer {
+        // The message repeats the command, with values of documents in it.
+        code::UNAUTHORIZED => Error::new(Kind::Denied, format!("{doing}: the user has no privilege for it"))
+            .with_help("Grant the role read on the database, or readAnyDatabase on admin."),
+        code::AUTHENTICATION_FAILED => {
+            Error::new(Kind::Denied, "the server refused the user's password".to_owned())
+                .with_help(CREDENTIALS_HELP)
+        }
+        code::SNAPSHOT_TOO_OLD | code::SNAPSHOT_UNAVAILABLE => Error::new(Kind::SourceChanged, told)
+            .with_help("The server keeps too little history for reading at one time."),
+        code::CHANGE_STREAM_FATAL | code::CHANGE_STREAM_HISTORY_LOST | code::CAPPED_POSITION_LOST => {
+            history_lost(doing)
+        }
+        code::NAMESPACE_NOT_FOUND => Error::new(Kind::SourceChanged, told)
+            .with_help("A collection was dropped or renamed meanwhile. Take a new snapshot."),
+        code::NOT_A_REPLICA_SET => Error::new(Kind::Unsupported, told).with_help(super::STANDALONE_HELP),
+        other if PASSING.contains(&other) => Error::new(Kind::SourceChanged, told)
+            .with_help("Take a new snapshot. A failover or an administrator may have ended the read."),
+        other if TRANSACTION_LOST.contains(&other) => Error::new(Kind::SourceChanged, told)
+            .with_help("The server ended the transaction. Take a new snapshot when it is less busy."),
+        _ => Error::new(Kind::Internal, told),
+    }
+}
+
+/// The changes since the snapshot began are not all known.
+pub(super) fn history_lost(doing: &str) -> Error {
+    Error::new(Kind::SourceChanged, format!("{doing}: the server's oplog no longer reaches back far enough"))
+        .with_help("Give the oplog more room (replSetResizeOplog), or take the snapshot when there are fewer writes.")
+}
+
+fn selection(doing: &str, message: &str) -> Error {
+    let lower = message.to_ascii_lowercase();
+    let has = |words: &[&str]| words.iter().any(|word| lower.contains(word));
+    if has(&["authentication", "scram", "sasl"]) {
+        return Error::new(Kind::Denied, "the server refused the credentials".to_owned())
+            .with_help(CREDENTIALS_HELP);
+    }
+    if has(&["certificate", "tls", "handshake", "corrupt message"]) {
+        return Error::new(Kind::Unreachable, format!("{doing}: no TLS with the server: {}", cause(message)))
+            .with_help(
+                "Say tls=true where the server asks for TLS and tls=false where it has none. A certificate of a \
+                 private authority is checked against the file that tlsCAFile names.",
+            );
+    }
+    Error::new(Kind::Unreachable, format!("{doing}: no usable server answers: {}", cause(message))).with_help(
+        "Check hosts, ports and firewalls (on Atlas, the IP access list). If the members of the replica set are \
+         known to each other by names that do not resolve here, add directConnection=true to the URL.",
+    )
+}
+
+/// The innermost reason of a server selection that failed.
+fn cause(message: &str) -> String {
+    let reason = message.rsplit_once("Error: Kind: ").map_or(message, |(_, reason)| reason);
+    let reason = reason.split(", labels:").next().unwrap_or(reason);
+    shortened(reason)
+}
+
+/// Whether the TLS handshake failed, by the words of the driver.
+pub(super) fn failed_at_tls(error: &Error) -> bool {
+    error.message().contains("no TLS with") || error.message().contains("TLS settings")
+}
+
+fn shortened(message: &str) -> String {
+    const SHOWN: usize = 300;
+    match message.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &message[..end]),
+        None => message.to_owned(),
+    }
+}

@@ -1,0 +1,367 @@
+//! Following a deployment's changes while it is read.
+//!
+//! A change stream's position is a time up to which every change is known. A server tells it in its
+//! resume tokens, which begin with a time in a fixed encoding; of servers with other tokens it is
+//! known only that an empty answer to a question asked after a time has nothing up to that time.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bson::{Document, RawDocumentBuf, doc};
+use futures::StreamExt;
+use mongodb::error::Error as DriverError;
+use mongodb::options::CursorType;
+use mongodb::raw_batch_cursor::RawBatchCursor;
+use repo_format::keys::RowKey;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+use super::catalog::{self, Kind, Listed};
+use super::connect::Deployment;
+use super::fault::{self, code};
+use super::pending::{Change, Pending};
+use super::records::Id;
+use super::wire::{self, ClusterTime, CursorReply};
+use crate::context::Context;
+use crate::error::{Error, Kind as ErrorKind, Result};
+
+/// How long the server waits for a change before it answers with none.
+const AWAIT: Duration = Duration::from_millis(250);
+/// Streams that may fail in a row.
+const ATTEMPTS: u32 = 8;
+const BACKOFF: Duration = Duration::from_millis(200);
+/// The first version that tells of indexes and options.
+const EXPANDED_EVENTS: (u32, u32) = (6, 0);
+
+/// What changes in one collection are noted as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tracking {
+    /// By id.
+    ById,
+    /// Only that there were some.
+    Whole,
+    /// Not at all: the server does not tell.
+    Untold,
+}
+
+impl Tracking {
+    pub fn of(listed: &Listed) -> Result<Self> {
+        Ok(match listed.kind {
+            Kind::View | Kind::TimeSeries => Self::Untold,
+            _ if listed.name.starts_with("system.") => Self::Untold,
+            Kind::Capped => Self::Whole,
+            Kind::Plain if listed.has_id_index()? || listed.is_clustered()? => Self::ById,
+            Kind::Plain => Self::Whole,
+        })
+    }
+}
+
+/// Change streams over everything in scope, read in the background.
+pub(super) struct Follower {
+    shared: Arc<Shared>,
+    positions: Vec<watch::Receiver<ClusterTime>>,
+    tasks: Vec<AbortHandle>,
+}
+
+struct Shared {
+    deployment: Deployment,
+    collections: HashMap<String, HashMap<String, (usize, Tracking)>>,
+    row_key: RowKey,
+    /// Taken away by each round. None after a failure to keep it.
+    pending: Mutex<Pending>,
+    /// The first change of a definition, in words.
+    definition: Mutex<Option<String>>,
+    failure: Mutex<Option<Error>>,
+    /// The latest time that somebody waits for.
+    wanted: AtomicU64,
+}
+
+impl Follower {
+    /// Opens the streams: one for the whole deployment, or one for each database where only those
+    /// are in scope or allowed. Everything from now on will be known.
+    pub async fn open(
+        deployment: &Deployment,
+        only: Option<&str>,
+        listed: &[Listed],
+        ctx: &Context,
+    ) -> Result<Self> {
+        let mut collections: HashMap<String, HashMap<String, (usize, Tracking)>> = HashMap::new();
+        for (position, listed) in listed.iter().enumerate() {
+            let tracking = Tracking::of(listed)?;
+            let of_database = collections.entry(listed.database.clone()).or_default();
+            of_database.insert(listed.name.clone(), (position, tracking));
+        }
+        let databases: Vec<String> = collections.keys().cloned().collect();
+        let shared = Arc::new(Shared {
+            deployment: deployment.clone(),
+            collections,
+            // Changes are noted under keys of their own: those of trees bound long keys with another hash.
+            row_key: RowKey::new([0; 32]),
+            pending: Mutex::new(Pending::new(ctx)),
+            definition: Mutex::default(),
+            failure: Mutex::default(),
+            wanted: AtomicU64::new(0),
+        });
+        let mut follower = Self { shared, positions: Vec::new(), tasks: Vec::new() };
+        if only.is_none() {
+            match follower.begin(None).await {
+                Ok(()) => return Ok(follower),
+                Err(error) if fault::code_of(&error) == Some(code::UNAUTHORIZED) => {}
+                Err(error) => return Err(fault::statement("opening a change stream", &error)),
+            }
+        }
+        let databases = only.map_or(databases, |only| vec![only.to_owned()]);
+        for database in databases {
+            let opened = follower.begin(Some(database.clone())).await;
+            opened.map_err(|error| {
+                fault::statement(&format!("opening a change stream on {database}"), &error)
+            })?;
+        }
+        Ok(follower)
+    }
+
+    async fn begin(&mut self, database: Option<String>) -> Result<(), DriverError> {
+        let mut stream = Stream { shared: self.shared.clone(), database, token: None };
+        let (cursor, position) = stream.open().await?;
+        let (sender, receiver) = watch::channel(position);
+        self.positions.push(receiver);
+        self.tasks.push(tokio::spawn(stream.follow(cursor, sender)).abort_handle());
+        Ok(())
+    }
+
+    /// Every change up to this time is known.
+    pub fn position(&self) -> ClusterTime {
+        self.positions.iter().map(|position| *position.borrow()).min().unwrap_or_default()
+    }
+
+    /// Waits until every change up to `time` is known. Says whether it is; false after `patience`.
+    pub async fn reach(&self, time: ClusterTime, patience: Duration) -> Result<bool> {
+        self.shared.wanted.fetch_max(time.0, Ordering::SeqCst);
+        let reached = async {
+            for position in &self.positions {
+                let mut position = position.clone();
+                let ended = position.wait_for(|position| *position >= time).await.is_err();
+                if ended {
+                    break;
+                }
+            }
+        };
+        let in_time = tokio::time::timeout(patience, reached).await.is_ok();
+        self.check()?;
+        Ok(in_time)
+    }
+
+    /// Fails if a stream did.
+    pub fn check(&self) -> Result<()> {
+        match locked(&self.shared.failure).as_ref() {
+            Some(error) => {
+                let told = Error::new(error.kind(), error.message());
+                Err(match error.help() {
+                    Some(help) => told.with_help(help),
+                    None => told,
+                })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The first change of a definition that was heard of.
+    pub fn definition_changed(&self) -> Option<String> {
+        locked(&self.shared.definition).clone()
+    }
+
+    pub fn with_pending<T>(&self, use_it: impl FnOnce(&mut Pending) -> T) -> T {
+        use_it(&mut locked(&self.shared.pending))
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One change stream.
+struct Stream {
+    shared: Arc<Shared>,
+    /// None for the whole deployment.
+    database: Option<String>,
+    /// Where to go on after a failure.
+    token: Option<Vec<u8>>,
+}
+
+impl Stream {
+    async fn open(&mut self) -> Result<(RawBatchCursor, ClusterTime), DriverError> {
+        let deployment = &self.shared.deployment;
+        let command = self.command(deployment.release() >= EXPANDED_EVENTS)?;
+        let database = deployment.client.database(self.database.as_deref().unwrap_or("admin"));
+        let run = database.run_raw_cursor_command(command);
+        let run = run.cursor_type(CursorType::TailableAwait).max_time(AWAIT);
+        let mut cursor = run.batch().await?;
+        let first = match cursor.next().await {
+            Some(reply) => reply?,
+            None => return Err(DriverError::custom(ended())),
+        };
+        let bytes = first.as_raw_document().as_bytes();
+        let position = self.take(bytes, ClusterTime::default()).map_err(DriverError::custom)?;
+        let told = CursorReply::parse(bytes).map_err(DriverError::custom)?.operation_time;
+        // A stream that is opened anew knows everything up to its opening, because there is nothing
+        // to be known of the time before.
+        let position = position.or(told).unwrap_or_default();
+        Ok((cursor, position))
+    }
+
+    /// The aggregation: without documents' contents, which are read later and as of later.
+    fn command(&self, expanded: bool) -> Result<RawDocumentBuf, DriverError> {
+        let mut stage = Document::new();
+        if self.database.is_none() {
+            stage.insert("allChangesForCluster", true);
+        }
+        if expanded {
+            stage.insert("showExpandedEvents", true);
+        }
+        if let Some(token) = &self.token {
+            let token = bson::RawDocument::from_bytes(token)?;
+            stage.insert("resumeAfter", Document::try_from(token)?);
+        }
+        let wanted = doc! { "_id": 1, "operationType": 1, "ns": 1, "documentKey": 1, "clusterTime": 1 };
+        let command = doc! {
+            "aggregate": 1,
+            "pipeline": [{ "$changeStream": stage }, { "$project": wanted }],
+            "cursor": {},
+            "readConcern": { "level": "majority" },
+        };
+        Ok(RawDocumentBuf::try_from(&command)?)
+    }
+
+    async fn follow(mut self, mut cursor: RawBatchCursor, position: watch::Sender<ClusterTime>) {
+        let mut failures = 0;
+        loop {
+            let asked_after = ClusterTime(self.shared.wanted.load(Ordering::SeqCst));
+            let error = match cursor.next().await {
+                Some(Ok(reply)) => match self.take(reply.as_raw_document().as_bytes(), asked_after) {
+                    Ok(reached) => {
+                        failures = 0;
+                        let reached = reached.unwrap_or_default();
+                        position.send_if_modified(|known| {
+                            let is_later = reached > *known;
+                            *known = reached.max(*known);
+                            is_later
+                        });
+                        continue;
+                    }
+                    Err(error) => return self.fail(error),
+                },
+                Some(Err(error)) => error,
+                None => return self.fail(ended()),
+            };
+            failures += 1;
+            let doing = "following the changes";
+            let resumable = fault::is_passing(&error) || error.contains_label("ResumableChangeStreamError");
+            if fault::is_stream_lost(&error) || !resumable || failures > ATTEMPTS || self.token.is_none() {
+                return self.fail(fault::statement(doing, &error));
+            }
+            tokio::time::sleep(BACKOFF * failures).await;
+            match self.open().await {
+                Ok((again, _)) => cursor = again,
+                Err(error) if fault::is_passing(&error) && failures < ATTEMPTS => {}
+                Err(error) => return self.fail(fault::statement(doing, &error)),
+            }
+        }
+    }
+
+    fn fail(&self, error: Error) {
+        tracing::warn!(error = %error, "a change stream ended");
+        locked(&self.shared.failure).get_or_insert(error);
+    }
+
+    /// Notes the changes of a reply. Returns up to when every change is known, if the reply says.
+    fn take(&mut self, reply: &[u8], asked_after: ClusterTime) -> Result<Option<ClusterTime>> {
+        let reply = CursorReply::parse(reply)?;
+        let mut last = None;
+        for event in reply.documents()? {
+            let event = event?;
+            last = self.note(event)?.or(last);
+            self.token = wire::document(event, "_id")?.map(<[u8]>::to_vec).or(self.token.take());
+        }
+        let Some(token) = reply.resume_token else {
+            return Ok(last.map(ClusterTime::before));
+        };
+        self.token = Some(token.to_vec());
+        let stands_at = time_of(token)?;
+        Ok(match (stands_at, reply.is_empty()) {
+            (Some(time), true) => Some(time),
+            // More of the same time may follow.
+            (Some(time), false) => Some(last.unwrap_or(time).before()),
+            (None, true) if asked_after > ClusterTime::default() => Some(asked_after),
+            (None, _) => last.map(ClusterTime::before),
+        })
+    }
+
+    fn note(&self, event: &[u8]) -> Result<Option<ClusterTime>> {
+        let time = wire::time(event, "clusterTime")?;
+        let operation = wire::text(event, "operationType")?.unwrap_or_default();
+        let place = match wire::document(event, "ns")? {
+            Some(place) => (wire::text(place, "db")?, wire::text(place, "coll")?),
+            None => (None, None),
+        };
+        let (database, name) = (place.0.unwrap_or_default(), place.1.unwrap_or_default());
+        if !matches!(operation.as_str(), "insert" | "update" | "replace" | "delete") {
+            if !name.starts_with("system.") || name == "system.js" {
+                let place = crate::source::display_name(&database, &name);
+                let mut known = locked(&self.shared.definition);
+                known.get_or_insert_with(|| format!("{operation} on {place}"));
+            }
+            return Ok(time);
+        }
+        let found = self.shared.collections.get(&database).and_then(|found| found.get(&name));
+        let Some(&(collection, tracking)) = found else { return Ok(time) };
+        let at = time.ok_or_else(|| Error::new(ErrorKind::Internal, "a change without a time"))?;
+        let mut pending = locked(&self.shared.pending);
+        let id = match (tracking, wire::document(event, "documentKey")?) {
+            (Tracking::ById, Some(key)) => Id::of(key),
+            _ => None,
+        };
+        match id {
+            Some(id) => {
+                let key = id.key(&self.shared.row_key)?;
+                pending.push(&Change { collection, key, id, time: at })?;
+            }
+            None => pending.push_whole(collection, at),
+        }
+        Ok(time)
+    }
+}
+
+/// The time a resume token stands at, where it is written as MongoDB writes it: hexadecimal, a type
+/// byte, then seconds and counter.
+fn time_of(token: &[u8]) -> Result<Option<ClusterTime>> {
+    const TIMESTAMP: &str = "82";
+    let Some(text) = wire::text(token, "_data")? else { return Ok(None) };
+    let digits = text.strip_prefix(TIMESTAMP).and_then(|rest| rest.get(..16));
+    Ok(digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()).map(ClusterTime))
+}
+
+fn ended() -> Error {
+    catalog::changed("a database was dropped")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_of_mongodb_tell_their_time() {
+        let token = |text: &str| RawDocumentBuf::try_from(&doc! { "_data": text }).unwrap().into_bytes();
+        let time = time_of(&token("8263F5A1B2000000012B0229296E04")).unwrap();
+        assert_eq!(time, Some(ClusterTime(0x63F5_A1B2_0000_0001)));
+        assert_eq!(time_of(&token("2B0000001273000D")).unwrap(), None);
+        assert_eq!(time_of(&token("82")).unwrap(), None);
+    }
+}
