@@ -56,7 +56,6 @@ pub(crate) type Choice<'a> = &'a (dyn Fn(&Source) -> Result<Vec<Target>> + Send 
 /// A database that was read: still open, and a tree per target in the order chosen.
 pub(crate) struct Read {
     pub source: Source,
-    pub targets: Vec<Target>,
     pub trees: Vec<Tree>,
 }
 
@@ -76,7 +75,7 @@ pub(crate) async fn read_database(
         let source = Source::begin(url, &options, ctx).await?;
         let targets = choose(&source)?;
         match read_all(&source, &targets, repo, output, phase, ctx).await {
-            Ok(trees) => return Ok(Read { source, targets, trees }),
+            Ok(trees) => return Ok(Read { source, trees }),
             Err(error) => match source.another_way(&error, &options) {
                 Some(other) => options = other,
                 None => return Err(error),

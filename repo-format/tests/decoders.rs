@@ -6,7 +6,9 @@
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use proptest::sample::Index;
-use repo_format::catalog::{self, CollectionKind, Column, Descriptor, Key, KeyColumn, KeySource, Layout, NaturalOrder};
+use repo_format::catalog::{
+    self, CollectionKind, Column, Descriptor, Key, KeyColumn, KeySource, Layout, NaturalOrder,
+};
 use repo_format::codec::{Cursor, put_varint};
 use repo_format::config::{self, Settings};
 use repo_format::frame::{Opener, Sealer, Subject};

@@ -14,11 +14,11 @@ use std::time::Instant;
 use bson::{Bson, RawDocumentBuf, doc};
 use engine::backup::{self, Request};
 use engine::repo::{Repository, Snapshot, UnlockKey};
-use engine::restore::{self, Scope};
+use engine::restore;
 use engine::source::Consistency;
 use engine::store::Storage;
 use engine::{Context, diff};
-use engine_testutils::mongodb::{self, Server};
+use engine_testutils::mongodb::{Scope, Server};
 use repo_format::manifest::Trigger;
 use serde_json::Value;
 
@@ -32,8 +32,7 @@ async fn main() {
     let files: Vec<String> = std::env::args().skip(1).collect();
     assert!(files.len() >= 2, "name two packages or more");
     let server = Server::shared();
-    let password = server.create_read_only_user(mongodb::Scope::All, "bench_reader").await;
-    let url = server.url("bench_reader", &password, DATABASE);
+    let url = server.create_read_only_user(Scope::Database(DATABASE), "bench_reader").await;
     let scratch = tempfile::tempdir().expect("because a benchmark needs a folder");
     let ctx = Context::new(scratch.path());
     let storage = Storage::parse(&format!("fs://{}", scratch.path().join("repositories").display()));
@@ -101,8 +100,8 @@ async fn store_version(server: &Server, before: &Documents, after: &Documents) {
         match before.get(&(collection.clone(), id.clone())) {
             None => new.entry(collection).or_default().push(document.clone()),
             Some(old) if old != document => {
-                let replaced =
-                    database.collection(collection).replace_one(doc! { "_id": id }, document.clone()).await;
+                let collection = database.collection::<RawDocumentBuf>(collection);
+                let replaced = collection.replace_one(doc! { "_id": id }, document.clone()).await;
                 assert_eq!(replaced.expect("a replacement").matched_count, 1);
             }
             Some(_) => {}
@@ -163,10 +162,10 @@ async fn round_trip(server: &Server, repo: &Repository, snapshot: &Snapshot, num
     let name = format!("{DATABASE}_{number}");
     let url = server.admin_url().replace("/admin?", &format!("/{name}?"));
     let started = Instant::now();
-    let plan = restore::plan(repo, snapshot, &Scope::All, &url, ctx).await.expect("a plan");
+    let plan = restore::plan(repo, snapshot, &restore::Scope::All, &url, ctx).await.expect("a plan");
     assert!(plan.is_clear(), "{:?}", plan.preflight);
     let phrase = &plan.confirm_phrase;
-    let restored = restore::apply(repo, snapshot, &Scope::All, &plan, phrase, &url, ctx).await;
+    let restored = restore::apply(repo, snapshot, &restore::Scope::All, &plan, phrase, &url, ctx).await;
     let restored = restored.expect("a restore");
     assert!(restored.proof.matches, "{:?}", restored.proof);
     println!("snapshot {number} restored and proven in {:.2} s", started.elapsed().as_secs_f64());

@@ -31,8 +31,7 @@ async fn main() {
     println!("{documents} documents, {:.2} GB of BSON, {:?}\n", bytes as f64 / 1e9, mongo.flavour());
     println!("| reader | wall time | documents/s | MB/s |\n|---|---|---|---|");
 
-    let password = mongo.create_read_only_user(Scope::All, "bench_reader").await;
-    let url = mongo.url("bench_reader", &password, "bench");
+    let url = mongo.create_read_only_user(Scope::Database("bench"), "bench_reader").await;
     let mut bare = Vec::new();
     for _ in 0..RUNS {
         bare.push(cursor(mongo, documents).await);

@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::source::{
-    ArchiveOutcome, Collection, Consistency, DatabaseUrl, Engine, Incomplete, RecordBatch, ScanOrder,
-    ScanStats, mongodb, postgres,
+    ArchiveOutcome, Collection, Consistency, DatabaseUrl, Incomplete, RecordBatch, ScanOrder, ScanStats,
+    mongodb, postgres,
 };
 
 /// How a database is read.
@@ -64,13 +64,6 @@ impl Source {
                 let snapshot = mongodb::Snapshot::begin(url, &options, ctx).await?;
                 Ok(Self::MongoDb(Box::new(snapshot)))
             }
-        }
-    }
-
-    pub fn engine(&self) -> Engine {
-        match self {
-            Self::Postgres(_) => Engine::Postgres,
-            Self::MongoDb(_) => Engine::MongoDb,
         }
     }
 
