@@ -12,6 +12,7 @@ pub(crate) mod fault;
 mod moment;
 mod pending;
 mod read;
+mod readonly;
 mod records;
 mod repeat;
 mod reread;
@@ -24,6 +25,7 @@ mod test;
 mod url;
 pub(crate) mod wire;
 
+pub use readonly::read_only_setup;
 pub use snapshot::{ChangedRecord, Options, Round, RoundPart, Snapshot};
 pub use test::test;
 pub use url::MongoUrl;

@@ -413,7 +413,7 @@ impl Snapshot {
         tracing::info!(lost, error = %failure, "a snapshot cannot be read on");
         // A scan of another collection may have been cancelled for it.
         (lost && !self.reading.ctx.cancel.is_cancelled())
-            .then(|| Options { consistency: self.reading.consistency, catch_up: true })
+            .then_some(Options { consistency: self.reading.consistency, catch_up: true })
     }
 
     /// Options and indexes of every collection, as the server gave them: one BSON document per

@@ -1,9 +1,313 @@
-//! The connection test.
+//! A connection test that says at which step it failed and what to do there.
 
-use super::MongoUrl;
-use crate::source::ConnectionReport;
+use std::time::Duration;
 
-/// Tests a connection, stage by stage. Reads only.
+use bson::doc;
+use futures::future::join_all;
+use mongodb::Client;
+use mongodb::options::{ClientOptions, ServerAddress, Tls};
+use tokio::net::{TcpStream, lookup_host};
+
+use super::catalog::{self, Kind as CollectionKind, Listed, Listing};
+use super::connect::{Deployment, Topology};
+use super::url::host_and_port;
+use super::{MongoUrl, fault, readonly};
+use crate::error::{Error, Kind, Result};
+use crate::source::{ConnectionReport, Stage, StageReport};
+
+/// So many collections are read from for real.
+const TRIED: usize = 20;
+/// No single step takes longer.
+const STEP_TIMEOUT: Duration = Duration::from_secs(20);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Whoever waits for a test waits no longer for a member of the set.
+const SELECTION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Tries a URL step by step: names, ports, TLS, login, listing, reading, and that nothing can be
+/// written. Reads at most a document of a few collections. Collections that cannot be read fail the
+/// step but not the test, unless nothing can be read: a backup names them and goes on.
 pub async fn test(url: &MongoUrl) -> ConnectionReport {
-    unimplemented!("{url:?}")
+    let mut report = ConnectionReport {
+        ok: false,
+        stages: Vec::new(),
+        engine: "mongodb".to_owned(),
+        server_version: String::new(),
+        collections: 0,
+        size_bytes: 0,
+        privileges: Vec::new(),
+        notes: Vec::new(),
+    };
+    let ignored = url.ignored_parameters();
+    if !ignored.is_empty() {
+        report.notes.push(format!("options of the URL without effect here: {}", ignored.join(", ")));
+    }
+    if let Some(deployment) = reach(url, &mut report).await {
+        report.ok = examine(url, &deployment, &mut report).await;
+        deployment.client.shutdown().await;
+    }
+    report
+}
+
+fn counted(collections: u64) -> String {
+    format!("{collections} {}", if collections == 1 { "collection" } else { "collections" })
+}
+
+fn passed(stage: Stage, detail: impl Into<String>) -> StageReport {
+    StageReport { stage, ok: true, detail: detail.into(), fix: None }
+}
+
+fn failed(stage: Stage, error: &Error) -> StageReport {
+    StageReport { stage, ok: false, detail: error.message().to_owned(), fix: error.help().map(str::to_owned) }
+}
+
+/// Adds a stage. None when it failed, so that the caller stops.
+fn note<T>(report: &mut ConnectionReport, stage: Stage, outcome: Result<(T, String)>) -> Option<T> {
+    match outcome {
+        Ok((value, detail)) => {
+            report.stages.push(passed(stage, detail));
+            Some(value)
+        }
+        Err(error) => {
+            report.stages.push(failed(stage, &error));
+            None
+        }
+    }
+}
+
+/// The steps up to a deployment that answers.
+async fn reach(url: &MongoUrl, report: &mut ConnectionReport) -> Option<Deployment> {
+    let mut options = note(report, Stage::Resolve, resolve(url).await)?;
+    let connected = connect(&options.hosts).await;
+    note(report, Stage::Connect, connected.map(|detail| ((), detail)))?;
+    let selection = options.server_selection_timeout.unwrap_or(SELECTION_TIMEOUT).min(SELECTION_TIMEOUT);
+    options.server_selection_timeout = Some(selection);
+    let tls = tls_in_words(&options).to_owned();
+    let inspected = match Client::with_options(options) {
+        Ok(client) => bounded(Deployment::inspect(client)).await,
+        Err(error) => Err(fault::statement("connecting", &error)),
+    };
+    match inspected {
+        Ok(deployment) => {
+            report.stages.push(passed(Stage::Tls, tls));
+            let who = match url.user() {
+                "" => "no user: nobody is logged in".to_owned(),
+                user => format!("logged in as {user}"),
+            };
+            report.stages.push(passed(Stage::Authenticate, who));
+            Some(deployment)
+        }
+        Err(error) if fault::failed_at_tls(&error) => {
+            report.stages.push(failed(Stage::Tls, &error));
+            None
+        }
+        Err(error) => {
+            report.stages.push(passed(Stage::Tls, tls));
+            report.stages.push(failed(Stage::Authenticate, &error));
+            None
+        }
+    }
+}
+
+async fn resolve(url: &MongoUrl) -> Result<(ClientOptions, String)> {
+    let options = bounded(url.client_options()).await?;
+    let looked_up = join_all(options.hosts.iter().map(async |address| {
+        let (host, port) = place(address);
+        let found = tokio::time::timeout(CONNECT_TIMEOUT, lookup_host((host.as_str(), port))).await;
+        let addresses: Vec<String> = match found {
+            Ok(Ok(addresses)) => addresses.map(|address| address.ip().to_string()).collect(),
+            _ => Vec::new(),
+        };
+        (host.clone(), addresses)
+    }))
+    .await;
+    let lines: Vec<String> = looked_up
+        .iter()
+        .filter(|(_, addresses)| !addresses.is_empty())
+        .map(|(host, addresses)| format!("{host} is {}", addresses.join(", ")))
+        .collect();
+    if lines.is_empty() {
+        let hosts: Vec<&str> = looked_up.iter().map(|(host, _)| host.as_str()).collect();
+        let message = format!("no address is known for {}", hosts.join(", "));
+        return Err(Error::new(Kind::Unreachable, message).with_help(
+            "Check the host names in the URL. A name of a private network has no address outside it.",
+        ));
+    }
+    Ok((options, lines.join("; ")))
+}
+
+fn place(address: &ServerAddress) -> (String, u16) {
+    // Sockets of this machine were refused with the URL.
+    host_and_port(address).unwrap_or_default()
+}
+
+/// One host that answers is enough: it names the others.
+async fn connect(hosts: &[ServerAddress]) -> Result<String> {
+    let tried = join_all(hosts.iter().map(async |address| {
+        let (host, port) = place(address);
+        let opened = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect((host.as_str(), port))).await;
+        let told = match opened {
+            Ok(Ok(_)) => return Ok(format!("{host}:{port} answers")),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer in time".to_owned(),
+        };
+        Err(format!("{host}:{port}: {told}"))
+    }))
+    .await;
+    let told: Vec<String> = tried.iter().map(|tried| tried.clone().unwrap_or_else(|error| error)).collect();
+    if tried.iter().any(Result::is_ok) {
+        return Ok(told.join("; "));
+    }
+    Err(Error::new(Kind::Unreachable, told.join("; ")).with_help(
+        "Check host, port and firewalls (on Atlas, the IP access list), and that the server listens on more than \
+         localhost (net.bindIp).",
+    ))
+}
+
+fn tls_in_words(options: &ClientOptions) -> &'static str {
+    match &options.tls {
+        Some(Tls::Enabled(tls)) if tls.allow_invalid_certificates == Some(true) => {
+            "encrypted; the certificate is not checked"
+        }
+        Some(Tls::Enabled(_)) => "encrypted, with a certificate that was checked",
+        _ => "not encrypted; tls=true asks for it",
+    }
+}
+
+/// The steps once somebody answers. Whether a backup with it can be.
+async fn examine(url: &MongoUrl, deployment: &Deployment, report: &mut ConnectionReport) -> bool {
+    report.server_version.clone_from(&deployment.version);
+    let listed = bounded(async {
+        deployment.check_release()?;
+        catalog::list(deployment, url.database()).await
+    });
+    let listing = match listed.await {
+        Ok(listing) => listing,
+        Err(error) => {
+            report.stages.push(failed(Stage::List, &error));
+            return false;
+        }
+    };
+    report.collections = (listing.collections.len() + listing.incomplete.len()) as u64;
+    report.size_bytes = size(deployment, &listing).await;
+    report.stages.push(passed(Stage::List, counted(report.collections)));
+    report.notes.extend(listing.notes.iter().cloned());
+    if deployment.topology == Topology::Standalone {
+        report.notes.push(format!(
+            "the server is standalone, so there are no snapshots of one moment. {}",
+            super::STANDALONE_HELP
+        ));
+    } else if let Err(error) = follow(deployment, url.database()).await {
+        report.notes.push(format!("snapshots that take long may fail: {}", error.message()));
+    }
+    let some_readable = read(deployment, &listing, report).await;
+    let read_only = judge(url, deployment, report).await;
+    some_readable && read_only
+}
+
+/// Bytes on disk of the databases in scope, where the user may ask.
+async fn size(deployment: &Deployment, listing: &Listing) -> u64 {
+    let mut databases: Vec<&str> =
+        listing.collections.iter().map(|listed| listed.database.as_str()).collect();
+    databases.dedup();
+    let mut total = 0;
+    for database in databases {
+        let Ok(stats) = deployment.try_run(database, doc! { "dbStats": 1 }).await else { continue };
+        for part in ["storageSize", "indexSize"] {
+            total += match stats.get(part) {
+                Some(bson::Bson::Double(bytes)) => *bytes as u64,
+                Some(bson::Bson::Int64(bytes)) => u64::try_from(*bytes).unwrap_or(0),
+                Some(bson::Bson::Int32(bytes)) => u64::try_from(*bytes).unwrap_or(0),
+                _ => 0,
+            };
+        }
+    }
+    total
+}
+
+/// Opens a change stream and lets go of it.
+async fn follow(deployment: &Deployment, only: Option<&str>) -> Result<()> {
+    let stage = match only {
+        Some(_) => doc! { "$changeStream": {} },
+        None => doc! { "$changeStream": { "allChangesForCluster": true } },
+    };
+    let command = doc! { "aggregate": 1, "pipeline": [stage], "cursor": { "batchSize": 0 } };
+    let opened = deployment.client.database(only.unwrap_or("admin")).run_cursor_command(command).await;
+    opened.map(drop).map_err(|error| fault::statement("following changes", &error))
+}
+
+async fn read(deployment: &Deployment, listing: &Listing, report: &mut ConnectionReport) -> bool {
+    let mut unreadable: Vec<String> =
+        listing.incomplete.iter().map(|found| format!("{}: {}", found.name, found.reason)).collect();
+    let with_documents = || listing.collections.iter().filter(|listed| listed.kind != CollectionKind::View);
+    let mut tried = 0;
+    for listed in with_documents().take(TRIED) {
+        match try_collection(deployment, listed).await {
+            Ok(()) => tried += 1,
+            Err(error) => unreadable.push(error.message().to_owned()),
+        }
+    }
+    if unreadable.is_empty() {
+        report.stages.push(passed(Stage::Read, format!("{} can be read", counted(report.collections))));
+        return true;
+    }
+    report.stages.push(StageReport {
+        stage: Stage::Read,
+        ok: false,
+        detail: unreadable.join("\n"),
+        fix: Some(
+            "Grant the user the role read on these databases, or back up without them: the snapshot will say so."
+                .to_owned(),
+        ),
+    });
+    tried > 0 || with_documents().count() == 0 && !listing.collections.is_empty()
+}
+
+async fn try_collection(deployment: &Deployment, listed: &Listed) -> Result<()> {
+    let limit = i64::try_from(STEP_TIMEOUT.as_millis()).unwrap_or(i64::MAX);
+    // Only whether it may be read: contents that cannot be decoded are no matter here.
+    let command = doc! {
+        "find": &listed.name, "limit": 1, "batchSize": 1, "maxTimeMS": limit, "projection": { "_id": 1 },
+    };
+    let tried = deployment.try_run(&listed.database, command).await;
+    tried.map(drop).map_err(|error| fault::statement(&listed.display(), &error))
+}
+
+async fn judge(url: &MongoUrl, deployment: &Deployment, report: &mut ConnectionReport) -> bool {
+    let fix = format!(
+        "Create a user that can only read, and connect with it.\n{}{}",
+        readonly::read_only_setup(url.database()),
+        readonly::atlas_path(url.database())
+    );
+    let findings = match bounded(readonly::check(deployment)).await {
+        Ok(findings) => findings,
+        Err(error) => {
+            let help = error.help().map(|help| format!("{help}\n")).unwrap_or_default();
+            let failure =
+                StageReport { fix: Some(format!("{help}{fix}")), ..failed(Stage::ReadOnly, &error) };
+            report.stages.push(failure);
+            return false;
+        }
+    };
+    report.privileges = findings.privileges;
+    let roles = findings.roles.join(", ");
+    if report.privileges.is_empty() {
+        report
+            .stages
+            .push(passed(Stage::ReadOnly, format!("no privilege to write was found; roles: {roles}")));
+        return true;
+    }
+    report.stages.push(StageReport {
+        stage: Stage::ReadOnly,
+        ok: false,
+        detail: format!("the user can write: {}. Its roles are {roles}", report.privileges.join("; ")),
+        fix: Some(fix),
+    });
+    false
+}
+
+async fn bounded<T>(step: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(STEP_TIMEOUT, step).await.unwrap_or_else(|_| {
+        Err(Error::new(Kind::Unreachable, "the server does not answer in time")
+            .with_help("It may be overloaded, or the network may drop long connections."))
+    })
 }

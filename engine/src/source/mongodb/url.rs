@@ -215,7 +215,7 @@ fn refused(error: &mongodb::error::Error) -> Error {
     }
 }
 
-fn host_and_port(address: &ServerAddress) -> Result<(String, u16)> {
+pub(super) fn host_and_port(address: &ServerAddress) -> Result<(String, u16)> {
     match address {
         ServerAddress::Tcp { host, port } => {
             Ok((host.trim_matches(['[', ']']).to_owned(), port.unwrap_or(27017)))

@@ -1,0 +1,208 @@
+//! Whether a user can write, and how to make one that cannot.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bson::{Bson, Document, doc};
+
+use super::connect::Deployment;
+use crate::error::{Error, Kind, Result};
+
+/// Actions that change nothing. Whatever is not in here counts as writing: servers gain actions
+/// with every version.
+const READING: [&str; 22] = [
+    "changeStream",
+    "collStats",
+    "dbHash",
+    "dbStats",
+    "find",
+    "getParameter",
+    "getShardMap",
+    "indexStats",
+    "inprog",
+    "killCursors",
+    "listCollections",
+    "listDatabases",
+    "listIndexes",
+    "listSearchIndexes",
+    "listShards",
+    "performRawDataOperations",
+    "planCacheRead",
+    "replSetGetStatus",
+    "serverStatus",
+    "useUUID",
+    "viewRole",
+    "viewUser",
+];
+
+/// What a check found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Findings {
+    /// Each privilege to write: "database shop: insert, update".
+    pub privileges: Vec<String>,
+    /// The user's roles: "readWrite on shop".
+    pub roles: Vec<String>,
+}
+
+/// Asks the server what the connection's user may do. A server that does not say is no proof of
+/// anything, and is an error.
+pub(super) async fn check(deployment: &Deployment) -> Result<Findings> {
+    let command = doc! { "connectionStatus": 1, "showPrivileges": true };
+    let status = deployment.try_run("admin", command).await;
+    let status =
+        status.map_err(|error| super::fault::statement("asking for the user's privileges", &error))?;
+    let info = status.get_document("authInfo").cloned().unwrap_or_default();
+    let users = documents(&info, "authenticatedUsers");
+    let Some(user) = users.first() else {
+        return Err(Error::new(
+            Kind::NotReadOnly,
+            "nobody is logged in, so nothing keeps this connection from writing",
+        )
+        .with_help("Turn authorization on, make a user that can only read, and put it into the URL."));
+    };
+    let roles = documents(&info, "authenticatedUserRoles").iter().map(role_in_words).collect();
+    let mut privileges = documents(&info, "authenticatedUserPrivileges");
+    if privileges.is_empty() {
+        privileges = own_privileges(deployment, user).await;
+    }
+    if privileges.is_empty() {
+        return Err(Error::new(Kind::NotReadOnly, "the server does not say what the user may do")
+            .with_help("Grant the user nothing but the role read or readAnyDatabase, and check it with connectionStatus."));
+    }
+    Ok(Findings { privileges: writing(&privileges), roles })
+}
+
+/// The privileges as the user's own entry has them, for servers that list none for a connection.
+async fn own_privileges(deployment: &Deployment, user: &Document) -> Vec<Document> {
+    let (Ok(name), Ok(database)) = (user.get_str("user"), user.get_str("db")) else { return Vec::new() };
+    let command = doc! { "usersInfo": { "user": name, "db": database }, "showPrivileges": true };
+    let Ok(reply) = deployment.try_run(database, command).await else { return Vec::new() };
+    let users = documents(&reply, "users");
+    users.first().map(|user| documents(user, "inheritedPrivileges")).unwrap_or_default()
+}
+
+fn documents(parent: &Document, name: &str) -> Vec<Document> {
+    let items = parent.get_array(name).into_iter().flatten();
+    items.filter_map(Bson::as_document).cloned().collect()
+}
+
+fn role_in_words(role: &Document) -> String {
+    let (name, database) = (role.get_str("role").unwrap_or("?"), role.get_str("db").unwrap_or("?"));
+    format!("{name} on {database}")
+}
+
+/// Privileges that change something, by resource.
+fn writing(privileges: &[Document]) -> Vec<String> {
+    let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for privilege in privileges {
+        let actions = privilege.get_array("actions").into_iter().flatten();
+        let writes =
+            actions.map(|action| action.as_str().unwrap_or("?")).filter(|action| !READING.contains(action));
+        let writes: Vec<String> = writes.map(str::to_owned).collect();
+        if !writes.is_empty() {
+            let resource = privilege.get_document("resource").cloned().unwrap_or_default();
+            found.entry(resource_in_words(&resource)).or_default().extend(writes);
+        }
+    }
+    let line = |(resource, actions): (String, BTreeSet<String>)| {
+        format!("{resource}: {}", actions.into_iter().collect::<Vec<_>>().join(", "))
+    };
+    found.into_iter().map(line).collect()
+}
+
+fn resource_in_words(resource: &Document) -> String {
+    if resource.get_bool("anyResource").unwrap_or(false) {
+        return "everything".to_owned();
+    }
+    if resource.get_bool("cluster").unwrap_or(false) {
+        return "the cluster".to_owned();
+    }
+    match (resource.get_str("db"), resource.get_str("collection")) {
+        (Ok(""), Ok("")) => "every database".to_owned(),
+        (Ok(""), Ok(collection)) => format!("collection {collection} of every database"),
+        (Ok(database), Ok("")) => format!("database {database}"),
+        (Ok(database), Ok(collection)) => {
+            format!("collection {}", crate::source::display_name(database, collection))
+        }
+        _ => resource.to_string(),
+    }
+}
+
+/// A script for mongosh that makes a user who can only read: one database, or all. Anybody who may
+/// create users on admin can run it.
+pub fn read_only_setup(database: Option<&str>) -> String {
+    let role = match database {
+        Some(database) => {
+            let quoted = serde_json::Value::from(database).to_string();
+            format!("{{ role: \"read\", db: {quoted} }}")
+        }
+        None => "{ role: \"readAnyDatabase\", db: \"admin\" }".to_owned(),
+    };
+    format!(
+        "// Run in mongosh as a user who may create users. It asks for a password for the new user.\n\
+         db.getSiblingDB(\"admin\").createUser({{\n  user: \"dbsnap\",\n  pwd: passwordPrompt(),\n  roles: [{role}]\n}})\n"
+    )
+}
+
+/// Where the same is done in Atlas, whose users are not made by commands.
+pub(super) fn atlas_path(database: Option<&str>) -> String {
+    let privilege = match database {
+        Some(database) => format!("Specific Privileges → read @ {database}"),
+        None => "Built-in Role → Only read any database".to_owned(),
+    };
+    format!("On Atlas: Security → Database Access → Add New Database User → Password; {privilege}.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn privilege(resource: Document, actions: &[&str]) -> Document {
+        doc! { "resource": resource, "actions": actions }
+    }
+
+    #[test]
+    fn reading_is_what_the_list_says_and_nothing_else() {
+        let read = [
+            "changeStream",
+            "collStats",
+            "dbHash",
+            "dbStats",
+            "find",
+            "killCursors",
+            "listCollections",
+            "listIndexes",
+            "listSearchIndexes",
+            "planCacheRead",
+        ];
+        let shop = doc! { "db": "shop", "collection": "" };
+        assert_eq!(writing(&[privilege(shop.clone(), &read)]), [""; 0]);
+        let found = writing(&[
+            privilege(shop.clone(), &["find", "update", "insert"]),
+            privilege(shop, &["somethingOfTheFuture"]),
+            privilege(doc! { "cluster": true }, &["appendOplogNote", "listDatabases"]),
+            privilege(doc! { "anyResource": true }, &["anyAction"]),
+            privilege(doc! { "db": "config", "collection": "settings" }, &["insert", "update", "find"]),
+            privilege(doc! { "db": "", "collection": "system.js" }, &["insert"]),
+            privilege(doc! { "db": "", "collection": "" }, &["remove"]),
+        ]);
+        assert_eq!(
+            found,
+            [
+                "collection config.settings: insert, update",
+                "collection system.js of every database: insert",
+                "database shop: insert, somethingOfTheFuture, update",
+                "every database: remove",
+                "everything: anyAction",
+                "the cluster: appendOplogNote",
+            ]
+        );
+    }
+
+    #[test]
+    fn names_in_the_setup_are_quoted() {
+        let script = read_only_setup(Some("a\"b"));
+        assert!(script.contains(r#"{ role: "read", db: "a\"b" }"#), "{script}");
+        assert!(script.contains(r#"db.getSiblingDB("admin").createUser({"#));
+        assert!(read_only_setup(None).contains("readAnyDatabase"));
+    }
+}

@@ -1,0 +1,161 @@
+//! Who may read what, and what a connection test says of it. Case numbers are those of the list of
+//! edge cases that the source was built against.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on stops")]
+
+#[path = "mongodb_source/support.rs"]
+mod support;
+
+use bson::{Bson, doc, rawdoc};
+use engine::Kind;
+use engine::source::mongodb::{MongoUrl, Options, Snapshot, read_only_setup, test};
+use engine::source::{ConnectionReport, Stage, StageReport};
+use engine_testutils::mongodb::{Options as ServerOptions, Scope, Server};
+use support::{Database, best_effort, context, names, read_all};
+
+fn url(text: &str) -> MongoUrl {
+    MongoUrl::parse(text).unwrap()
+}
+
+fn stage(report: &ConnectionReport, stage: Stage) -> &StageReport {
+    let found = report.stages.iter().find(|found| found.stage == stage);
+    found.unwrap_or_else(|| panic!("no {stage:?} in {report:?}"))
+}
+
+/// MG-P01: what the setup script gives is enough, and passes.
+#[tokio::test]
+async fn p01_a_reader_of_one_database_suffices() {
+    let database = Database::new().await;
+    database.insert("orders", &[rawdoc! { "_id": 1 }]).await;
+    let report = test(&database.url).await;
+    assert!(report.ok, "{report:?}");
+    assert_eq!((report.collections, report.engine.as_str()), (1, "mongodb"));
+    let expected = [
+        Stage::Resolve,
+        Stage::Connect,
+        Stage::Tls,
+        Stage::Authenticate,
+        Stage::List,
+        Stage::Read,
+        Stage::ReadOnly,
+    ];
+    assert_eq!(report.stages.iter().map(|found| found.stage).collect::<Vec<_>>(), expected);
+    assert!(!report.server_version.is_empty() && report.privileges.is_empty());
+    let (ctx, _folder) = context();
+    let snapshot = database.snapshot(&ctx).await;
+    let (all, _) = read_all(&snapshot, &ctx).await.unwrap();
+    assert_eq!(all["orders"].len(), 1);
+    snapshot.close().await.unwrap();
+    assert!(read_only_setup(Some(&database.name)).contains(&database.name));
+}
+
+/// MG-P02, MG-P03: every privilege to write is named, with the way out.
+#[tokio::test]
+async fn p03_whoever_can_write_is_refused_and_told_why() {
+    let database = Database::new().await;
+    database.insert("orders", &[rawdoc! { "_id": 1 }]).await;
+    for role in ["readWrite", "dbAdmin", "dbOwner"] {
+        let name = format!("{role}_{}", database.name);
+        let roles: Vec<Bson> = vec![doc! { "role": role, "db": &database.name }.into()];
+        let report = test(&url(&database.server.create_user(&name, roles, &database.name).await)).await;
+        assert!(!report.ok, "{role}: {report:?}");
+        let found = stage(&report, Stage::ReadOnly);
+        assert!(!found.ok && found.detail.contains(role), "{found:?}");
+        let fix = found.fix.as_deref().unwrap();
+        assert!(fix.contains("db.getSiblingDB(\"admin\").createUser({") && fix.contains("On Atlas"), "{fix}");
+        let named = format!("database {}: ", database.name);
+        assert!(report.privileges.iter().any(|found| found.starts_with(&named)), "{:?}", report.privileges);
+    }
+    let root = test(&url(&database.server.admin_url())).await;
+    assert!(!root.ok && !stage(&root, Stage::ReadOnly).ok);
+}
+
+/// MG-P04: without authentication everything is allowed.
+#[tokio::test]
+async fn p04_nobody_logged_in_is_not_read_only() {
+    let server = Server::start(ServerOptions { auth: false, ..ServerOptions::default() });
+    server.insert_raw("shop.orders", &[rawdoc! { "_id": 1 }]).await;
+    let report = test(&url(&server.anonymous_url("shop"))).await;
+    let found = stage(&report, Stage::ReadOnly);
+    assert!(!report.ok && !found.ok, "{report:?}");
+    assert!(
+        found.detail.contains("nobody is logged in")
+            && found.fix.as_deref().unwrap().contains("authorization")
+    );
+    assert!(stage(&report, Stage::Read).ok);
+}
+
+#[tokio::test]
+async fn wrong_credentials_fail_at_the_login() {
+    let database = Database::new().await;
+    let wrong = url(&database.server.url("nobody", "wrong-secret", &database.name));
+    let report = test(&wrong).await;
+    assert!(!report.ok);
+    let found = stage(&report, Stage::Authenticate);
+    assert!(!found.ok && !format!("{report:?}").contains("wrong-secret"), "{found:?}");
+    assert!(stage(&report, Stage::Connect).ok);
+    let (ctx, _folder) = context();
+    let error = Snapshot::begin(&wrong, &Options::default(), &ctx).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Denied, "{error}");
+}
+
+#[tokio::test]
+async fn unknown_hosts_and_closed_ports_fail_where_they_are_met() {
+    let report = test(&url("mongodb://u:p@no-such-host.invalid/d")).await;
+    assert!(!stage(&report, Stage::Resolve).ok && report.stages.len() == 1, "{report:?}");
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let report = test(&url(&format!("mongodb://u:p@127.0.0.1:{free}/d"))).await;
+    assert!(stage(&report, Stage::Resolve).ok && !stage(&report, Stage::Connect).ok, "{report:?}");
+}
+
+#[tokio::test]
+async fn tls_is_tested_apart_from_the_login() {
+    let server = Server::start(ServerOptions { tls: true, ..ServerOptions::default() });
+    let good = server.create_read_only_user(Scope::Database("shop"), "reader").await;
+    server.insert_raw("shop.orders", &[rawdoc! { "_id": 1 }]).await;
+    let report = test(&url(&good)).await;
+    assert!(report.ok, "{report:?}");
+    assert!(stage(&report, Stage::Tls).detail.contains("checked"));
+    let unverified = good.split("&tlsCAFile").next().unwrap();
+    let soon = "serverSelectionTimeoutMS=1500";
+    let report = test(&url(&format!("{unverified}&{soon}"))).await;
+    let found = stage(&report, Stage::Tls);
+    assert!(!report.ok && !found.ok, "{report:?}");
+    let plain = good.split("&tls=").next().unwrap();
+    assert!(!test(&url(&format!("{plain}&{soon}"))).await.ok);
+}
+
+/// MG-C07: a standalone server has no moment to read at.
+#[tokio::test]
+async fn c07_a_standalone_is_refused_unless_labelled() {
+    let server = Server::start(ServerOptions { standalone: true, ..ServerOptions::default() });
+    server.insert_raw("shop.orders", &[rawdoc! { "_id": 1 }, rawdoc! { "_id": 2 }]).await;
+    let reader = url(&server.create_read_only_user(Scope::Database("shop"), "reader").await);
+    let report = test(&reader).await;
+    assert!(report.ok && report.notes.iter().any(|note| note.contains("standalone")), "{report:?}");
+    let (ctx, _folder) = context();
+    let error = Snapshot::begin(&reader, &Options::default(), &ctx).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Unsupported);
+    assert!(error.help().unwrap().contains("rs.initiate()"));
+    let snapshot = Snapshot::begin(&reader, &best_effort(), &ctx).await.unwrap();
+    let (all, rounds) = read_all(&snapshot, &ctx).await.unwrap();
+    assert_eq!((all["orders"].len(), rounds), (2, 1));
+    assert_eq!(snapshot.evidence().grade, repo_format::manifest::Grade::NotPointInTime);
+    snapshot.close().await.unwrap();
+}
+
+/// MG-P06: who may not list databases sees those that may be read.
+#[tokio::test]
+async fn p06_databases_that_may_be_read_are_found_without_the_privilege_to_list() {
+    let database = Database::new().await;
+    database.insert("orders", &[rawdoc! { "_id": 1 }]).await;
+    let other = database.server.fresh_database("other");
+    database.server.insert_raw(&format!("{other}.secret"), &[rawdoc! { "_id": 1 }]).await;
+    let text = database.url.expose().replacen(&format!("/{}?", database.name), "/?", 1);
+    let (ctx, _folder) = context();
+    let snapshot = Snapshot::begin(&url(&text), &Options::default(), &ctx).await.unwrap();
+    assert_eq!(names(&snapshot), [format!("{}.orders", database.name)]);
+    let (all, _) = read_all(&snapshot, &ctx).await.unwrap();
+    assert_eq!(all["orders"].len(), 1);
+    snapshot.close().await.unwrap();
+}
