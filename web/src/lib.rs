@@ -14,6 +14,7 @@
 pub mod assets;
 pub mod components;
 pub mod format;
+pub mod json;
 pub mod layout;
 pub mod pages;
 pub mod samples;

@@ -93,7 +93,7 @@ fn ids_are_unique_and_references_resolve() {
             }
         }
         for tag in tags {
-            for key in ["for", "aria-labelledby", "aria-describedby", "data-copy"] {
+            for key in ["for", "list", "aria-labelledby", "aria-describedby", "data-copy"] {
                 for id in tag.get(key).unwrap_or_default().split_whitespace() {
                     assert!(ids.contains(id), "{page}: <{} {key}=\"{id}\"> points nowhere", tag.name);
                 }
@@ -126,16 +126,16 @@ fn every_input_has_a_label() {
             match (tag.get("type"), tag.get("id")) {
                 (Some("hidden"), _) => {}
                 (_, Some(id)) => assert!(labelled.contains(id), "{page}: no label for {id}"),
-                // Radio buttons stand inside their labels.
-                (kind, None) => assert_eq!(kind, Some("radio"), "{page}"),
+                // Radio buttons and boxes of a list stand inside their labels.
+                (kind, None) => assert!(matches!(kind, Some("radio" | "checkbox")), "{page}: {kind:?}"),
             }
         }
-        for part in html.split("<input type=\"radio\"").skip(1) {
-            let (end, next) = (part.find("</label>"), part.find("<label"));
-            assert!(
-                end.is_some_and(|end| next.is_none_or(|next| end < next)),
-                "{page}: radio outside a label"
-            );
+        for kind in ["radio", "checkbox"] {
+            for part in html.split(&format!("<input type=\"{kind}\"")).skip(1) {
+                let (end, next) = (part.find("</label>"), part.find("<label"));
+                let inside = end.is_some_and(|end| next.is_none_or(|next| end < next));
+                assert!(inside, "{page}: {kind} outside a label");
+            }
         }
     });
 }
@@ -180,6 +180,46 @@ fn values_of_customers_are_escaped() {
     let html = samples_of("records");
     assert!(html.contains("Kettle &lt;steel&gt;"));
     assert!(!html.contains("<steel>"));
+}
+
+#[test]
+fn documents_are_escaped_and_shown_whole() {
+    for page in ["records-documents", "changes-documents"] {
+        let html = samples_of(page);
+        assert!(html.contains("Ada &lt;b&gt;Quist&lt;/b&gt;"), "{page}");
+        assert!(html.contains("{&quot;$oid&quot;: &quot;65f0c0ffee65f0c0ffee65f0&quot;}"), "{page}");
+    }
+}
+
+#[test]
+fn snapshots_of_mixed_moments_say_so_wherever_they_are_chosen_or_compared() {
+    for page in ["database-standalone", "snapshot-documents", "diff-documents"] {
+        assert!(samples_of(page).to_lowercase().contains("not point-in-time"), "{page}");
+    }
+    for page in ["database", "snapshot", "diff", "changes"] {
+        assert!(!samples_of(page).contains("ot point-in-time"), "{page}");
+    }
+}
+
+/// The way on after a standalone server was refused is offered there and nowhere else.
+#[test]
+fn doing_without_one_moment_is_offered_only_where_it_was_the_reason() {
+    assert!(samples_of("connect-standalone").contains("name=\"best_effort\""));
+    for page in ["connect", "connect-refused", "connect-refused-user", "connect-unreachable"] {
+        assert!(!samples_of(page).contains("best_effort"), "{page}");
+    }
+}
+
+#[test]
+fn pages_of_mongodb_speak_of_collections() {
+    for page in ["snapshot-documents", "diff-documents", "restore-new-documents", "restore-plan-documents"] {
+        let html = samples_of(page);
+        let words = html.split_once("<main").expect("because every page has content").1.to_lowercase();
+        assert!(words.contains("collection"), "{page}");
+        for word in [">table", " tables", "table<", " rows"] {
+            assert!(!words.contains(word), "{page}: {word}");
+        }
+    }
 }
 
 #[test]

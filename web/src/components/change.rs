@@ -64,6 +64,8 @@ pub struct Counts {
     pub changed: u64,
     /// On both, equal.
     pub unchanged: u64,
+    /// Of the changed ones, those that differ in nothing but the order of their fields.
+    pub order_only: u64,
 }
 
 impl Counts {

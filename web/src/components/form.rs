@@ -109,3 +109,17 @@ pub fn environments(chosen: Environment) -> Markup {
         }
     }
 }
+
+/// A box to tick, with what ticking it means below its words. `name` is also its id.
+pub fn checkbox(name: &str, label: &str, explanation: &str, checked: bool) -> Markup {
+    html! {
+        div.check {
+            label for=(name) {
+                input #(name) type="checkbox" name=(name) value="yes" checked[checked]
+                    aria-describedby=(format!("{name}-hint"));
+                span { (label) }
+            }
+            p.hint #(format!("{name}-hint")) { (explanation) }
+        }
+    }
+}

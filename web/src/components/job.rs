@@ -214,9 +214,9 @@ fn bar(job: &Job) -> Markup {
         @if job.state == State::Running {
             div.bar {
                 @if progress.collections_total > 0 {
-                    progress aria-label="Tables done" max=(progress.collections_total)
+                    progress aria-label="Done" max=(progress.collections_total)
                         value=(progress.collections_done) {}
-                    span { (progress.collections_done) " of " (format::count_of(progress.collections_total, "table")) }
+                    span { (format::count(progress.collections_done)) " of " (format::count(progress.collections_total)) " done" }
                 } @else {
                     progress aria-label="Preparing" {}
                     span { "preparing" }

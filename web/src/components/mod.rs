@@ -1,10 +1,12 @@
 //! Pieces that several pages share.
 
 pub mod change;
+pub mod document;
 pub mod form;
 pub mod icons;
 pub mod job;
 pub mod stages;
+pub mod system;
 pub mod table;
 pub mod tag;
 

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{copyable, icons};
+use super::{copyable, icons, system::System};
 use crate::format;
 
 /// How one stage went.
@@ -25,6 +25,8 @@ pub struct Tested {
     pub ok: bool,
     /// The stages in order.
     pub stages: Vec<Stage>,
+    /// The system that was asked.
+    pub system: System,
     /// "PostgreSQL 17.2", when it was reached.
     pub server: Option<String>,
     /// Collections found.
@@ -35,8 +37,8 @@ pub struct Tested {
     pub privileges: Vec<String>,
     /// Abilities that are no direct write privilege.
     pub notes: Vec<String>,
-    /// Commands that make a role with read access only, when privileges were found.
-    pub read_only_sql: Option<String>,
+    /// Commands that make a role or user with read access only, when privileges were found.
+    pub read_only_setup: Option<String>,
 }
 
 impl Tested {
@@ -67,6 +69,7 @@ impl Tested {
                     ),
                 },
             ],
+            system: System::PostgreSql,
             server: Some("PostgreSQL 17.2".to_owned()),
             collections: 14,
             size_bytes: 184_000_000,
@@ -76,8 +79,60 @@ impl Tested {
                 "schema public: CREATE".to_owned(),
             ],
             notes: vec!["May create temporary tables".to_owned()],
-            read_only_sql: Some(crate::samples::READ_ONLY_SQL.to_owned()),
+            read_only_setup: Some(crate::samples::READ_ONLY_SQL.to_owned()),
         }
+    }
+
+    /// A MongoDB user that could write: refused.
+    pub fn sample_refused_user() -> Self {
+        let mut tested = Self {
+            system: System::MongoDb,
+            server: Some("MongoDB 8.0.4".to_owned()),
+            collections: 9,
+            size_bytes: 92_400_000,
+            privileges: vec![
+                "database shop: insert, update, remove (role readWrite)".to_owned(),
+                "database shop: createCollection, dropCollection, createIndex (role readWrite)".to_owned(),
+            ],
+            notes: Vec::new(),
+            read_only_setup: Some(crate::samples::READ_ONLY_USER.to_owned()),
+            ..Self::sample_refused()
+        };
+        let details = [
+            "_mongodb._tcp.cluster0.example.mongodb.net names 3 hosts",
+            "Connected to 3 hosts",
+            "TLS 1.3, certificate valid for *.example.mongodb.net",
+            "Signed in as shop_app",
+            "9 collections found",
+            "A document could be read from every collection",
+            "The user can write: insert, update, remove and 6 more",
+        ];
+        for (stage, detail) in tested.stages.iter_mut().zip(details) {
+            stage.detail = detail.to_owned();
+        }
+        tested.stages[4].name = "Collections".to_owned();
+        tested.stages[6].fix = Some("Create a user that can only read, and connect as it.".to_owned());
+        tested
+    }
+
+    /// A standalone server: it has no moment to read at.
+    pub fn sample_standalone() -> Self {
+        let mut tested =
+            Self { privileges: Vec::new(), read_only_setup: None, ..Self::sample_refused_user() };
+        tested.server = Some("MongoDB 7.0.14".to_owned());
+        for stage in &mut tested.stages {
+            stage.fix = None;
+        }
+        tested.stages[5].ok = Some(false);
+        tested.stages[5].detail =
+            "The server is standalone, so it cannot show all documents as of one moment".to_owned();
+        tested.stages[5].fix = Some(
+            "Convert it to a replica set of one member: start mongod with --replSet rs0, then run rs.initiate() once."
+                .to_owned(),
+        );
+        tested.stages[6].ok = Some(true);
+        tested.stages[6].detail = "No privilege to write was found".to_owned();
+        tested
     }
 
     /// A host that does not answer.
@@ -104,12 +159,13 @@ impl Tested {
         Self {
             ok: false,
             stages,
+            system: System::PostgreSql,
             server: None,
             collections: 0,
             size_bytes: 0,
             privileges: Vec::new(),
             notes: Vec::new(),
-            read_only_sql: None,
+            read_only_setup: None,
         }
     }
 }
@@ -121,7 +177,7 @@ pub fn result(tested: &Tested) -> Markup {
             h2 #tested { (verdict(tested)) }
             @if let Some(server) = &tested.server {
                 p.muted {
-                    (server) " · " (format::count_of(tested.collections, "table")) " · "
+                    (server) " · " (format::count_of(tested.collections, tested.system.collection())) " · "
                     (format::bytes(tested.size_bytes)) " on its disk"
                 }
             }
@@ -171,13 +227,38 @@ fn refused(tested: &Tested) -> Markup {
                 p { "DBSnap never writes to a database it backs up, so it takes no credentials that could." }
                 ul.privileges { @for privilege in &tested.privileges { li { code { (privilege) } } } }
             }
-            @if let Some(sql) = &tested.read_only_sql {
-                div {
+            @if let Some(setup) = &tested.read_only_setup { (make_read_only(tested.system, setup)) }
+        }
+    }
+}
+
+fn make_read_only(system: System, setup: &str) -> Markup {
+    html! {
+        div {
+            @match system {
+                System::PostgreSql => {
                     h3 { "Make a role that can only read" }
                     p { "Run this as its first lines say, then connect with the new role." }
-                    (copyable("read-only-sql", "SQL", sql))
+                    (copyable("read-only-setup", "SQL", setup))
+                }
+                System::MongoDb => {
+                    h3 { "Make a user that can only read" }
+                    p { "Run this in mongosh as a user administrator, then connect as the new user." }
+                    (copyable("read-only-setup", "mongosh", setup))
+                    (atlas())
                 }
             }
+        }
+    }
+}
+
+/// The way through Atlas, where users are made on its pages and not by commands.
+pub fn atlas() -> Markup {
+    html! {
+        p {
+            "On Atlas: " strong { "Database Access" } " → " strong { "Add New Database User" } " → "
+            strong { "Built-in Role" } " → " strong { "Only read any database" } ". Then let this server in: "
+            strong { "Network Access" } " → " strong { "Add IP Address" } "."
         }
     }
 }

@@ -75,3 +75,8 @@ pub fn completeness(complete: bool) -> Markup {
         }
     }
 }
+
+/// The label of a snapshot whose records may be of different moments; nothing for all others.
+pub fn moments(point_in_time: bool) -> Markup {
+    html! { @if !point_in_time { span.tag.mixed { "not point-in-time" } } }
+}

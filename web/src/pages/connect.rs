@@ -8,6 +8,7 @@ use crate::{
         Problem, alert, copyable,
         form::{self, Field},
         stages::{self, Tested},
+        system::System,
         tag::Environment,
     },
     layout::{Frame, Section, Shell},
@@ -29,6 +30,9 @@ pub struct Connect {
     pub password_removed: bool,
     /// The environment as chosen.
     pub environment: Option<Environment>,
+    /// Whether snapshots need not be of one moment, as chosen; none where that is not offered,
+    /// because nothing was refused for it.
+    pub best_effort: Option<bool>,
     /// Why the form was not accepted.
     pub problem: Option<Problem>,
     /// The connection test, when it was run.
@@ -45,6 +49,7 @@ impl Connect {
             url_without_password: String::new(),
             password_removed: false,
             environment: None,
+            best_effort: None,
             problem: None,
             tested: None,
         }
@@ -59,6 +64,25 @@ impl Connect {
             environment: Some(Environment::Prod),
             tested: Some(Tested::sample_refused()),
             ..Self::sample()
+        }
+    }
+
+    /// A MongoDB user that can write.
+    pub fn sample_refused_user() -> Self {
+        Self {
+            url_without_password: "mongodb+srv://shop_app@cluster0.example.mongodb.net/shop".to_owned(),
+            tested: Some(Tested::sample_refused_user()),
+            ..Self::sample_refused()
+        }
+    }
+
+    /// A MongoDB server without a replica set.
+    pub fn sample_standalone() -> Self {
+        Self {
+            url_without_password: "mongodb://dbsnap_ro@mongo.internal:27017/shop".to_owned(),
+            best_effort: Some(false),
+            tested: Some(Tested::sample_standalone()),
+            ..Self::sample_refused()
         }
     }
 
@@ -89,11 +113,12 @@ fn connect_form(view: &Connect) -> Markup {
     html! {
         form.stack.card.padded method="post" action=(urls::connect(&view.project.id)) {
             (Field::code("url", "Database URL", &view.url_without_password)
-                .hint("postgresql://user:password@host:5432/database?sslmode=require")
+                .hint(&url_examples())
                 .error(view.password_removed.then_some(removed))
                 .render())
             (Field::text("name", "Name", &view.name).hint("How it is called here, for example shop.").render())
             (form::environments(view.environment.unwrap_or(Environment::Dev)))
+            @if let Some(chosen) = view.best_effort { (best_effort(chosen)) }
             div.actions {
                 button.primary type="submit" name="action" value="connect" { "Test and connect" }
                 button type="submit" name="action" value="test" { "Test only" }
@@ -105,12 +130,38 @@ fn connect_form(view: &Connect) -> Markup {
     }
 }
 
+/// One example for each system, each on a line.
+fn url_examples() -> String {
+    format!("{}\n{}", System::PostgreSql.url_example(), System::MongoDb.url_example())
+}
+
+/// The choice to go on where the server has no moment to read at, and what that costs.
+pub(super) fn best_effort(chosen: bool) -> Markup {
+    let explanation = "Documents that change while a backup runs may be stored as they were before or after \
+         the change, so documents that belong together may not fit each other. Every such snapshot is \
+         labelled \u{201c}not point-in-time\u{201d}.";
+    form::checkbox("best_effort", "Back up anyway, without one moment for all documents", explanation, chosen)
+}
+
 fn read_only_advice() -> Markup {
     html! {
-        details.card.padded open {
-            summary { "How to make a role that can only read" }
-            p { "Credentials that could write are refused. On PostgreSQL 14 and newer, run as an administrator:" }
-            (copyable("read-only-sql", "SQL", samples::READ_ONLY_SQL))
+        section.card.padded aria-labelledby="advice" {
+            h2 #advice { "Credentials that can only read" }
+            p { "Those that could write are refused." }
+            div.beside {
+                div {
+                    h3 { "PostgreSQL" }
+                    p { "Version 14 and newer: run as an administrator." }
+                    (copyable("read-only-sql", "SQL", samples::READ_ONLY_SQL))
+                }
+                div {
+                    h3 { "MongoDB" }
+                    p { "Run in mongosh as a user administrator." }
+                    (copyable("read-only-user", "mongosh", samples::READ_ONLY_USER))
+                    (stages::atlas())
+                    p.muted { "A URL with a database backs up that one, a URL without backs up all." }
+                }
+            }
         }
     }
 }

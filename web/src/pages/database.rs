@@ -27,6 +27,8 @@ pub struct SnapshotRow {
     pub trigger: Trigger,
     /// Whether it holds everything.
     pub complete: bool,
+    /// Whether all of it is of one moment.
+    pub point_in_time: bool,
     /// Records in it.
     pub records: u64,
     /// What the database's content amounts to.
@@ -77,6 +79,7 @@ impl Database {
             at_ms: now - hours * 3_600_000,
             trigger,
             complete: n != 3,
+            point_in_time: true,
             records: 214_338 - u64::from(n) * 211,
             logical_bytes: 184_200_000 - u64::from(n) * 91_000,
             new_bytes,
@@ -112,6 +115,15 @@ impl Database {
         view.next_cursor = None;
         view.running = Some(Job::sample());
         view.failed = Some(Job { id: "j41".to_owned(), ..Job::sample_failed() });
+        view
+    }
+
+    /// Of a server that has no moment to read at.
+    pub fn sample_standalone() -> Self {
+        let mut view = Self::sample();
+        view.server = "MongoDB 7.0.14".to_owned();
+        view.address = "mongo.internal:27017/shop".to_owned();
+        view.snapshots.iter_mut().for_each(|row| row.point_in_time = false);
         view
     }
 
@@ -205,7 +217,7 @@ fn no_snapshot(view: &Database) -> Markup {
             h2 { "History" }
             p {
                 "There is no snapshot of " (view.database.name) " yet. "
-                "After two of them you can compare: any row, any value, any two moments."
+                "After two of them you can compare: any record, any value, any two moments."
             }
         }
     }
@@ -278,7 +290,7 @@ fn timeline_row(i: usize, row: &SnapshotRow, comparable: bool, now_ms: i64) -> M
                 a href=(urls::snapshot(&row.id)) { (format::time(row.at_ms, now_ms)) }
                 @if let Some(note) = &row.note { div.sub { (note) } }
             }
-            td { (tag::completeness(row.complete)) }
+            td { (tag::completeness(row.complete)) " " (tag::moments(row.point_in_time)) }
             td.num { (format::count(row.records)) }
             td.num { (format::bytes(row.logical_bytes)) }
             td.num { "+" (format::bytes(row.new_bytes)) }

@@ -29,6 +29,8 @@ pub struct DatabaseSettings {
     pub name: String,
     /// The environment as chosen.
     pub environment: Environment,
+    /// Whether snapshots need not be of one moment, as chosen; none where every snapshot is.
+    pub best_effort: Option<bool>,
     /// The other URL as typed, without its password; empty to keep the connection.
     pub url_without_password: String,
     /// Whether a password was taken out of it.
@@ -49,10 +51,20 @@ impl DatabaseSettings {
             connection: "dbsnap_ro on db.internal:5432/shop".to_owned(),
             name: "shop".to_owned(),
             environment: Environment::Prod,
+            best_effort: None,
             url_without_password: String::new(),
             password_removed: false,
             problem: None,
             tested: None,
+        }
+    }
+
+    /// Of a MongoDB server without a replica set.
+    pub fn sample_standalone() -> Self {
+        Self {
+            connection: "dbsnap_ro on mongo.internal:27017/shop".to_owned(),
+            best_effort: Some(true),
+            ..Self::sample()
         }
     }
 
@@ -94,6 +106,7 @@ fn settings_form(view: &DatabaseSettings) -> Markup {
         form.stack.card.padded method="post" action=(urls::database_settings(&view.database.id)) {
             (Field::text("name", "Name", &view.name).render())
             (form::environments(view.environment))
+            @if let Some(chosen) = view.best_effort { (super::connect::best_effort(chosen)) }
             (url.hint(&hint).error(view.password_removed.then_some(removed)).render())
             div.actions {
                 button.primary type="submit" { "Save" }

@@ -8,6 +8,7 @@ use crate::{
         change::{ChangeKind, Counts},
         job::{self, Job},
         note,
+        system::System,
         table::scrolling,
         tag::{self, Environment},
         warning,
@@ -30,6 +31,8 @@ pub struct Side {
     pub at_ms: i64,
     /// The note beside it.
     pub note: Option<String>,
+    /// Whether all of it is of one moment.
+    pub point_in_time: bool,
 }
 
 /// How a table as a whole fared.
@@ -69,6 +72,8 @@ pub struct Diff {
     pub project: Named,
     /// Its id.
     pub id: String,
+    /// Of which system both sides are.
+    pub system: System,
     /// The first side, A.
     pub from: Side,
     /// The second side, B.
@@ -98,6 +103,7 @@ impl Side {
             environment: Environment::Prod,
             at_ms: now - hours * 3_600_000,
             note: note.map(str::to_owned),
+            point_in_time: true,
         };
         [side("s2", 13, None), side("s1", 2, Some("after the price import"))]
     }
@@ -110,7 +116,7 @@ impl Diff {
             |name: &str, status, (added, changed, removed, unchanged): (u64, u64, u64, u64)| CollectionRow {
                 name: name.to_owned(),
                 status,
-                counts: Counts { added, removed, changed, unchanged },
+                counts: Counts { added, removed, changed, unchanged, order_only: 0 },
                 schema_changes: Vec::new(),
                 rekeyed: None,
             };
@@ -119,6 +125,7 @@ impl Diff {
             shell: Shell::sample(),
             project: Named::new("p1", "Web shop"),
             id: "f1".to_owned(),
+            system: System::PostgreSql,
             from,
             to,
             not_compared: vec!["public.payroll".to_owned()],
@@ -143,6 +150,30 @@ impl Diff {
                 row("public.\"Price list\"", Status::Unchanged, (0, 0, 0, 312)),
             ]),
         }
+    }
+
+    /// Two snapshots of a MongoDB server without a replica set.
+    pub fn sample_documents() -> Self {
+        let mut view = Self { system: System::MongoDb, not_compared: Vec::new(), ..Self::sample() };
+        view.from.point_in_time = false;
+        view.to.point_in_time = false;
+        let row = |name: &str, status, counts| CollectionRow {
+            name: name.to_owned(),
+            status,
+            counts,
+            schema_changes: Vec::new(),
+            rekeyed: None,
+        };
+        let orders = Counts { added: 12, removed: 1, changed: 40, unchanged: 8_104, order_only: 31 };
+        view.outcome = Outcome::Summary(vec![
+            CollectionRow {
+                schema_changes: vec!["index placed_at_1 added".to_owned()],
+                ..row("shop.orders", Status::Changed, orders)
+            },
+            row("shop.coupons", Status::Added, Counts { added: 40, ..Counts::default() }),
+            row("shop.customers", Status::Unchanged, Counts { unchanged: 2_311, ..Counts::default() }),
+        ]);
+        view
     }
 
     /// Two equal snapshots.
@@ -174,7 +205,7 @@ pub fn page(view: &Diff) -> Markup {
             }
             Outcome::Summary(rows) => {
                 @if !view.not_compared.is_empty() { (not_compared(&view.not_compared)) }
-                (summary(&view.id, rows))
+                (summary(view.system, &view.id, rows))
             }
         }
     };
@@ -204,7 +235,7 @@ fn side(letter: &str, age: &str, side: &Side, now_ms: i64) -> Markup {
     html! {
         div.side {
             p { strong.letter { (letter) } " " span.age { (age) } " " (side.database.name) " " (tag::environment(side.environment)) }
-            p { a href=(urls::snapshot(&side.snapshot)) { (format::time(side.at_ms, now_ms)) } }
+            p { a href=(urls::snapshot(&side.snapshot)) { (format::time(side.at_ms, now_ms)) } " " (tag::moments(side.point_in_time)) }
             @if let Some(note) = &side.note { p.muted.clip { (note) } }
         }
     }
@@ -217,43 +248,60 @@ fn not_compared(names: &[String]) -> Markup {
     })
 }
 
-fn summary(diff: &str, rows: &[CollectionRow]) -> Markup {
+fn summary(system: System, diff: &str, rows: &[CollectionRow]) -> Markup {
+    let word = system.collection();
+    let (differ, equal) =
+        (format!("{}s that differ", system.collection_heading()), format!("Unchanged {word}s"));
     let (unchanged, differing): (Vec<_>, Vec<_>) =
         rows.iter().partition(|row| row.status == Status::Unchanged);
     html! {
         @if differing.is_empty() {
-            (note(&html! { p { strong { "No differences." } " Every table compared has the same root hash in A and B: the same rows and the same schema." } }))
+            (note(&html! { p { strong { "No differences." } " Every " (word) " compared has the same root hash in A and B: the same records and the same schema." } }))
         } @else {
-            (totals(&differing))
+            (totals(system, &differing))
             (schema_changes(&differing))
             section.card {
-                (scrolling("Tables that differ", &counts_table("Tables that differ", diff, &differing)))
+                (scrolling(&differ, &counts_table(system, &differ, diff, &differing)))
             }
         }
         @if !unchanged.is_empty() {
             details.card {
-                summary { (format::count_of(unchanged.len() as u64, "unchanged table")) }
-                (scrolling("Unchanged tables", &counts_table("Unchanged tables", diff, &unchanged)))
+                summary { (format::count_of(unchanged.len() as u64, &format!("unchanged {word}"))) }
+                (scrolling(&equal, &counts_table(system, &equal, diff, &unchanged)))
             }
         }
     }
 }
 
-fn totals(rows: &[&CollectionRow]) -> Markup {
+fn totals(system: System, rows: &[&CollectionRow]) -> Markup {
     let total = |kind| rows.iter().map(|row| row.counts.of(kind)).sum::<u64>();
     let rekeyed = rows.iter().filter(|row| row.rekeyed.is_some()).count() as u64;
+    let order_only = rows.iter().map(|row| row.counts.order_only).sum::<u64>();
+    let differ = if rows.len() == 1 { "differs" } else { "differ" };
     html! {
         ul.totals {
             @for kind in ChangeKind::ALL {
                 li.(kind.as_str()) {
                     strong { (format::count(total(kind))) } " "
                     (crate::components::change::label(kind))
+                    @if kind == ChangeKind::Changed && order_only > 0 {
+                        span.muted { " · " (in_field_order(order_only)) }
+                    }
                 }
             }
             @if rekeyed > 0 { li { strong { (format::count(rekeyed)) } " not compared" } }
-            li { strong { (rows.len()) } " " (if rows.len() == 1 { "table differs" } else { "tables differ" }) }
+            li { strong { (rows.len()) } " " (words_after(rows.len() as u64, system.collection())) " " (differ) }
         }
     }
+}
+
+/// `1 only in field order`.
+pub(super) fn in_field_order(n: u64) -> String {
+    format!("{} only in field order", format::count(n))
+}
+
+fn words_after(n: u64, word: &str) -> String {
+    format!("{word}{}", if n == 1 { "" } else { "s" })
 }
 
 fn schema_changes(rows: &[&CollectionRow]) -> Markup {
@@ -273,21 +321,22 @@ fn schema_changes(rows: &[&CollectionRow]) -> Markup {
     }
 }
 
-fn counts_table(caption: &str, diff: &str, rows: &[&CollectionRow]) -> Markup {
+fn counts_table(system: System, caption: &str, diff: &str, rows: &[&CollectionRow]) -> Markup {
     html! {
         table.counts {
             caption { (caption) }
             thead { tr {
-                th scope="col" { "Table" }
+                th scope="col" { (system.collection_heading()) }
                 @for kind in ChangeKind::ALL { th.num scope="col" { (kind.name()) } }
                 th.num scope="col" { "Unchanged" }
             } }
-            tbody { @for row in rows { (counts_row(diff, row)) } }
+            tbody { @for row in rows { (counts_row(system, diff, row)) } }
         }
     }
 }
 
-fn counts_row(diff: &str, row: &CollectionRow) -> Markup {
+fn counts_row(system: System, diff: &str, row: &CollectionRow) -> Markup {
+    let word = system.collection();
     html! {
         tr {
             th scope="row" {
@@ -297,11 +346,14 @@ fn counts_row(diff: &str, row: &CollectionRow) -> Markup {
                     code { (row.name) }
                 }
                 @match row.status {
-                    Status::Added => { " " span.tag { "new table" } }
-                    Status::Removed => { " " span.tag { "dropped table" } }
+                    Status::Added => { " " span.tag { "new " (word) } }
+                    Status::Removed => { " " span.tag { "dropped " (word) } }
                     Status::Changed | Status::Unchanged => {}
                 }
                 @if !row.schema_changes.is_empty() { " " span.tag { "schema changed" } }
+                @if row.counts.order_only > 0 {
+                    div.sub { (format::count(row.counts.order_only)) " of the modified: only the order of fields" }
+                }
                 @if let Some(reason) = &row.rekeyed { div.sub.wrap { strong { "Re-keyed. " } (reason) } }
             }
             @if row.rekeyed.is_some() {
@@ -332,9 +384,9 @@ mod tests {
     fn a_rekeyed_table_is_not_compared_rather_than_without_differences() {
         let Outcome::Summary(rows) = Diff::sample().outcome else { panic!("the sample is done") };
         let row = rows.iter().find(|row| row.rekeyed.is_some()).unwrap();
-        let html = counts_row("f1", row).into_string();
+        let html = counts_row(System::PostgreSql, "f1", row).into_string();
         assert!(html.contains("not compared") && html.contains("cannot be matched"), "{html}");
         assert!(!html.contains(">0<"), "{html}");
-        assert!(totals(&[row]).into_string().contains("<strong>1</strong> not compared"));
+        assert!(totals(System::PostgreSql, &[row]).into_string().contains("<strong>1</strong> not compared"));
     }
 }

@@ -5,22 +5,31 @@ use maud::{Markup, html};
 use super::Named;
 use crate::{
     components::{
-        Problem, alert,
+        Problem, alert, document,
         form::Field,
         table::{pager, scrolling, value},
     },
-    format,
+    format, json,
     layout::{Frame, Section, Shell},
     urls,
 };
+
+/// What a record holds.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// Columns in order: name and text, none for NULL.
+    Row(Vec<(String, Option<String>)>),
+    /// Canonical Extended JSON.
+    Document(String),
+}
 
 /// A record.
 #[derive(Clone, Debug)]
 pub struct Record {
     /// Its key, readable.
     pub key: String,
-    /// Its columns in order: name and text, none for NULL.
-    pub columns: Vec<(String, Option<String>)>,
+    /// What it holds.
+    pub content: Content,
     /// Whether a value was too long to show whole.
     pub truncated: bool,
 }
@@ -59,13 +68,13 @@ impl Records {
     pub fn sample() -> Self {
         let record = |id: &str, name: &str, price: Option<&str>, tags: &str| Record {
             key: format!("({id})"),
-            columns: vec![
+            content: Content::Row(vec![
                 ("id".to_owned(), Some(id.to_owned())),
                 ("name".to_owned(), Some(name.to_owned())),
                 ("price".to_owned(), price.map(str::to_owned)),
                 ("tags".to_owned(), Some(tags.to_owned())),
                 ("updated_at".to_owned(), Some("2026-03-14 13:02:11.420117+00".to_owned())),
-            ],
+            ]),
             truncated: false,
         };
         let long = Record {
@@ -94,11 +103,47 @@ impl Records {
     }
 }
 
+impl Records {
+    /// Documents.
+    pub fn sample_documents() -> Self {
+        let record = |key: &str, text: &str| Record {
+            key: key.to_owned(),
+            content: Content::Document(text.to_owned()),
+            truncated: false,
+        };
+        let long = format!(
+            r#"{{"_id":"export","title":"Catalogue <2026>","body":"{}"}}"#,
+            "Kettles, umbrellas. ".repeat(40)
+        );
+        Self {
+            collection: "shop.orders".to_owned(),
+            total: 8_157,
+            records: vec![
+                record("65f0c0ffee65f0c0ffee65f0", crate::samples::ORDER),
+                record(
+                    "65f0c0ffee65f0c0ffee65f1",
+                    r#"{"_id":{"$oid":"65f0c0ffee65f0c0ffee65f1"},"status":"paid","total":{"$numberDecimal":"80.00"},"lines":[]}"#,
+                ),
+                record("7", r#"{"_id":{"$numberInt":"7"}}"#),
+                Record { truncated: true, ..record("export", &long) },
+            ],
+            paged: false,
+            next_cursor: Some("k7".to_owned()),
+            ..Self::sample()
+        }
+    }
+
+    fn are_documents(&self) -> bool {
+        self.records.iter().any(|record| matches!(record.content, Content::Document(_)))
+    }
+}
+
 /// The whole page.
 pub fn page(view: &Records) -> Markup {
     let title = format!("Records of {}", view.collection);
     let base = urls::records(&view.snapshot, &view.collection);
     let next = view.next_cursor.as_ref().map(|c| urls::records_page(&view.snapshot, &view.collection, c));
+    let start = if view.are_documents() { "Start from _id" } else { "Start from key" };
     let body = html! {
         h1 { code { (view.collection) } }
         p.muted {
@@ -106,11 +151,17 @@ pub fn page(view: &Records) -> Markup {
         }
         @if let Some(problem) = &view.problem { (alert(problem)) }
         form.row method="get" action=(base) {
-            (Field { optional: true, ..Field::code("from_key", "Start from key", &view.from_key) }.render())
+            (Field { optional: true, ..Field::code("from_key", start, &view.from_key) }.render())
             button type="submit" { "Go" }
         }
         section.card {
-            @if view.records.is_empty() { p.empty { "No records here." } } @else { (table(view)) }
+            @if view.records.is_empty() {
+                p.empty { "No records here." }
+            } @else if view.are_documents() {
+                (documents(view))
+            } @else {
+                (table(view))
+            }
         }
         (pager(view.paged.then_some(base.as_str()), next.as_deref()))
     };
@@ -123,12 +174,43 @@ pub fn page(view: &Records) -> Markup {
 /// a snapshot taken around a schema change need not.
 fn columns(records: &[Record]) -> Vec<&str> {
     let mut names: Vec<&str> = Vec::new();
-    for (name, _) in records.iter().flat_map(|record| &record.columns) {
+    for (name, _) in records.iter().flat_map(cells) {
         if !names.contains(&name.as_str()) {
             names.push(name);
         }
     }
     names
+}
+
+fn cells(record: &Record) -> &[(String, Option<String>)] {
+    match &record.content {
+        Content::Row(cells) => cells,
+        Content::Document(_) => &[],
+    }
+}
+
+/// One line each, which unfolds.
+fn documents(view: &Records) -> Markup {
+    // So few are there to be read, not to be searched.
+    let open = view.records.len() <= 3;
+    html! {
+        ul.documents aria-label=(format!("Records of {} in the order of _id", view.collection)) {
+            @for record in &view.records {
+                @if let Content::Document(text) = &record.content {
+                    li {
+                        details open[open] {
+                            summary {
+                                code.key { (record.key) }
+                                @if record.truncated { " " span.tag { "shortened" } }
+                                span.preview { (json::preview(text)) }
+                            }
+                            (document::whole(&record.key, text, record.truncated))
+                        }
+                    }
+                }
+            }
+        }
+    }
 }
 
 fn table(view: &Records) -> Markup {
@@ -149,7 +231,7 @@ fn table(view: &Records) -> Markup {
                             th.sticky scope="row" { (record.key) @if record.truncated { div.sub { "shortened" } } }
                             @for name in &columns {
                                 td {
-                                    @match record.columns.iter().find(|(column, _)| column == name) {
+                                    @match cells(record).iter().find(|(column, _)| column == name) {
                                         Some((_, text)) => { (value(text.as_deref())) }
                                         None => { span.null { "no such column" } }
                                     }

@@ -7,6 +7,7 @@ use crate::{
     components::{
         Problem, alert,
         form::Field,
+        system::System,
         tag::{self, Environment},
         warning,
     },
@@ -14,6 +15,19 @@ use crate::{
     layout::{Frame, Section, Shell},
     urls,
 };
+
+/// A collection to choose.
+#[derive(Clone, Debug)]
+pub struct Choice {
+    /// Its display name.
+    pub name: String,
+    /// `collection`, `view`, ...
+    pub kind: String,
+    /// Records in it.
+    pub records: u64,
+    /// Whether it is chosen.
+    pub chosen: bool,
+}
 
 /// The form.
 #[derive(Clone, Debug)]
@@ -26,6 +40,8 @@ pub struct RestoreNew {
     pub database: Named,
     /// What that is for.
     pub environment: Environment,
+    /// Of which system it is.
+    pub system: System,
     /// The snapshot.
     pub snapshot: String,
     /// When it was taken.
@@ -36,6 +52,10 @@ pub struct RestoreNew {
     pub collections: u64,
     /// How many objects it could not read.
     pub missing: u64,
+    /// Its collections, where parts of it can be restored; else empty.
+    pub choices: Vec<Choice>,
+    /// Whether only those chosen are restored.
+    pub only_chosen: bool,
     /// The target as typed, without its password.
     pub url_without_password: String,
     /// Whether a password was taken out of it.
@@ -52,11 +72,14 @@ impl RestoreNew {
             project: Named::new("p1", "Web shop"),
             database: Named::new("d1", "shop"),
             environment: Environment::Prod,
+            system: System::PostgreSql,
             snapshot: crate::samples::SNAPSHOT_ID.to_owned(),
             at_ms: crate::samples::NOW_MS - 7_200_000,
             records: 214_127,
             collections: 14,
             missing: 1,
+            choices: Vec::new(),
+            only_chosen: false,
             url_without_password: "postgresql://admin@localhost:5432/shop_restored".to_owned(),
             password_removed: true,
             problem: Some(
@@ -65,11 +88,37 @@ impl RestoreNew {
             ),
         }
     }
+
+    /// Of a MongoDB snapshot, with two of its collections chosen.
+    pub fn sample_documents() -> Self {
+        let choice = |name: &str, kind: &str, records, chosen| Choice {
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            records,
+            chosen,
+        };
+        Self {
+            system: System::MongoDb,
+            records: 10_771,
+            collections: 4,
+            missing: 0,
+            choices: vec![
+                choice("shop.customers", "collection", 2_311, true),
+                choice("shop.log", "capped collection", 304, false),
+                choice("shop.open_orders", "view", 12, false),
+                choice("shop.orders", "collection", 8_144, true),
+            ],
+            only_chosen: true,
+            url_without_password: String::new(),
+            password_removed: false,
+            problem: None,
+            ..Self::sample()
+        }
+    }
 }
 
 /// The whole page.
 pub fn page(view: &RestoreNew) -> Markup {
-    let removed = "The password is not shown again: paste the whole URL once more.";
     let body = html! {
         h1 { "Restore " (view.database.name) " " (tag::environment(view.environment)) }
         (progress_steps(1))
@@ -82,16 +131,9 @@ pub fn page(view: &RestoreNew) -> Markup {
         }
         form.stack.card.padded method="post" action=(urls::restore_new(&view.snapshot)) {
             h2 { "What" }
-            p {
-                "Everything in the snapshot of " (format::time(view.at_ms, view.shell.now_ms)) ": "
-                (format::count_of(view.collections, "table")) ", " (format::count_of(view.records, "record")) "."
-            }
+            @if view.choices.is_empty() { p { (everything(view)) } } @else { (scope(view)) }
             h2 { "Where to" }
-            p { "A new database, beside the one that was backed up. It is created if it does not exist, and refused if it holds anything." }
-            (Field::code("url", "URL of the new database", &view.url_without_password)
-                .hint("postgresql://user:password@host:5432/name_of_the_new_database")
-                .error(view.password_removed.then_some(removed))
-                .render())
+            (target(view))
             div.actions {
                 button.primary type="submit" { "Plan the restore" }
                 a.button href=(urls::snapshot(&view.snapshot)) { "Cancel" }
@@ -103,6 +145,67 @@ pub fn page(view: &RestoreNew) -> Markup {
     crumbs.push(("Snapshot", urls::snapshot(&view.snapshot)));
     Frame::new(&view.shell, &format!("Restore {}", view.database.name), Section::Restores, &crumbs)
         .render(&body)
+}
+
+fn everything(view: &RestoreNew) -> Markup {
+    html! {
+        "Everything in the snapshot of " (format::time(view.at_ms, view.shell.now_ms)) ": "
+        (format::count_of(view.collections, view.system.collection())) ", "
+        (format::count_of(view.records, "record")) "."
+    }
+}
+
+/// All of it or some of it. The list is there for both, and a style hides it while all is chosen.
+fn scope(view: &RestoreNew) -> Markup {
+    html! {
+        fieldset.scope {
+            legend.visually-hidden { "What to restore" }
+            label {
+                input type="radio" name="scope" value="all" required checked[!view.only_chosen];
+                span { (everything(view)) }
+            }
+            label {
+                input type="radio" name="scope" value="chosen" required checked[view.only_chosen];
+                span { "Only these " (view.system.collection()) "s:" }
+            }
+            ul.choose {
+                @for choice in &view.choices {
+                    li {
+                        label {
+                            input type="checkbox" name="collection" value=(choice.name) checked[choice.chosen];
+                            code { (choice.name) }
+                            @if choice.kind != view.system.collection() { " " span.tag { (choice.kind) } }
+                            span.muted { (format::count_of(choice.records, "record")) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn target(view: &RestoreNew) -> Markup {
+    let removed = "The password is not shown again: paste the whole URL once more.";
+    let (label, hint) = match view.system {
+        System::PostgreSql => {
+            ("URL of the new database", "postgresql://user:password@host:5432/name_of_the_new_database")
+        }
+        System::MongoDb => (
+            "URL of the target",
+            "mongodb://user:password@host:27017/new_database: every collection goes into that database.\n\
+             mongodb://user:password@host:27017/: each collection keeps the database it was in.",
+        ),
+    };
+    html! {
+        @match view.system {
+            System::PostgreSql => p { "A new database, beside the one that was backed up. It is created if it does not exist, and refused if it holds anything." }
+            System::MongoDb => p { "Beside what was backed up. Databases and collections are created; nothing that exists is touched, and a target that holds a collection of these names is refused." }
+        }
+        (Field::code("url", label, &view.url_without_password)
+            .hint(hint)
+            .error(view.password_removed.then_some(removed))
+            .render())
+    }
 }
 
 /// The wizard's steps, with the one the page shows marked.

@@ -10,6 +10,7 @@ use crate::{
         form::Field,
         job::{self, Job, Kind},
         stages,
+        system::System,
         table::scrolling,
         tag::{self, Environment},
         warning,
@@ -81,8 +82,12 @@ pub struct Restore {
     pub snapshot: String,
     /// When that was taken.
     pub at_ms: i64,
+    /// Of which system it is.
+    pub system: System,
     /// Host, port and database of the target.
     pub target: String,
+    /// Where in the target the collections go, where that is not what they are called.
+    pub placement: Option<String>,
     /// Where it stands.
     pub stage: Stage,
 }
@@ -114,7 +119,9 @@ impl Restore {
             environment: Environment::Prod,
             snapshot: crate::samples::SNAPSHOT_ID.to_owned(),
             at_ms: crate::samples::NOW_MS - 7_200_000,
+            system: System::PostgreSql,
             target: "localhost:5432/shop_restored".to_owned(),
+            placement: None,
             stage: Stage::Planned(Plan {
                 preflight: vec![
                     check("Target reachable", true, "PostgreSQL 17.2 on localhost:5432"),
@@ -150,6 +157,26 @@ impl Restore {
             let detail =
                 "incomplete: these were not read, and will be missing or empty: public.payroll".to_owned();
             plan.preflight.push(Check { name: "Snapshot".to_owned(), ok: true, warns: true, detail });
+        }
+        view
+    }
+
+    /// Some collections of a MongoDB snapshot.
+    pub fn sample_documents() -> Self {
+        let mut view = Self::sample();
+        view.system = System::MongoDb;
+        view.target = "localhost:27017/shop_restored".to_owned();
+        view.placement = Some("Every collection goes into the database shop_restored.".to_owned());
+        if let Stage::Planned(plan) = &mut view.stage {
+            plan.problem = None;
+            plan.preflight.truncate(2);
+            plan.preflight[0].detail = "MongoDB 8.0.4 on localhost:27017".to_owned();
+            plan.preflight[1].detail = "None of the collections exists yet".to_owned();
+            plan.preview.truncate(2);
+            plan.preview[0].name = "shop.orders".to_owned();
+            plan.preview[1].name = "shop.customers".to_owned();
+            plan.confirm_phrase = "shop_restored".to_owned();
+            plan.url_without_password = "mongodb://admin@localhost:27017/shop_restored".to_owned();
         }
         view
     }
@@ -197,7 +224,10 @@ fn route(view: &Restore) -> Markup {
                 a href=(urls::snapshot(&view.snapshot)) { "Snapshot of " (view.database.name) } ", "
                 (format::time(view.at_ms, view.shell.now_ms))
             }))
-            (crate::components::fact("Into", &html! { code { (view.target) } }))
+            (crate::components::fact("Into", &html! {
+                code { (view.target) }
+                @if let Some(placement) = &view.placement { div.sub { (placement) } }
+            }))
         }
     }
 }
@@ -213,7 +243,7 @@ fn planned(view: &Restore, plan: &Plan) -> Markup {
             h2 #preflight { "Checks" }
             ol.stages { @for check in checks { (stages::row(Some(check.ok), &check.name, &check.detail, None)) } }
         }
-        section.card aria-label="Preview" { (preview(&plan.preview)) }
+        section.card aria-label="Preview" { (preview(view.system, &plan.preview)) }
         @if plan.is_ready() {
             (confirmation(view, plan))
         } @else {
@@ -225,7 +255,7 @@ fn planned(view: &Restore, plan: &Plan) -> Markup {
     }
 }
 
-fn preview(rows: &[CollectionRow]) -> Markup {
+fn preview(system: System, rows: &[CollectionRow]) -> Markup {
     let total = |kind| rows.iter().map(|row| row.counts.of(kind)).sum::<u64>();
     scrolling(
         "What will be written",
@@ -237,7 +267,7 @@ fn preview(rows: &[CollectionRow]) -> Markup {
                     (format::count_of(total(ChangeKind::Removed), "delete"))
                 }
                 thead { tr {
-                    th scope="col" { "Table" }
+                    th scope="col" { (system.collection_heading()) }
                     th.num scope="col" { "Inserts" }
                     th.num scope="col" { "Updates" }
                     th.num scope="col" { "Deletes" }

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::{Named, restore_new::progress_steps};
 use crate::{
-    components::{fact, icons, short_id, table::scrolling, warning},
+    components::{fact, icons, short_id, system::System, table::scrolling, warning},
     format,
     layout::{Frame, Section, Shell},
     urls,
@@ -49,6 +49,8 @@ pub struct Result {
     pub snapshot: String,
     /// When that was taken.
     pub at_ms: i64,
+    /// Of which system it is.
+    pub system: System,
     /// Host, port and database of the target.
     pub target: String,
     /// When the restore ended.
@@ -86,6 +88,7 @@ impl Result {
             database: Named::new("d1", "shop"),
             snapshot: crate::samples::SNAPSHOT_ID.to_owned(),
             at_ms: crate::samples::NOW_MS - 7_200_000,
+            system: System::PostgreSql,
             target: "localhost:5432/shop_restored".to_owned(),
             finished_ms: crate::samples::NOW_MS - 60_000,
             took_ms: 14_200,
@@ -163,7 +166,7 @@ pub fn page(view: &Result) -> Markup {
 }
 
 fn verdict(view: &Result) -> Markup {
-    let tables = format::count_of(view.collections.len() as u64, "table");
+    let tables = format::count_of(view.collections.len() as u64, view.system.collection());
     let missing: Vec<_> = view.notes.iter().filter(|note| note.failed).collect();
     html! {
         @if view.matches && !missing.is_empty() {
@@ -182,7 +185,7 @@ fn verdict(view: &Result) -> Markup {
         } @else {
             div.notice.bad role="status" {
                 p { (icons::failed()) strong { "Finished with " (format::count_of(view.differences, "difference")) } }
-                p { "The target does not hold what the snapshot holds. The tables below say where." }
+                p { "The target does not hold what the snapshot holds. The list below says where." }
             }
         }
         @if view.matches && !view.schema_differences.is_empty() {
@@ -192,25 +195,26 @@ fn verdict(view: &Result) -> Markup {
 }
 
 fn proofs(view: &Result) -> Markup {
+    let word = view.system.collection();
     scrolling(
-        "Proof by table",
+        &format!("Proof by {word}"),
         &html! {
             table {
-                caption { "Proof by table: the root hash in the snapshot, and that of what the target holds" }
+                caption { "Proof by " (word) ": the root hash in the snapshot, and that of what the target holds" }
                 thead { tr {
-                    th scope="col" { "Table" }
+                    th scope="col" { (view.system.collection_heading()) }
                     th scope="col" { "Result" }
                     th scope="col" { "Root in the snapshot" }
                     th scope="col" { "Root in the target" }
                     th scope="col" { "Differing records" }
                 } }
-                tbody { @for row in &view.collections { (proof_row(row)) } }
+                tbody { @for row in &view.collections { (proof_row(view.system, row)) } }
             }
         },
     )
 }
 
-fn proof_row(row: &CollectionProof) -> Markup {
+fn proof_row(system: System, row: &CollectionProof) -> Markup {
     html! {
         tr {
             th scope="row" { code { (row.name) } }
@@ -222,7 +226,7 @@ fn proof_row(row: &CollectionProof) -> Markup {
                 }
             }
             td { (short_id(&row.expected_root)) }
-            td { @if row.found_root.is_empty() { span.null { "no such table" } } @else { (short_id(&row.found_root)) } }
+            td { @if row.found_root.is_empty() { span.null { "no such " (system.collection()) } } @else { (short_id(&row.found_root)) } }
             td {
                 @if row.differences > 0 {
                     (format::count(row.differences))

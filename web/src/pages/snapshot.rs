@@ -6,6 +6,7 @@ use super::Named;
 use crate::{
     components::{
         fact, short_id,
+        system::System,
         table::scrolling,
         tag::{self, Environment, Trigger},
         warning,
@@ -20,7 +21,7 @@ use crate::{
 pub struct CollectionRow {
     /// Its display name.
     pub name: String,
-    /// `table`, `partition`, ...
+    /// `table`, `view`, `time series`, ...
     pub kind: String,
     /// Records in it.
     pub records: u64,
@@ -49,8 +50,14 @@ pub struct Snapshot {
     pub took_ms: i64,
     /// How it came about.
     pub trigger: Trigger,
+    /// Of which system it is.
+    pub system: System,
     /// `PostgreSQL 17.2`.
     pub server: String,
+    /// Whether all of it is of one moment.
+    pub point_in_time: bool,
+    /// How that is known, in the engine's words.
+    pub method: String,
     /// The note beside it.
     pub note: Option<String>,
     /// Records in it.
@@ -86,7 +93,10 @@ impl Snapshot {
             at_ms: crate::samples::NOW_MS - 7_200_000,
             took_ms: 8_400,
             trigger: Trigger::Manual,
+            system: System::PostgreSql,
             server: "PostgreSQL 17.2".to_owned(),
+            point_in_time: true,
+            method: "one exported snapshot, read by every worker".to_owned(),
             note: Some("after the price import".to_owned()),
             records: 214_127,
             logical_bytes: 184_109_000,
@@ -106,6 +116,24 @@ impl Snapshot {
     }
 }
 
+impl Snapshot {
+    /// One of a MongoDB server without a replica set, with every kind of collection.
+    pub fn sample_documents() -> Self {
+        let mut view = Self::sample();
+        view.system = System::MongoDb;
+        view.server = "MongoDB 7.0.14".to_owned();
+        view.point_in_time = false;
+        view.method = "each collection read once, one after the other".to_owned();
+        view.missing.clear();
+        let names = ["shop.customers", "shop.log", "shop.metrics", "shop.open_orders"];
+        let kinds = ["collection", "capped collection", "time series", "view"];
+        for (row, (name, kind)) in view.collections.iter_mut().zip(names.into_iter().zip(kinds)) {
+            (row.name, row.kind) = (name.to_owned(), kind.to_owned());
+        }
+        view
+    }
+}
+
 /// The whole page.
 pub fn page(view: &Snapshot) -> Markup {
     let body = html! {
@@ -121,6 +149,7 @@ pub fn page(view: &Snapshot) -> Markup {
             }
         }
         @if !view.missing.is_empty() { (missing(view)) }
+        @if !view.point_in_time { (mixed_moments()) }
         dl.facts.card.padded {
             (fact("State", &tag::completeness(view.missing.is_empty())))
             (fact("Records", &html! { (format::count(view.records)) }))
@@ -130,6 +159,10 @@ pub fn page(view: &Snapshot) -> Markup {
             (fact("Took", &html! { (format::duration(view.took_ms)) }))
             (fact("Server", &html! { (view.server) }))
             (fact("Id", &short_id(&view.id)))
+            (fact("Consistency", &html! {
+                (if view.point_in_time { "Point in time" } else { "Not point-in-time" })
+                div.sub { (view.method) }
+            }))
         }
         section.card { (collections(view)) }
     };
@@ -157,6 +190,16 @@ fn compare_with(parent: &str, id: &str) -> Markup {
     }
 }
 
+fn mixed_moments() -> Markup {
+    warning(&html! {
+        p {
+            strong { "This snapshot is not point-in-time." }
+            " The server offers no moment to read at, so documents may be of different moments: those that "
+            "changed while it was taken may not fit each other."
+        }
+    })
+}
+
 fn missing(view: &Snapshot) -> Markup {
     warning(&html! {
         p {
@@ -167,14 +210,14 @@ fn missing(view: &Snapshot) -> Markup {
 }
 
 fn collections(view: &Snapshot) -> Markup {
-    let caption = format::count_of(view.collections.len() as u64, "table");
+    let caption = format::count_of(view.collections.len() as u64, view.system.collection());
     scrolling(
-        "Tables",
+        &format!("{}s", view.system.collection_heading()),
         &html! {
             table {
                 caption { (caption) }
                 thead { tr {
-                    th scope="col" { "Table" }
+                    th scope="col" { (view.system.collection_heading()) }
                     th scope="col" { "Kind" }
                     th.num scope="col" { "Records" }
                     th.num scope="col" { "Size" }
