@@ -84,7 +84,7 @@ fn close(tokens: &[&str], open: usize) -> Option<usize> {
 
 /// Whether an object stands for one value that JSON has no form of, such as `{"$oid": ..}`.
 fn is_wrapper(tokens: &[&str], open: usize) -> bool {
-    const WRAPPERS: [&str; 17] = [
+    const WRAPPERS: [&str; 19] = [
         "$oid",
         "$symbol",
         "$numberInt",
@@ -102,6 +102,8 @@ fn is_wrapper(tokens: &[&str], open: usize) -> bool {
         "$undefined",
         "$scope",
         "$uuid",
+        "$bson",
+        "$invalidUtf8",
     ];
     let Some(key) = tokens.get(open + 1).filter(|_| tokens[open] == "{") else { return false };
     WRAPPERS.contains(&unquoted(key))
@@ -222,6 +224,10 @@ fn wrapped(tokens: &[&str]) -> Typed {
         "$minKey" => of("MinKey", "MinKey".to_owned()),
         "$maxKey" => of("MaxKey", "MaxKey".to_owned()),
         "$undefined" => of("undefined", "undefined".to_owned()),
+        "$bson" => of("raw BSON", parts()),
+        "$invalidUtf8" => {
+            of("string, not UTF-8", tokens.get(3).map(|text| (*text).to_owned()).unwrap_or_default())
+        }
         _ => of("object", joined(tokens)),
     }
 }
@@ -364,6 +370,7 @@ mod tests {
             (r#""3""#, "string", "\"3\""),
             (r#"{"$date":{"$numberLong":"951782400007"}}"#, "date", "2000-02-29T00:00:00.007Z"),
             (r#"{"$date":{"$numberLong":"-62135596800001"}}"#, "date", "-62135596800001 ms"),
+            (r#"{"$date":"2026-03-14T12:28:51.420Z"}"#, "date", "2026-03-14T12:28:51.420Z"),
             (r#"{"$timestamp":{"t":7,"i":2}}"#, "timestamp", "7, 2"),
             (r#"{"$code":"x","$scope":{}}"#, "code with scope", "\"x\", \"$scope\": {}"),
             (r#"{"$minKey":1}"#, "MinKey", "MinKey"),

@@ -43,7 +43,7 @@ pub struct DocumentChange {
     pub old: Option<String>,
     /// As B has it.
     pub new: Option<String>,
-    /// In what they differ; none when that is too long to show.
+    /// In what they differ; none when that is too long to show, or only the whole can be exchanged.
     pub differences: Option<Vec<Difference>>,
     /// The top-level fields that differ.
     pub fields: Vec<String>,
@@ -151,7 +151,7 @@ fn differing(change: &DocumentChange, old: &str, new: &str) -> Markup {
         } @else if let Some(differences) = &change.differences {
             dl.fields { @for difference in differences { (field(difference)) } }
         } @else {
-            p { "The differences are too long to list. They are in: " code { (change.fields.join(", ")) } "." }
+            p { "Not listed one by one. What differs is in " code { (change.fields.join(", ")) } "." }
         }
     }
 }
