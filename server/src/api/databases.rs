@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use engine::source::Consistency;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -19,6 +20,9 @@ pub struct NewDatabase {
     name: String,
     url: Zeroizing<String>,
     environment: Environment,
+    /// `point_in_time` where absent: a server that cannot show one moment is refused.
+    #[serde(default)]
+    consistency: Consistency,
 }
 
 #[derive(Deserialize)]
@@ -26,6 +30,7 @@ pub struct Change {
     name: Option<String>,
     environment: Option<Environment>,
     url: Option<Zeroizing<String>>,
+    consistency: Option<Consistency>,
 }
 
 #[derive(Deserialize)]
@@ -56,10 +61,17 @@ pub struct DatabaseBody {
     environment: Environment,
     engine: String,
     server_version: String,
+    /// The first host; of a `mongodb+srv://` URL the name whose records list the hosts.
     host: String,
-    port: u16,
-    database: String,
+    /// Null where the records of a `mongodb+srv://` name say it.
+    port: Option<u16>,
+    /// All hosts, each with its port where it has one.
+    hosts: Vec<String>,
+    /// Null where all databases of a MongoDB server are backed up.
+    database: Option<String>,
+    /// Empty where nobody signs in.
     user: String,
+    consistency: Consistency,
     created_at: String,
 }
 
@@ -72,10 +84,12 @@ impl From<ConnectedDatabase> for DatabaseBody {
             environment: database.environment,
             engine: database.engine,
             server_version: database.server_version,
+            hosts: database.endpoint.hosts(),
             host: database.endpoint.host,
-            port: database.endpoint.port,
+            port: Some(database.endpoint.port).filter(|port| *port > 0),
             database: database.endpoint.database,
             user: database.endpoint.user,
+            consistency: database.consistency,
             created_at: rfc3339(database.created_ms),
         }
     }
@@ -87,7 +101,8 @@ pub async fn create(
     Path(project): Path<ProjectId>,
     Json(body): Json<NewDatabase>,
 ) -> Result<(StatusCode, axum::Json<DatabaseBody>)> {
-    let new = databases::NewDatabase { name: body.name, url: body.url, environment: body.environment };
+    let NewDatabase { name, url, environment, consistency } = body;
+    let new = databases::NewDatabase { name, url, environment, consistency };
     let database = databases::connect(&app, visitor.user_id, project, new).await?;
     Ok((StatusCode::CREATED, axum::Json(database.into())))
 }
@@ -116,7 +131,8 @@ pub async fn change(
     Path(id): Path<DatabaseId>,
     Json(body): Json<Change>,
 ) -> Result<axum::Json<DatabaseBody>> {
-    let change = DatabaseChange { name: body.name, environment: body.environment, url: body.url };
+    let Change { name, environment, url, consistency } = body;
+    let change = DatabaseChange { name, environment, url, consistency };
     Ok(axum::Json(databases::change(&app, visitor.user_id, id, change).await?.into()))
 }
 

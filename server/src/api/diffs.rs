@@ -2,14 +2,13 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use engine::diff::{Change, ChangeKind, CollectionDiff, Counts, Filter, Status};
-use engine::rows::PageRequest;
+use engine::diff::{Change, ChangeKind, CollectionDiff, Counts, Filter, Operation, Status};
+use engine::rows::{Content, PageRequest};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 use super::extract::{self, Json, ListQuery, Path, Query};
 use super::rfc3339;
-use super::snapshots::row;
+use super::snapshots::RecordValue;
 use crate::app::App;
 use crate::auth::ApiUser;
 use crate::error::Result;
@@ -70,9 +69,16 @@ pub struct ChangeBody {
     id: String,
     kind: ChangeKind,
     key: String,
-    old: Option<Map<String, Value>>,
-    new: Option<Map<String, Value>>,
+    old: Option<RecordValue>,
+    new: Option<RecordValue>,
+    /// The columns whose values differ; of documents, the top-level fields.
     columns: Vec<String>,
+    /// Of documents alone: what makes `new` of `old` (RFC 6902). Null where nothing was changed but
+    /// added or removed, and where it is longer than what is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch: Option<Option<Vec<Operation>>>,
+    /// Whether a document differs in nothing but the order of its fields.
+    order_only: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     truncated: bool,
 }
@@ -116,13 +122,17 @@ impl From<CollectionDiff> for CollectionBody {
 
 impl From<Change> for ChangeBody {
     fn from(change: Change) -> Self {
+        let is_document =
+            [&change.old, &change.new].into_iter().flatten().any(|side| matches!(side, Content::Document(_)));
         Self {
             id: change.id,
             kind: change.kind,
             key: change.key,
-            old: change.old.map(row),
-            new: change.new.map(row),
+            old: change.old.map(RecordValue::from),
+            new: change.new.map(RecordValue::from),
             columns: change.columns,
+            patch: is_document.then_some(change.patch),
+            order_only: change.order_only,
             truncated: change.truncated,
         }
     }
@@ -186,6 +196,7 @@ mod tests {
         let bodies =
             [compared, rekeyed].map(|diff| serde_json::to_value(CollectionBody::from(diff)).unwrap());
         assert_eq!(bodies[0]["records"]["added"], 0);
-        assert_eq!((&bodies[1]["records"], &bodies[1]["rekeyed"]), (&Value::Null, &"another key".into()));
+        assert!(bodies[1]["records"].is_null());
+        assert_eq!(bodies[1]["rekeyed"], "another key");
     }
 }

@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use engine::source::ConnectionReport;
+use engine::source::{ConnectionReport, Consistency};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -23,6 +23,9 @@ pub struct NewProject {
 #[derive(Deserialize)]
 pub struct ConnectionTest {
     url: Zeroizing<String>,
+    /// What the test is for; `point_in_time` where absent.
+    #[serde(default)]
+    consistency: Consistency,
 }
 
 #[derive(Deserialize)]
@@ -90,7 +93,8 @@ pub async fn test_connection(
     Path(id): Path<ProjectId>,
     Json(body): Json<ConnectionTest>,
 ) -> Result<axum::Json<ConnectionReport>> {
-    Ok(axum::Json(databases::test(&app, visitor.user_id, id, &body.url).await?))
+    let ConnectionTest { url, consistency } = body;
+    Ok(axum::Json(databases::test(&app, visitor.user_id, id, &url, consistency).await?))
 }
 
 pub async fn verify(

@@ -3,9 +3,10 @@
 use axum::extract::State;
 use engine::history::{CollectionSummary, Record};
 use engine::repo::Snapshot;
-use engine::rows::{PageRequest, Row};
-use repo_format::manifest::{Manifest, Trigger};
+use engine::rows::{Content, PageRequest, Row};
+use repo_format::manifest::{Grade, Manifest, Trigger};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::extract::{self, ListQuery, Path, Query};
@@ -49,14 +50,19 @@ pub struct SnapshotBody {
     collections: Option<Vec<CollectionSummary>>,
     incomplete: Vec<Missing>,
     verified_at: Option<String>,
+    engine: String,
     server_version: String,
+    /// "point_in_time" or "not_point_in_time": whether all records are of one moment.
+    consistency: &'static str,
+    /// How that is known, in words.
+    consistency_method: String,
 }
 
 #[derive(Serialize)]
 pub struct RecordBody {
     id: String,
     key: String,
-    value: Map<String, Value>,
+    value: RecordValue,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     truncated: bool,
 }
@@ -70,9 +76,41 @@ pub fn trigger(manifest: &Manifest) -> &'static str {
     }
 }
 
-/// A record as an object of column texts.
-pub fn row(row: Row) -> Map<String, Value> {
+/// What a record holds.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub enum RecordValue {
+    /// A row: column names and their texts, null for NULL.
+    Columns(Map<String, Value>),
+    /// A document in canonical Extended JSON, its fields in their order and repeated ones too.
+    Document(Box<RawValue>),
+    /// The beginning of a document that is too long to show, which is no JSON any more.
+    Cut(String),
+}
+
+impl From<Content> for RecordValue {
+    fn from(content: Content) -> Self {
+        match content {
+            Content::Row(row) => Self::Columns(columns(row)),
+            // Not parsed into values: they would lose repeated fields and their order.
+            Content::Document(json) => match serde_json::from_str::<&RawValue>(&json) {
+                Ok(whole) => Self::Document(whole.to_owned()),
+                Err(_) => Self::Cut(json),
+            },
+        }
+    }
+}
+
+fn columns(row: Row) -> Map<String, Value> {
     row.into_iter().map(|(column, text)| (column, text.map_or(Value::Null, Value::String))).collect()
+}
+
+/// The word of the API for whether all records of a snapshot are of one moment.
+pub fn consistency(manifest: &Manifest) -> &'static str {
+    match manifest.evidence.grade {
+        Grade::PointInTime => "point_in_time",
+        Grade::NotPointInTime => "not_point_in_time",
+    }
 }
 
 impl SnapshotBody {
@@ -96,6 +134,9 @@ impl SnapshotBody {
                 .map(|missing| Missing { name: missing.name, reason: missing.reason })
                 .collect(),
             verified_at: None,
+            consistency: consistency(&manifest),
+            consistency_method: manifest.evidence.method,
+            engine: manifest.source.engine,
             server_version: manifest.source.version,
             database_id: manifest.source.id,
             note: manifest.note,
@@ -105,7 +146,7 @@ impl SnapshotBody {
 
 impl From<Record> for RecordBody {
     fn from(record: Record) -> Self {
-        Self { id: record.id, key: record.key, value: row(record.columns), truncated: record.truncated }
+        Self { id: record.id, key: record.key, value: record.content.into(), truncated: record.truncated }
     }
 }
 
@@ -144,4 +185,18 @@ pub async fn records(
     let page = snapshots::records(&found, &collection, &page).await?;
     let items = page.items.into_iter().map(RecordBody::from).collect();
     Ok(axum::Json(Page { items, next_cursor: page.next_cursor }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_keep_the_order_of_fields_and_repeated_ones() {
+        let text = r#"{"b":{"$numberLong":"1"},"a":2,"b":3}"#;
+        let value = RecordValue::from(Content::Document(text.to_owned()));
+        assert_eq!(serde_json::to_string(&value).unwrap(), text);
+        let cut = RecordValue::from(Content::Document(text[..12].to_owned()));
+        assert_eq!(serde_json::to_string(&cut).unwrap(), r#""{\"b\":{\"$num""#);
+    }
 }

@@ -48,6 +48,7 @@ async fn run_backup(app: &App, id: DatabaseId, note: Option<String>, context: &C
         source_id: id.to_string(),
         source_name: database.name,
         url: url.to_string(),
+        consistency: database.consistency,
         trigger: Trigger::Manual,
         note,
     };
@@ -94,7 +95,7 @@ async fn run_plan(app: &App, id: RestoreId, context: &Context) -> Result<Done> {
     addresses::check_url(&url).await?;
     let repository = app.repositories.get(found.project_id).await?;
     let snapshot = snapshot(&repository, &found.snapshot_id).await?;
-    let plan = restore::plan(&repository, &snapshot, &scope(&found.scope)?, &url, context).await?;
+    let plan = restore::plan(&repository, &snapshot, &scope(&found.scope), &url, context).await?;
     let plain = serde_json::to_vec(&plan).map_err(Problem::internal)?;
     let sealed = app.summaries.seal(&id.to_string(), &plain, app.entropy.as_ref());
     app.meta.change_restore(id, |restore| restore.plan = Some(sealed)).await?;
@@ -113,7 +114,7 @@ async fn run_apply(app: &App, record: &JobRecord, id: RestoreId, context: &Conte
     let plan: restore::Plan = serde_json::from_slice(&plain).map_err(Problem::internal)?;
     let repository = app.repositories.get(found.project_id).await?;
     let snapshot = snapshot(&repository, &found.snapshot_id).await?;
-    let scope = scope(&found.scope)?;
+    let scope = scope(&found.scope);
     let restored =
         restore::apply(&repository, &snapshot, &scope, &plan, &order.confirm, &order.url, context).await?;
     // Finished is not the same as proven: only equal roots, with nothing left out, are a success.
@@ -150,11 +151,9 @@ async fn snapshot(repository: &Repository, id: &str) -> Result<Snapshot> {
 }
 
 /// The engine's word for what is restored.
-fn scope(scope: &Scope) -> Result<restore::Scope> {
+fn scope(scope: &Scope) -> restore::Scope {
     match scope {
-        Scope::All => Ok(restore::Scope::All),
-        Scope::Collections(_) => {
-            Err(Problem::invalid("scope", "This version restores whole snapshots: use {\"all\": true}."))
-        }
+        Scope::All => restore::Scope::All,
+        Scope::Collections(names) => restore::Scope::Collections(names.clone()),
     }
 }

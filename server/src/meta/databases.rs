@@ -1,5 +1,8 @@
 //! Connected databases and their sealed credentials.
 
+use std::fmt;
+
+use engine::source::Consistency;
 use redb::WriteTransaction;
 use serde::{Deserialize, Serialize};
 
@@ -20,10 +23,41 @@ pub enum Environment {
 /// Where a database is and as whom it is read: the URL without its password and its options.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
+    /// The first host; of `mongodb+srv://` the name whose records list the hosts.
     pub host: String,
+    /// 0 where the name's records say it.
     pub port: u16,
-    pub database: String,
+    /// The other hosts of a replica set or of a sharded cluster.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other_hosts: Vec<(String, u16)>,
+    /// None where all databases of a server are meant.
+    pub database: Option<String>,
+    /// Empty where nobody signs in.
     pub user: String,
+}
+
+impl Endpoint {
+    /// Every host, with its port where it has one: `host:port`.
+    pub fn hosts(&self) -> Vec<String> {
+        let first = (self.host.clone(), self.port);
+        std::iter::once(&first).chain(&self.other_hosts).map(|(host, port)| host_text(host, *port)).collect()
+    }
+}
+
+fn host_text(host: &str, port: u16) -> String {
+    match (host.contains(':'), port) {
+        (_, 0) => host.to_owned(),
+        (true, port) => format!("[{host}]:{port}"),
+        (false, port) => format!("{host}:{port}"),
+    }
+}
+
+/// Hosts and database, as lists show them.
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.hosts().join(","))?;
+        self.database.iter().try_for_each(|database| write!(f, "/{database}"))
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -32,10 +66,13 @@ pub struct ConnectedDatabase {
     pub project_id: ProjectId,
     pub name: String,
     pub environment: Environment,
-    /// "postgresql".
+    /// "postgresql" or "mongodb".
     pub engine: String,
     pub server_version: String,
     pub endpoint: Endpoint,
+    /// Whether a backup may hold records of different moments where the server offers no better.
+    #[serde(default)]
+    pub consistency: Consistency,
     /// The whole URL; gone with the connection when the database is removed.
     pub url: Option<Sealed>,
     pub created_ms: i64,
@@ -99,4 +136,24 @@ pub(super) fn remove_of_project(tx: &WriteTransaction, project: ProjectId) -> Re
         rows::unlink(tx, DATABASES_BY_PROJECT, &rows::below(project, id))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_that_were_stored_with_one_host_are_read() {
+        let stored = r#"{"host":"::1","port":5432,"database":"shop","user":"ro"}"#;
+        let endpoint: Endpoint = serde_json::from_str(stored).unwrap();
+        assert_eq!(endpoint.to_string(), "[::1]:5432/shop");
+        let all = Endpoint {
+            host: "a".to_owned(),
+            port: 27017,
+            other_hosts: vec![("b".to_owned(), 27018)],
+            database: None,
+            user: String::new(),
+        };
+        assert_eq!(all.to_string(), "a:27017,b:27018");
+    }
 }

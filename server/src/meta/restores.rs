@@ -25,7 +25,7 @@ pub struct Restore {
     pub scope: Scope,
     /// The URL to plan with; gone when the plan job ends, however it ends.
     pub target_url: Option<Sealed>,
-    /// `host:port/database`, for people.
+    /// `host:port/database`, for people; without a database where each collection keeps its own.
     pub target: String,
     /// The engine's plan: it names customers' tables, so it is sealed.
     pub plan: Option<Sealed>,

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use engine::source::postgres::PostgresUrl;
+use engine::source::DatabaseUrl;
 
 use crate::error::{Problem, Result};
 
@@ -14,10 +14,12 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Amazon's metadata service by IPv6.
 const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
 
-/// Reads a database URL and refuses one that leads to a metadata service.
-pub async fn check_url(url: &str) -> Result<PostgresUrl> {
-    let url = PostgresUrl::parse(url).map_err(|error| Problem::from(error).with("field", "url"))?;
-    check_host(url.host(), url.port()).await?;
+/// Reads a database URL and refuses one of whose hosts leads to a metadata service. Of a
+/// `mongodb+srv://` URL the name itself is checked: the hosts behind it are the engine's to find.
+pub async fn check_url(url: &str) -> Result<DatabaseUrl> {
+    let url = DatabaseUrl::parse(url).map_err(|error| Problem::from(error).with("field", "url"))?;
+    let hosts = url.hosts();
+    futures::future::try_join_all(hosts.iter().map(|(host, port)| check_host(host, *port))).await?;
     Ok(url)
 }
 
@@ -55,8 +57,10 @@ mod tests {
         for host in
             ["169.254.169.254", "[fe80::1]", "[fd00:ec2::254]", "[::ffff:169.254.169.254]", "2852039166"]
         {
-            let refused = check_url(&format!("postgres://u:p@{host}/d")).await.unwrap_err();
-            assert_eq!(refused.slug, "forbidden-address", "{host}");
+            for url in [format!("postgres://u:p@{host}/d"), format!("mongodb://u:p@10.0.0.5:27017,{host}/d")] {
+                let refused = check_url(&url).await.unwrap_err();
+                assert_eq!(refused.slug, "forbidden-address", "{url}");
+            }
         }
     }
 
@@ -64,6 +68,8 @@ mod tests {
     async fn private_addresses_and_unknown_hosts_pass() {
         for host in ["127.0.0.1", "10.0.0.5", "192.168.1.1", "[::1]", "[fd00::5]", "no-such-host.invalid"] {
             check_url(&format!("postgres://u:p@{host}/d")).await.unwrap();
+            check_url(&format!("mongodb://u:p@{host},127.0.0.1:27018/d")).await.unwrap();
         }
+        check_url("mongodb+srv://u:p@no-such-host.invalid/d").await.unwrap();
     }
 }

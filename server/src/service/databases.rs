@@ -1,8 +1,7 @@
 //! Connecting databases, and backing them up.
 
 use axum::http::StatusCode;
-use engine::source::postgres::{self, PostgresUrl};
-use engine::source::{ConnectionReport, Stage, StageReport};
+use engine::source::{self, ConnectionReport, Consistency, DatabaseUrl, Stage, StageReport, mongodb};
 use zeroize::Zeroizing;
 
 use super::{addresses, projects};
@@ -20,6 +19,7 @@ pub struct NewDatabase {
     pub name: String,
     pub url: Zeroizing<String>,
     pub environment: Environment,
+    pub consistency: Consistency,
 }
 
 /// What to change about a database; what is absent stays.
@@ -28,6 +28,7 @@ pub struct DatabaseChange {
     pub name: Option<String>,
     pub environment: Option<Environment>,
     pub url: Option<Zeroizing<String>>,
+    pub consistency: Option<Consistency>,
 }
 
 /// What becomes of a removed database's snapshots.
@@ -38,10 +39,16 @@ pub enum Snapshots {
 }
 
 /// Tests a connection, stage by stage, and keeps nothing.
-pub async fn test(app: &App, user: UserId, project: ProjectId, url: &str) -> Result<ConnectionReport> {
+pub async fn test(
+    app: &App,
+    user: UserId,
+    project: ProjectId,
+    url: &str,
+    consistency: Consistency,
+) -> Result<ConnectionReport> {
     projects::find(app, user, project).await?;
     let url = addresses::check_url(url).await?;
-    Ok(postgres::test(&url).await)
+    Ok(source::test(&url, consistency).await)
 }
 
 /// Connects a database, if it can be read and not written. Its credentials are sealed.
@@ -53,7 +60,7 @@ pub async fn connect(
 ) -> Result<ConnectedDatabase> {
     projects::find(app, user, project).await?;
     let name = projects::parse_name(&new.name)?;
-    let (url, report) = tested(&new.url).await?;
+    let (url, report) = tested(&new.url, new.consistency).await?;
     let id = DatabaseId::new(app.clock.as_ref(), app.entropy.as_ref());
     let database = ConnectedDatabase {
         id,
@@ -63,6 +70,7 @@ pub async fn connect(
         engine: report.engine,
         server_version: report.server_version,
         endpoint: endpoint(&url),
+        consistency: new.consistency,
         url: Some(seal(app, id, &new.url)),
         created_ms: app.now_ms(),
         removed_ms: None,
@@ -106,11 +114,16 @@ pub async fn change(
     id: DatabaseId,
     change: DatabaseChange,
 ) -> Result<ConnectedDatabase> {
-    find(app, user, id).await?;
+    let before = find(app, user, id).await?;
     let name = change.name.as_deref().map(projects::parse_name).transpose()?;
     let connection = match &change.url {
         Some(url) => {
-            let (parsed, report) = tested(url).await?;
+            let (parsed, report) = tested(url, change.consistency.unwrap_or(before.consistency)).await?;
+            if report.engine != before.engine {
+                let detail = "The URL leads to another database system, and the snapshots taken so far could not \
+                              be compared with its own. Connect it as a database of its own.";
+                return Err(Problem::invalid("url", detail));
+            }
             Some((endpoint(&parsed), report.server_version, seal(app, id, url)))
         }
         None => None,
@@ -121,6 +134,9 @@ pub async fn change(
         }
         if let Some(environment) = change.environment {
             database.environment = environment;
+        }
+        if let Some(consistency) = change.consistency {
+            database.consistency = consistency;
         }
         if let Some((endpoint, server_version, url)) = connection {
             database.endpoint = endpoint;
@@ -166,43 +182,90 @@ pub async fn start_backup(app: &App, user: UserId, id: DatabaseId, note: Option<
     Ok(job)
 }
 
-async fn tested(url: &str) -> Result<(PostgresUrl, ConnectionReport)> {
+async fn tested(url: &str, consistency: Consistency) -> Result<(DatabaseUrl, ConnectionReport)> {
     let url = addresses::check_url(url).await?;
-    let report = postgres::test(&url).await;
-    if report.ok { Ok((url, report)) } else { Err(refusal(&report)) }
+    let report = source::test(&url, consistency).await;
+    if report.ok { Ok((url, report)) } else { Err(refusal(&report, &url)) }
 }
 
 /// Why a database is not connected: the first stage that failed, with the engine's advice.
-fn refusal(report: &ConnectionReport) -> Problem {
+fn refusal(report: &ConnectionReport, url: &DatabaseUrl) -> Problem {
     let status = StatusCode::UNPROCESSABLE_ENTITY;
     let is_read_only = |stage: &&StageReport| !stage.ok && stage.stage == Stage::ReadOnly;
     let failed = report.stages.iter().find(is_read_only);
     // A table that cannot be read is named by the backup and refuses nothing, being able to write does.
     let failed = failed.or_else(|| report.stages.iter().find(|stage| !stage.ok));
-    // The engine's advice is sentences, then SQL to run.
     let advice = failed.and_then(|stage| stage.fix.as_deref()).unwrap_or_default();
-    let (statements, help): (Vec<_>, Vec<_>) = advice.lines().partition(|line| line.ends_with(';'));
-    let mut help = help.join(" ");
+    let Advice { mut help, statements } = Advice::of(advice, url);
     if !statements.is_empty() {
-        help.push_str(" Statements to run are in the field statements; those FROM PUBLIC affect every role.");
+        help.push_str(match url {
+            DatabaseUrl::Postgres(_) => {
+                " Statements to run are in the field statements; those FROM PUBLIC affect every role."
+            }
+            DatabaseUrl::MongoDb(_) => " A script for mongosh is in the field statements.",
+        });
     }
     let message = failed.map_or("", |stage| stage.detail.as_str());
     let detail = error::sentences(message, Some(help.trim()).filter(|help| !help.is_empty()));
     let problem = match failed.map(|stage| stage.stage) {
         Some(Stage::ReadOnly) => Problem::new(status, "not-read-only", "These credentials can write", detail)
-            .with("privileges", &report.privileges)
-            .with("server_version", &report.server_version),
+            .with("privileges", &report.privileges),
         stage => Problem::new(status, "unreachable", "The database cannot be backed up", detail)
             .with("stage", stage),
     };
-    problem.with("field", "url").with("statements", statements).with("stages", &report.stages)
+    let problem = if report.lacks_point_in_time {
+        // What would make the same request succeed.
+        problem.with("requires_consistency", Consistency::BestEffort)
+    } else {
+        problem
+    };
+    problem
+        .with("field", "url")
+        .with("engine", &report.engine)
+        .with("server_version", &report.server_version)
+        .with("statements", statements)
+        .with("stages", &report.stages)
 }
 
-fn endpoint(url: &PostgresUrl) -> Endpoint {
+/// The engine's advice: sentences, and what to run.
+pub struct Advice {
+    pub help: String,
+    /// SQL statement by statement, or one script for mongosh.
+    pub statements: Vec<String>,
+}
+
+impl Advice {
+    /// Takes the advice of a stage apart. `url` says which engine gave it.
+    pub fn of(advice: &str, url: &DatabaseUrl) -> Self {
+        match url {
+            DatabaseUrl::Postgres(_) => {
+                let (statements, help): (Vec<_>, Vec<_>) =
+                    advice.lines().partition(|line| line.ends_with(';'));
+                let statements = statements.into_iter().map(str::to_owned).collect();
+                Self { help: help.join(" "), statements }
+            }
+            DatabaseUrl::MongoDb(url) => {
+                let script = mongodb::read_only_setup(url.database());
+                match advice.split_once(script.trim()) {
+                    Some((before, after)) => {
+                        let help = [before.trim(), after.trim()].join(" ");
+                        Self { help: help.trim().to_owned(), statements: vec![script] }
+                    }
+                    None => Self { help: advice.to_owned(), statements: Vec::new() },
+                }
+            }
+        }
+    }
+}
+
+fn endpoint(url: &DatabaseUrl) -> Endpoint {
+    let mut hosts = url.hosts().into_iter();
+    let (host, port) = hosts.next().unwrap_or_default();
     Endpoint {
-        host: url.host().to_owned(),
-        port: url.port(),
-        database: url.database().to_owned(),
+        host,
+        port,
+        other_hosts: hosts.collect(),
+        database: url.database().map(str::to_owned),
         user: url.user().to_owned(),
     }
 }

@@ -1,17 +1,20 @@
 //! Restores: planned, confirmed, carried out, proven.
 
 use axum::http::StatusCode;
+use engine::catalog;
 use engine::restore::{Plan, TargetIdentity};
-use engine::source::postgres::PostgresUrl;
-use engine::target::postgres::{Contents, inspect};
+use engine::source::{DatabaseUrl, Engine};
+use engine::target::occupied;
 use zeroize::Zeroizing;
 
+use super::snapshots::FoundSnapshot;
 use super::{addresses, projects, snapshots};
 use crate::app::App;
 use crate::error::{self, Problem, Result};
 use crate::ids::{JobId, RestoreId, UserId};
 use crate::jobs::{self, ApplyOrder, Job};
 use crate::meta::{JobState, Page, PageRequest, Restore, Scope, Work};
+use crate::view;
 
 /// Where a restore stands, by the state of its jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,13 +86,16 @@ pub struct NewRestore {
 /// Plans a restore into a new or an empty database. The URL is sealed until the plan is made.
 pub async fn plan(app: &App, user: UserId, new: NewRestore) -> Result<(RestoreId, JobId)> {
     let found = snapshots::find(app, user, &new.snapshot).await?;
-    if new.scope != Scope::All {
-        return Err(projects::not_yet("restore parts of a snapshot; use the scope {\"all\": true}"));
-    }
+    let collections = in_scope(&found, &new.scope).await?;
     let url = addresses::check_url(&new.url).await?;
-    if let Some(held) = occupied(&url).await? {
-        let detail = format!("{held} Name a database that does not exist yet, or an empty one.");
+    check_engine(&found, &url)?;
+    if let Some(held) = occupied(&url, &collections).await? {
+        let advice = match url.engine() {
+            Engine::Postgres => "Name a database that does not exist yet, or an empty one.",
+            Engine::MongoDb => "Name another database in the URL, or choose other collections.",
+        };
         let status = StatusCode::UNPROCESSABLE_ENTITY;
+        let detail = error::sentences(&held, Some(advice));
         return Err(
             Problem::new(status, "target-not-empty", "The target is not empty", detail).with("field", "url")
         );
@@ -107,7 +113,7 @@ pub async fn plan(app: &App, user: UserId, new: NewRestore) -> Result<(RestoreId
             new.url.trim().as_bytes(),
             app.entropy.as_ref(),
         )),
-        target: format!("{}:{}/{}", url.host(), url.port(), url.database()),
+        target: shown(&TargetIdentity::of(&url)),
         plan: None,
         plan_job_id,
         apply_job_id: None,
@@ -156,7 +162,7 @@ pub async fn apply(app: &App, user: UserId, id: RestoreId, order: ApplyOrder) ->
             return Err(Problem::conflict("not-planned", "Not planned", detail));
         }
     };
-    check_order(plan, &order).await?;
+    check_order(app, user, &found.restore, plan, &order).await?;
     let job_id = jobs::new_id(app);
     let before = found.restore.apply_job_id;
     app.meta.change_restore(id, move |restore| restore.apply_job_id = Some(job_id)).await?;
@@ -170,7 +176,13 @@ pub async fn apply(app: &App, user: UserId, id: RestoreId, order: ApplyOrder) ->
 }
 
 /// Whether an order fits its plan, as far as a look at the target shows; the job looks again.
-async fn check_order(plan: &Plan, order: &ApplyOrder) -> Result<()> {
+async fn check_order(
+    app: &App,
+    user: UserId,
+    restore: &Restore,
+    plan: &Plan,
+    order: &ApplyOrder,
+) -> Result<()> {
     if order.confirm != plan.confirm_phrase {
         let detail = format!("Type {} exactly as it stands here.", plan.confirm_phrase);
         let status = StatusCode::UNPROCESSABLE_ENTITY;
@@ -183,34 +195,60 @@ async fn check_order(plan: &Plan, order: &ApplyOrder) -> Result<()> {
         return Err(Problem::conflict("preflight-failed", "The restore cannot go on", detail));
     }
     let url = addresses::check_url(&order.url).await?;
-    let TargetIdentity { host, port, database } = &plan.target;
-    if (url.host(), url.port(), url.database()) != (host.as_str(), *port, database.as_str()) {
-        let detail = format!("The plan is for {host}:{port}/{database}. Use that target, or plan again.");
+    if TargetIdentity::of(&url) != plan.target {
+        let detail = format!("The plan is for {}. Use that target, or plan again.", shown(&plan.target));
         let status = StatusCode::UNPROCESSABLE_ENTITY;
         return Err(
             Problem::new(status, "other-target", "Another target than planned", detail).with("field", "url")
         );
     }
-    match occupied(&url).await? {
+    let snapshot = snapshots::find(app, user, &restore.snapshot_id).await?;
+    check_engine(&snapshot, &url)?;
+    match occupied(&url, &in_scope(&snapshot, &restore.scope).await?).await? {
         Some(held) => {
-            let detail = format!("{held} It was empty when the restore was planned. Plan again.");
+            let advice = "There was none of it when the restore was planned. Plan again.";
+            let detail = error::sentences(&held, Some(advice));
             Err(Problem::conflict("target-changed", "The target changed", detail))
         }
         None => Ok(()),
     }
 }
 
-/// What is in a target, as a sentence, if anything is.
-async fn occupied(url: &PostgresUrl) -> Result<Option<String>> {
-    let state = inspect(url).await?;
-    Ok(match state.contents {
-        Contents::Occupied { objects, total } => Some(format!(
-            "The database {} holds {total} objects, such as {}.",
-            url.database(),
-            objects.join(", ")
-        )),
-        Contents::Absent | Contents::Empty => None,
-    })
+/// The collections in scope, as (namespace, name) in the source.
+async fn in_scope(found: &FoundSnapshot, scope: &Scope) -> Result<Vec<(String, String)>> {
+    let all = catalog::collections(&found.repository, &found.snapshot).await?;
+    let pair = |found: catalog::Cataloged| (found.namespace, found.name);
+    let Scope::Collections(names) = scope else { return Ok(all.into_iter().map(pair).collect()) };
+    if found.snapshot.manifest.source.engine == Engine::Postgres.as_str() {
+        return Err(projects::not_yet(
+            "restore parts of a PostgreSQL snapshot; use the scope {\"all\": true}",
+        ));
+    }
+    if let Some(unknown) = names.iter().find(|name| !all.iter().any(|found| found.display_name() == **name)) {
+        let detail = format!("The snapshot has no collection {unknown}. Name those that it lists.");
+        return Err(Problem::invalid("scope", detail));
+    }
+    Ok(all.into_iter().filter(|found| names.contains(&found.display_name())).map(pair).collect())
+}
+
+/// A snapshot goes back into the kind of database it came from.
+fn check_engine(found: &FoundSnapshot, url: &DatabaseUrl) -> Result<()> {
+    let source = &found.snapshot.manifest.source.engine;
+    if *source == url.engine().as_str() {
+        return Ok(());
+    }
+    let name = |engine: &str| view::connection::engine_name(engine).to_owned();
+    let (from, to) = (name(source), name(url.engine().as_str()));
+    let detail = format!("The snapshot is of {from} and the target is {to}. Use a target of {from}.");
+    Err(Problem::invalid("url", detail))
+}
+
+/// A target in words: where each collection keeps its database, only the address.
+fn shown(target: &TargetIdentity) -> String {
+    match &target.database {
+        Some(database) => format!("{}/{database}", target.address),
+        None => target.address.clone(),
+    }
 }
 
 async fn opened(app: &App, restore: Restore) -> Result<FoundRestore> {
@@ -222,7 +260,8 @@ async fn opened(app: &App, restore: Restore) -> Result<FoundRestore> {
     let plan = match &restore.plan {
         Some(sealed) => {
             let plain = app.summaries.open(&restore.id.to_string(), sealed)?;
-            Some(serde_json::from_slice(&plain).map_err(Problem::internal)?)
+            // One that an older version made and this one cannot read is planned again.
+            serde_json::from_slice(&plain).ok()
         }
         None => None,
     };
