@@ -55,6 +55,7 @@ pub struct Counts {
     /// In both, equal.
     pub unchanged: u64,
     /// Of the changed ones, documents that differ in nothing but the order of their fields.
+    #[serde(default)]
     pub order_only: u64,
 }
 

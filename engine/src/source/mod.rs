@@ -4,12 +4,14 @@
 pub mod mongodb;
 mod open;
 pub mod postgres;
+mod test;
 mod url;
 
 use repo_format::catalog::Layout;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use open::{Identity, Options, Source};
+pub use test::test;
 pub use url::{DatabaseUrl, Engine};
 
 /// A collection as a source lists it.
@@ -251,4 +253,8 @@ pub struct ConnectionReport {
     pub privileges: Vec<String>,
     /// Residual abilities that are no direct write privilege ("may create temporary tables").
     pub notes: Vec<String>,
+    /// Whether the server cannot show all records as of one moment, so that it is only backed up
+    /// with [`Consistency::BestEffort`].
+    #[serde(default)]
+    pub lacks_point_in_time: bool,
 }

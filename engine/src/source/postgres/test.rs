@@ -32,6 +32,7 @@ pub async fn test(url: &PostgresUrl) -> ConnectionReport {
         size_bytes: 0,
         privileges: Vec::new(),
         notes: Vec::new(),
+        lacks_point_in_time: false,
     };
     let ignored = url.ignored_parameters();
     if !ignored.is_empty() {

@@ -1,0 +1,68 @@
+//! Testing a connection to any engine.
+
+use super::{ConnectionReport, Consistency, DatabaseUrl, Stage, StageReport, mongodb, postgres};
+
+/// Tests a connection, stage by stage, for backups of this consistency. Reads only.
+pub async fn test(url: &DatabaseUrl, consistency: Consistency) -> ConnectionReport {
+    let report = match url {
+        DatabaseUrl::Postgres(url) => postgres::test(url).await,
+        DatabaseUrl::MongoDb(url) => mongodb::test(url).await,
+    };
+    if report.lacks_point_in_time && consistency == Consistency::PointInTime {
+        refused(report)
+    } else {
+        report
+    }
+}
+
+/// The report of a server that cannot show all records as of one moment, where that is asked for.
+fn refused(mut report: ConnectionReport) -> ConnectionReport {
+    let refusal = StageReport {
+        stage: Stage::Read,
+        ok: false,
+        detail: "the server is standalone, so it cannot show all documents as of one moment".to_owned(),
+        fix: Some(
+            "Make it a replica set of one member: start mongod with --replSet rs0, and run rs.initiate() once \
+             in mongosh. Or choose best effort: documents that change during a backup may then be stored as of \
+             different moments, and every snapshot says so."
+                .to_owned(),
+        ),
+    };
+    report.ok = false;
+    match report.stages.iter_mut().find(|stage| stage.stage == Stage::Read) {
+        // A collection that cannot be read is the nearer trouble.
+        Some(read) if !read.ok => {}
+        Some(read) => *read = refusal,
+        None => report.stages.push(refusal),
+    }
+    report
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn standalone(read_ok: bool) -> ConnectionReport {
+        let stage = |stage, ok| StageReport { stage, ok, detail: "seen".to_owned(), fix: None };
+        ConnectionReport {
+            ok: read_ok,
+            stages: vec![stage(Stage::Read, read_ok), stage(Stage::ReadOnly, true)],
+            engine: "mongodb".to_owned(),
+            server_version: "8.0.4".to_owned(),
+            collections: 1,
+            size_bytes: 1,
+            privileges: Vec::new(),
+            notes: Vec::new(),
+            lacks_point_in_time: true,
+        }
+    }
+
+    #[test]
+    fn a_server_without_one_moment_is_refused_at_reading_with_the_way_to_mend_it() {
+        let report = refused(standalone(true));
+        assert!(!report.ok && report.stages.len() == 2);
+        let read = &report.stages[0];
+        assert!(!read.ok && read.fix.as_deref().unwrap().contains("--replSet"), "{read:?}");
+        assert_eq!(refused(standalone(false)).stages[0].detail, "seen");
+    }
+}
