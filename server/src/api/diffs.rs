@@ -11,7 +11,7 @@ use super::rfc3339;
 use super::snapshots::RecordValue;
 use crate::app::App;
 use crate::auth::ApiUser;
-use crate::error::Result;
+use crate::error::{Problem, Result};
 use crate::ids::{DiffId, JobId, ProjectId};
 use crate::meta::{JobState, Page};
 use crate::service::diffs::{self, FoundDiff};
@@ -120,21 +120,23 @@ impl From<CollectionDiff> for CollectionBody {
     }
 }
 
-impl From<Change> for ChangeBody {
-    fn from(change: Change) -> Self {
+impl TryFrom<Change> for ChangeBody {
+    type Error = Problem;
+
+    fn try_from(change: Change) -> Result<Self> {
         let is_document =
             [&change.old, &change.new].into_iter().flatten().any(|side| matches!(side, Content::Document(_)));
-        Self {
+        Ok(Self {
             id: change.id,
             kind: change.kind,
             key: change.key,
-            old: change.old.map(RecordValue::from),
-            new: change.new.map(RecordValue::from),
+            old: change.old.map(RecordValue::try_from).transpose()?,
+            new: change.new.map(RecordValue::try_from).transpose()?,
             columns: change.columns,
             patch: is_document.then_some(change.patch),
             order_only: change.order_only,
             truncated: change.truncated,
-        }
+        })
     }
 }
 
@@ -175,7 +177,7 @@ pub async fn changes(
     let page =
         PageRequest { cursor: query.cursor, from_key: None, limit: extract::limit(query.limit.as_deref())? };
     let page = diffs::changes(&app, visitor.user_id, id, &collection, &filter, &page).await?;
-    let items = page.items.into_iter().map(ChangeBody::from).collect();
+    let items = page.items.into_iter().map(ChangeBody::try_from).collect::<Result<_>>()?;
     Ok(axum::Json(Page { items, next_cursor: page.next_cursor }))
 }
 

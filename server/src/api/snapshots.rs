@@ -13,7 +13,7 @@ use super::extract::{self, ListQuery, Path, Query};
 use super::rfc3339;
 use crate::app::App;
 use crate::auth::ApiUser;
-use crate::error::Result;
+use crate::error::{Problem, Result};
 use crate::ids::DatabaseId;
 use crate::meta::Page;
 use crate::service::snapshots;
@@ -82,22 +82,22 @@ pub fn trigger(manifest: &Manifest) -> &'static str {
 pub enum RecordValue {
     /// A row: column names and their texts, null for NULL.
     Columns(Map<String, Value>),
-    /// A document in canonical Extended JSON, its fields in their order and repeated ones too.
+    /// A document in canonical Extended JSON, its fields in their order and repeated ones too. Of
+    /// fields that are too long to show only the size is told: `{"$truncated": bytes}`.
     Document(Box<RawValue>),
-    /// The beginning of a document that is too long to show, which is no JSON any more.
-    Cut(String),
 }
 
-impl From<Content> for RecordValue {
-    fn from(content: Content) -> Self {
-        match content {
+impl TryFrom<Content> for RecordValue {
+    type Error = Problem;
+
+    fn try_from(content: Content) -> Result<Self> {
+        Ok(match content {
             Content::Row(row) => Self::Columns(columns(row)),
             // Not parsed into values: they would lose repeated fields and their order.
-            Content::Document(json) => match serde_json::from_str::<&RawValue>(&json) {
-                Ok(whole) => Self::Document(whole.to_owned()),
-                Err(_) => Self::Cut(json),
-            },
-        }
+            Content::Document(json) => {
+                Self::Document(RawValue::from_string(json).map_err(Problem::internal)?)
+            }
+        })
     }
 }
 
@@ -120,6 +120,7 @@ impl SnapshotBody {
             id: snapshot.id.to_string(),
             created_at: rfc3339(manifest.finished_ms),
             trigger: trigger(&manifest),
+            consistency: consistency(&manifest),
             state: if manifest.is_complete() { "complete" } else { "incomplete" },
             root: manifest.catalog_root.to_string(),
             parent: manifest.parent.map(|parent| parent.to_string()),
@@ -134,7 +135,6 @@ impl SnapshotBody {
                 .map(|missing| Missing { name: missing.name, reason: missing.reason })
                 .collect(),
             verified_at: None,
-            consistency: consistency(&manifest),
             consistency_method: manifest.evidence.method,
             engine: manifest.source.engine,
             server_version: manifest.source.version,
@@ -144,9 +144,12 @@ impl SnapshotBody {
     }
 }
 
-impl From<Record> for RecordBody {
-    fn from(record: Record) -> Self {
-        Self { id: record.id, key: record.key, value: record.content.into(), truncated: record.truncated }
+impl TryFrom<Record> for RecordBody {
+    type Error = Problem;
+
+    fn try_from(record: Record) -> Result<Self> {
+        let Record { id, key, content, truncated } = record;
+        Ok(Self { id, key, value: content.try_into()?, truncated })
     }
 }
 
@@ -183,7 +186,7 @@ pub async fn records(
         limit: extract::limit(query.limit.as_deref())?,
     };
     let page = snapshots::records(&found, &collection, &page).await?;
-    let items = page.items.into_iter().map(RecordBody::from).collect();
+    let items = page.items.into_iter().map(RecordBody::try_from).collect::<Result<_>>()?;
     Ok(axum::Json(Page { items, next_cursor: page.next_cursor }))
 }
 
@@ -194,9 +197,7 @@ mod tests {
     #[test]
     fn documents_keep_the_order_of_fields_and_repeated_ones() {
         let text = r#"{"b":{"$numberLong":"1"},"a":2,"b":3}"#;
-        let value = RecordValue::from(Content::Document(text.to_owned()));
+        let value = RecordValue::try_from(Content::Document(text.to_owned())).unwrap();
         assert_eq!(serde_json::to_string(&value).unwrap(), text);
-        let cut = RecordValue::from(Content::Document(text[..12].to_owned()));
-        assert_eq!(serde_json::to_string(&cut).unwrap(), r#""{\"b\":{\"$num""#);
     }
 }

@@ -3,19 +3,20 @@
 use axum::Form;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use engine::source::postgres::PostgresUrl;
+use engine::source::{Consistency, DatabaseUrl};
 use serde::Deserialize;
+use web::components::system::System;
 use web::pages::database_settings::{self as page, DatabaseSettings};
 use web::urls;
 use zeroize::Zeroizing;
 
 use super::place::{self, Place, id};
-use super::{again, html, see_other, shell, shown};
+use super::{again, databases::consistency, html, see_other, shell, shown};
 use crate::app::App;
 use crate::auth::{PageUser, Visitor};
 use crate::error::{Problem, Result};
 use crate::ids::DatabaseId;
-use crate::meta::Environment;
+use crate::meta::{ConnectedDatabase, Environment};
 use crate::service::databases::{self, DatabaseChange, Snapshots};
 use crate::view;
 
@@ -24,6 +25,8 @@ use crate::view;
 pub struct Typed {
     name: String,
     environment: Environment,
+    /// Ticked, where the form has it.
+    best_effort: Option<String>,
     url: Zeroizing<String>,
 }
 
@@ -46,22 +49,28 @@ pub async fn save(
 ) -> Result<Response> {
     let id = id(DatabaseId::parse, &database)?;
     let url = view::typed_url::without_password(&typed.url);
+    let before = current(&app, &visitor, id).await?;
+    let best_effort = before.best_effort.map(|_| typed.best_effort.is_some());
     let view = DatabaseSettings {
         name: typed.name.clone(),
         environment: place::environment(typed.environment),
         url_without_password: url.shown,
         password_removed: url.password_removed,
-        ..current(&app, &visitor, id).await?
+        best_effort,
+        ..before
     };
-    let name = PostgresUrl::parse(&typed.url).map(|url| url.database().to_owned()).unwrap_or_default();
-    let another = (!typed.url.trim().is_empty()).then_some(typed.url);
-    let change =
-        DatabaseChange { name: Some(typed.name), environment: Some(typed.environment), url: another };
+    let parsed = DatabaseUrl::parse(&typed.url).ok();
+    let change = DatabaseChange {
+        name: Some(typed.name),
+        environment: Some(typed.environment),
+        url: (!typed.url.trim().is_empty()).then_some(typed.url),
+        consistency: best_effort.map(consistency),
+    };
     match databases::change(&app, visitor.user_id, id, change).await {
         Ok(_) => Ok(see_other(&urls::database(&database))),
         Err(problem) if problem.status.is_server_error() => Err(problem),
         Err(problem) => {
-            let tested = view::connection::refused(&problem, &name);
+            let tested = parsed.and_then(|url| view::connection::refused(&problem, &url));
             let problem_shown = tested.is_none().then(|| shown(&problem));
             Ok(again(&problem, page::page(&DatabaseSettings { tested, problem: problem_shown, ..view })))
         }
@@ -84,11 +93,15 @@ async fn current(app: &App, visitor: &Visitor, id: DatabaseId) -> Result<Databas
     if place.database.removed_ms.is_some() {
         return Err(Problem::not_found());
     }
-    let endpoint = &place.database.endpoint;
+    let ConnectedDatabase { engine, endpoint, consistency, .. } = &place.database;
+    // Only there can it make a difference.
+    let has_choice = view::connection::system(engine) == System::MongoDb;
+    let user = Some(&endpoint.user).filter(|user| !user.is_empty());
     Ok(DatabaseSettings {
         shell: shell(app, visitor),
         database: place.named(),
-        connection: format!("{} on {}:{}/{}", endpoint.user, endpoint.host, endpoint.port, endpoint.database),
+        connection: user.map_or_else(|| endpoint.to_string(), |user| format!("{user} on {endpoint}")),
+        best_effort: has_choice.then_some(*consistency == Consistency::BestEffort),
         name: place.database.name.clone(),
         environment: place.environment(),
         project: place.project,

@@ -4,7 +4,7 @@ use axum::Form;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use engine::source::postgres::PostgresUrl;
+use engine::source::{Consistency, DatabaseUrl};
 use serde::Deserialize;
 use web::pages::connect::{self, Connect};
 use web::pages::database::{self, Database};
@@ -33,6 +33,8 @@ pub struct Typed {
     url: Zeroizing<String>,
     name: String,
     environment: Environment,
+    /// Ticked, where the form offers it.
+    best_effort: Option<String>,
     action: Action,
 }
 
@@ -70,6 +72,7 @@ pub async fn connect_form(
         url_without_password: String::new(),
         password_removed: false,
         environment: None,
+        best_effort: None,
         problem: None,
         tested: None,
     };
@@ -85,18 +88,22 @@ pub async fn connect(
 ) -> Result<Response> {
     let project_id = id(ProjectId::parse, &project)?;
     let view = typed_view(&app, &visitor, project_id, &typed).await?;
-    let report = match databases::test(&app, visitor.user_id, project_id, &typed.url).await {
+    let consistency = consistency(typed.best_effort.is_some());
+    let report = match databases::test(&app, visitor.user_id, project_id, &typed.url, consistency).await {
         Ok(report) => report,
         Err(problem) => return refused(problem, view),
     };
-    let name = PostgresUrl::parse(&typed.url).map(|url| url.database().to_owned()).unwrap_or_default();
-    let tested = view::connection::tested(&report, &name);
+    let tested = view::connection::tested(&report, &DatabaseUrl::parse(&typed.url)?);
+    // Offered where it was the reason for refusing, and again as long as it is chosen.
+    let offered = report.lacks_point_in_time.then_some(typed.best_effort.is_some());
+    let view = Connect { best_effort: offered.or(view.best_effort), ..view };
     if !report.ok || typed.action == Action::Test {
         let status = if report.ok { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
         let page = connect::page(&Connect { tested: Some(tested), ..view });
         return Ok((status, html(page)).into_response());
     }
-    let new = databases::NewDatabase { name: typed.name, url: typed.url, environment: typed.environment };
+    let Typed { name, url, environment, .. } = typed;
+    let new = databases::NewDatabase { name, url, environment, consistency };
     match databases::connect(&app, visitor.user_id, project_id, new).await {
         Ok(database) => Ok(see_other(&urls::database(&database.id.to_string()))),
         Err(problem) => refused(problem, Connect { tested: Some(tested), ..view }),
@@ -113,9 +120,15 @@ async fn typed_view(app: &App, visitor: &Visitor, project: ProjectId, typed: &Ty
         url_without_password: url.shown,
         password_removed: url.password_removed,
         environment: Some(place::environment(typed.environment)),
+        best_effort: typed.best_effort.as_ref().map(|_| true),
         problem: None,
         tested: None,
     })
+}
+
+/// What a form's box stands for.
+pub(super) fn consistency(best_effort: bool) -> Consistency {
+    if best_effort { Consistency::BestEffort } else { Consistency::PointInTime }
 }
 
 fn refused(problem: Problem, view: Connect) -> Result<Response> {
@@ -165,14 +178,13 @@ async fn history_view(
     let request = PageRequest { after: cursor.clone(), limit: HISTORY_ROWS };
     let page = snapshots::list(app, visitor.user_id, id, request).await?;
     let backups = backups_of(app, &place.database).await?;
-    let endpoint = &place.database.endpoint;
     Ok(Database {
         shell: shell(app, visitor),
         database: place.named(),
         environment: place.environment(),
         connected: place.database.removed_ms.is_none(),
         server: view::connection::server(&place.database.engine, &place.database.server_version),
-        address: format!("{}:{}/{}", endpoint.host, endpoint.port, endpoint.database),
+        address: place.database.endpoint.to_string(),
         snapshots: page.items.iter().map(view::history::row).collect(),
         paged: cursor.is_some(),
         next_cursor: page.next_cursor,

@@ -7,7 +7,8 @@ use engine::diff::Filter;
 use engine::rows;
 use serde::Deserialize;
 use web::components::change::ChangeKind;
-use web::pages::changes::{self, Changes};
+use web::components::system::System;
+use web::pages::changes::{self, ChangeList, Changes};
 use web::pages::diff::{self, Diff, Outcome, Side};
 use web::urls;
 
@@ -58,7 +59,7 @@ pub async fn page(
     Path(diff): Path<String>,
 ) -> Result<Response> {
     let found = diffs::find(&app, visitor.user_id, id(DiffId::parse, &diff)?).await?;
-    let [from, to] = sides(&app, &visitor, &found).await?;
+    let (system, [from, to]) = sides(&app, &visitor, &found).await?;
     let not_compared = found.summary.as_ref().map(|summary| summary.not_compared.clone()).unwrap_or_default();
     let outcome = match &found.summary {
         Some(summary) => Outcome::Summary(view::diff::rows(summary)),
@@ -68,7 +69,8 @@ pub async fn page(
         }
     };
     let project = place::project(&app, &visitor, found.diff.project_id).await?;
-    let view = Diff { shell: shell(&app, &visitor), project, id: diff, from, to, not_compared, outcome };
+    let shell = shell(&app, &visitor);
+    let view = Diff { shell, project, id: diff, system, from, to, not_compared, outcome };
     Ok(html(diff::page(&view)))
 }
 
@@ -83,11 +85,12 @@ pub async fn changes(
     let Some(summary) = &found.summary else { return Ok(see_other(&urls::diff(&diff))) };
     let known = summary.collections.iter().find(|known| known.name == collection);
     let known = view::diff::row(known.ok_or_else(Problem::not_found)?);
-    let [from, to] = sides(&app, &visitor, &found).await?;
+    let (system, [from, to]) = sides(&app, &visitor, &found).await?;
     let mut view = Changes {
         shell: shell(&app, &visitor),
         project: place::project(&app, &visitor, found.diff.project_id).await?,
         diff,
+        system,
         from,
         to,
         collection,
@@ -98,7 +101,7 @@ pub async fn changes(
         column: chosen(choices.column),
         columns: Vec::new(),
         all_columns: choices.show.as_deref() == Some("all"),
-        changes: Vec::new(),
+        changes: ChangeList::Rows(Vec::new()),
         cursor: chosen(choices.cursor),
         next_cursor: None,
         problem: None,
@@ -120,18 +123,24 @@ async fn fill(app: &App, visitor: &Visitor, id: DiffId, view: &mut Changes) -> R
     let filter = Filter { kind: view.kind.map(view::diff::filter), column: view.column.clone() };
     let request = rows::PageRequest { cursor: view.cursor.clone(), from_key: None, limit: ROWS };
     let page = diffs::changes(app, visitor.user_id, id, &view.collection, &filter, &request).await?;
-    view.changes = page.items.into_iter().map(view::diff::change).collect();
+    view.changes = view::diff::changes(page.items);
     view.next_cursor = page.next_cursor;
     view.columns = columns(view);
     Ok(())
 }
 
 /// The columns one can filter by: those of the records shown, in the table's order, and the one that
-/// is chosen even when nothing matches it.
+/// is chosen even when nothing matches it. Of documents the fields that differ in one of them.
 fn columns(view: &Changes) -> Vec<String> {
     let mut columns: Vec<String> = Vec::new();
-    let shown = view.changes.iter().flat_map(|change| change.new.iter().chain(&change.old).flatten());
-    for name in shown.map(|(name, _)| name).chain(&view.column) {
+    let shown: Vec<&String> = match &view.changes {
+        ChangeList::Rows(rows) => {
+            let cells = rows.iter().flat_map(|change| change.new.iter().chain(&change.old).flatten());
+            cells.map(|(name, _)| name).collect()
+        }
+        ChangeList::Documents(documents) => documents.iter().flat_map(|change| &change.fields).collect(),
+    };
+    for name in shown.into_iter().chain(&view.column) {
         if !columns.contains(name) {
             columns.push(name.clone());
         }
@@ -148,19 +157,24 @@ fn parse_kind(text: &str) -> Result<ChangeKind> {
     kind.ok_or_else(|| Problem::invalid("kind", "Choose added, changed or removed."))
 }
 
-async fn sides(app: &App, visitor: &Visitor, found: &FoundDiff) -> Result<[Side; 2]> {
-    Ok([side(app, visitor, &found.diff.from).await?, side(app, visitor, &found.diff.to).await?])
+/// Both sides, and of which system they are.
+async fn sides(app: &App, visitor: &Visitor, found: &FoundDiff) -> Result<(System, [Side; 2])> {
+    let (system, from) = side(app, visitor, &found.diff.from).await?;
+    let (_, to) = side(app, visitor, &found.diff.to).await?;
+    Ok((system, [from, to]))
 }
 
-async fn side(app: &App, visitor: &Visitor, id: &str) -> Result<Side> {
+async fn side(app: &App, visitor: &Visitor, id: &str) -> Result<(System, Side)> {
     let found = snapshots::find(app, visitor.user_id, id).await?;
     let place = Place::of_snapshot(app, visitor, &found).await?;
     let manifest = &found.snapshot.manifest;
-    Ok(Side {
+    let side = Side {
         snapshot: id.to_owned(),
         database: place.named(),
         environment: place.environment(),
         at_ms: manifest.started_ms,
         note: manifest.note.clone(),
-    })
+        point_in_time: view::history::point_in_time(manifest),
+    };
+    Ok((view::connection::system(&manifest.source.engine), side))
 }

@@ -5,6 +5,7 @@ use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use engine::restore::Restored;
 use serde::Deserialize;
+use web::components::system::System;
 use web::pages::restore_new::{self, RestoreNew};
 use web::pages::restore_plan::{self, Stage};
 use web::pages::restore_result;
@@ -28,10 +29,29 @@ use crate::view::typed_url::TypedUrl;
 /// Restores on a page of the list.
 const ROWS: usize = 50;
 
-/// Where to restore to.
+/// What to restore, and where to.
 #[derive(Deserialize)]
 pub struct Target {
     url: Zeroizing<String>,
+    /// Absent where only the whole can be restored.
+    scope: Option<ScopeChosen>,
+    /// The boxes that are ticked.
+    #[serde(default)]
+    collection: Vec<String>,
+}
+
+#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum ScopeChosen {
+    All,
+    Chosen,
+}
+
+impl Target {
+    /// The collections chosen; none where all are restored.
+    fn chosen(&self) -> Option<&[String]> {
+        (self.scope == Some(ScopeChosen::Chosen)).then_some(&self.collection)
+    }
 }
 
 /// What confirms a plan.
@@ -94,7 +114,7 @@ pub async fn new_form(
     Path(snapshot): Path<String>,
 ) -> Result<Response> {
     let nothing = TypedUrl { shown: String::new(), password_removed: false };
-    let view = new_view(&app, &visitor, &snapshot, nothing).await?;
+    let view = new_view(&app, &visitor, &snapshot, nothing, None).await?;
     Ok(html(restore_new::page(&view)))
 }
 
@@ -103,24 +123,42 @@ pub async fn plan(
     State(app): State<App>,
     PageUser(visitor): PageUser,
     Path(snapshot): Path<String>,
-    Form(target): Form<Target>,
+    // Boxes of one name come several times, which axum's own form does not take.
+    axum_extra::extract::Form(target): axum_extra::extract::Form<Target>,
 ) -> Result<Response> {
     let typed = view::typed_url::without_password(&target.url);
-    let new = NewRestore { snapshot: snapshot.clone(), scope: Scope::All, url: target.url };
+    let chosen = target.chosen().map(<[String]>::to_vec);
+    let scope = chosen.clone().map_or(Scope::All, Scope::Collections);
+    let new = NewRestore { snapshot: snapshot.clone(), scope, url: target.url };
     match restores::plan(&app, visitor.user_id, new).await {
         Ok((id, _)) => Ok(see_other(&urls::restore(&id.to_string()))),
         Err(problem) if problem.status.is_server_error() => Err(problem),
         Err(problem) => {
-            let view = new_view(&app, &visitor, &snapshot, typed).await?;
+            let view = new_view(&app, &visitor, &snapshot, typed, chosen.as_deref()).await?;
             Ok(again(&problem, restore_new::page(&RestoreNew { problem: Some(shown(&problem)), ..view })))
         }
     }
 }
 
-async fn new_view(app: &App, visitor: &Visitor, snapshot: &str, typed: TypedUrl) -> Result<RestoreNew> {
+async fn new_view(
+    app: &App,
+    visitor: &Visitor,
+    snapshot: &str,
+    typed: TypedUrl,
+    chosen: Option<&[String]>,
+) -> Result<RestoreNew> {
     let found = snapshots::find(app, visitor.user_id, snapshot).await?;
     let place = Place::of_snapshot(app, visitor, &found).await?;
     let manifest = &found.snapshot.manifest;
+    let system = view::connection::system(&manifest.source.engine);
+    let choices = match system {
+        System::MongoDb => {
+            let is_chosen = |name: &str| chosen.unwrap_or_default().iter().any(|known| known == name);
+            let collections = snapshots::collections(&found).await?;
+            collections.into_iter().map(|found| view::restore::choice(found, is_chosen)).collect()
+        }
+        System::PostgreSql => Vec::new(),
+    };
     Ok(RestoreNew {
         shell: shell(app, visitor),
         database: place.named(),
@@ -131,6 +169,9 @@ async fn new_view(app: &App, visitor: &Visitor, snapshot: &str, typed: TypedUrl)
         records: manifest.records,
         collections: manifest.collections,
         missing: manifest.missing.len() as u64,
+        system,
+        choices,
+        only_chosen: chosen.is_some(),
         url_without_password: typed.shown,
         password_removed: typed.password_removed,
         problem: None,
@@ -186,6 +227,7 @@ async fn plan_view(
     let snapshot = snapshots::find(app, visitor.user_id, &found.restore.snapshot_id).await?;
     let place = Place::of_snapshot(app, visitor, &snapshot).await?;
     let complete = snapshot.snapshot.manifest.is_complete();
+    let system = view::connection::system(&snapshot.snapshot.manifest.source.engine);
     let stage = match (&found.plan, found.state) {
         (Some(plan), RestoreState::Planned) => Stage::Planned(restore_plan::Plan {
             preflight: plan.preflight.iter().map(|check| view::restore::check(check, complete)).collect(),
@@ -208,7 +250,9 @@ async fn plan_view(
         project: place.project,
         snapshot: found.restore.snapshot_id.clone(),
         at_ms: snapshot.snapshot.manifest.started_ms,
+        system,
         target: found.restore.target.clone(),
+        placement: found.plan.as_ref().and_then(|plan| view::restore::placement(system, plan)),
         stage,
     })
 }
@@ -219,7 +263,9 @@ async fn result_page(
     found: &FoundRestore,
     restored: Restored,
 ) -> Result<Response> {
-    let place = place(app, visitor, found).await?;
+    let snapshot = snapshots::find(app, visitor.user_id, &found.restore.snapshot_id).await?;
+    let place = Place::of_snapshot(app, visitor, &snapshot).await?;
+    let manifest = &snapshot.snapshot.manifest;
     let record = found.apply_job.as_ref().map(|job| &job.record).ok_or_else(Problem::not_found)?;
     let finished_ms = record.finished_ms.unwrap_or_else(|| app.now_ms());
     let view = restore_result::Result {
@@ -227,7 +273,8 @@ async fn result_page(
         database: place.named(),
         project: place.project,
         snapshot: found.restore.snapshot_id.clone(),
-        at_ms: place_at_ms(app, visitor, found).await?,
+        system: view::connection::system(&manifest.source.engine),
+        at_ms: manifest.started_ms,
         target: found.restore.target.clone(),
         finished_ms,
         took_ms: finished_ms - record.started_ms.unwrap_or(record.created_ms),
@@ -255,9 +302,4 @@ fn restored(found: &FoundRestore) -> Result<Option<Restored>> {
 async fn place(app: &App, visitor: &Visitor, found: &FoundRestore) -> Result<Place> {
     let snapshot = snapshots::find(app, visitor.user_id, &found.restore.snapshot_id).await?;
     Place::of_snapshot(app, visitor, &snapshot).await
-}
-
-async fn place_at_ms(app: &App, visitor: &Visitor, found: &FoundRestore) -> Result<i64> {
-    let snapshot = snapshots::find(app, visitor.user_id, &found.restore.snapshot_id).await?;
-    Ok(snapshot.snapshot.manifest.started_ms)
 }

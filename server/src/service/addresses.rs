@@ -57,7 +57,8 @@ mod tests {
         for host in
             ["169.254.169.254", "[fe80::1]", "[fd00:ec2::254]", "[::ffff:169.254.169.254]", "2852039166"]
         {
-            for url in [format!("postgres://u:p@{host}/d"), format!("mongodb://u:p@10.0.0.5:27017,{host}/d")] {
+            for url in [format!("postgres://u:p@{host}/d"), format!("mongodb://u:p@10.0.0.5:27017,{host}/d")]
+            {
                 let refused = check_url(&url).await.unwrap_err();
                 assert_eq!(refused.slug, "forbidden-address", "{url}");
             }

@@ -224,6 +224,9 @@ async fn in_scope(found: &FoundSnapshot, scope: &Scope) -> Result<Vec<(String, S
             "restore parts of a PostgreSQL snapshot; use the scope {\"all\": true}",
         ));
     }
+    if names.is_empty() {
+        return Err(Problem::invalid("scope", "Choose at least one collection, or all of the snapshot."));
+    }
     if let Some(unknown) = names.iter().find(|name| !all.iter().any(|found| found.display_name() == **name)) {
         let detail = format!("The snapshot has no collection {unknown}. Name those that it lists.");
         return Err(Problem::invalid("scope", detail));

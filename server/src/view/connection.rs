@@ -1,53 +1,80 @@
 //! A connection test as its page shows it.
 
 use engine::source::postgres::{self, ReadOnlySetup};
-use engine::source::{ConnectionReport, Stage, StageReport};
+use engine::source::{ConnectionReport, DatabaseUrl, Engine, Stage, StageReport, mongodb};
 use web::components::stages::{self, Tested};
+use web::components::system::System;
 
 use crate::error::Problem;
+use crate::service::databases::Advice;
 
-const STAGES: [(Stage, &str); 7] = [
-    (Stage::Resolve, "Host name"),
-    (Stage::Connect, "Network"),
-    (Stage::Tls, "Encryption"),
-    (Stage::Authenticate, "Sign-in"),
-    (Stage::List, "Tables"),
-    (Stage::Read, "Reading"),
-    (Stage::ReadOnly, "Read-only"),
+fn stage_name(stage: Stage, system: System) -> &'static str {
+    match stage {
+        Stage::Resolve => "Host name",
+        Stage::Connect => "Network",
+        Stage::Tls => "Encryption",
+        Stage::Authenticate => "Sign-in",
+        Stage::List if system == System::MongoDb => "Collections",
+        Stage::List => "Tables",
+        Stage::Read => "Reading",
+        Stage::ReadOnly => "Read-only",
+    }
+}
+
+const STAGES: [Stage; 7] = [
+    Stage::Resolve,
+    Stage::Connect,
+    Stage::Tls,
+    Stage::Authenticate,
+    Stage::List,
+    Stage::Read,
+    Stage::ReadOnly,
 ];
 
-/// The report with stages that were not reached filled in. `database` is the one the URL names.
-pub fn tested(report: &ConnectionReport, database: &str) -> Tested {
+/// The report with stages that were not reached filled in.
+pub fn tested(report: &ConnectionReport, url: &DatabaseUrl) -> Tested {
     let writes = !report.privileges.is_empty();
+    let system = system_of(url.engine());
     let fixes = report.stages.iter().filter_map(|stage| stage.fix.as_deref());
     let from_public: Vec<&str> = fixes.flat_map(str::lines).filter(|line| is_from_public(line)).collect();
-    let stages = STAGES.iter().map(|(stage, name)| {
+    let stages = STAGES.iter().map(|stage| {
         let found = report.stages.iter().find(|found| found.stage == *stage);
         stages::Stage {
-            name: (*name).to_owned(),
+            name: stage_name(*stage, system).to_owned(),
             ok: found.map(|found| found.ok),
             detail: found.map(|found| found.detail.clone()).unwrap_or_default(),
-            // What takes from every role stands in the commands to copy.
-            fix: found.and_then(|found| found.fix.as_deref()).map(|fix| {
-                let lines = fix.lines().filter(|line| !(writes && is_from_public(line)));
-                lines.collect::<Vec<_>>().join("\n")
-            }),
+            fix: found.and_then(|found| found.fix.as_deref()).map(|fix| shown_fix(fix, url, writes)),
         }
     });
     Tested {
         ok: report.ok,
         stages: stages.collect(),
+        system,
         server: (!report.server_version.is_empty()).then(|| server(&report.engine, &report.server_version)),
         collections: report.collections,
         size_bytes: report.size_bytes,
         privileges: report.privileges.clone(),
         notes: report.notes.clone(),
-        read_only_sql: writes.then(|| read_only_sql(database, &report.server_version, &from_public)),
+        read_only_setup: writes.then(|| match url {
+            DatabaseUrl::Postgres(url) => read_only_sql(url.database(), &report.server_version, &from_public),
+            DatabaseUrl::MongoDb(url) => mongodb::read_only_setup(url.database()),
+        }),
+    }
+}
+
+/// What is to be done at a stage, without what stands in the commands to copy.
+fn shown_fix(fix: &str, url: &DatabaseUrl, writes: bool) -> String {
+    match url {
+        _ if !writes => fix.to_owned(),
+        DatabaseUrl::Postgres(_) => {
+            fix.lines().filter(|line| !is_from_public(line)).collect::<Vec<_>>().join("\n")
+        }
+        DatabaseUrl::MongoDb(_) => Advice::of(fix, url).help,
     }
 }
 
 /// The test that a refused connection tells of, if it was refused for one.
-pub fn refused(problem: &Problem, database: &str) -> Option<Tested> {
+pub fn refused(problem: &Problem, url: &DatabaseUrl) -> Option<Tested> {
     let stages: Vec<StageReport> = serde_json::from_value(problem.fields.get("stages")?.clone()).ok()?;
     let privileges = problem.fields.get("privileges").cloned();
     let privileges = privileges.and_then(|list| serde_json::from_value(list).ok()).unwrap_or_default();
@@ -55,14 +82,27 @@ pub fn refused(problem: &Problem, database: &str) -> Option<Tested> {
     let report = ConnectionReport {
         ok: false,
         stages,
-        engine: "postgresql".to_owned(),
+        engine: url.engine().as_str().to_owned(),
         server_version: version.unwrap_or_default().to_owned(),
         collections: 0,
         size_bytes: 0,
         privileges,
         notes: Vec::new(),
+        lacks_point_in_time: problem.fields.contains_key("requires_consistency"),
     };
-    Some(tested(&report, database))
+    Some(tested(&report, url))
+}
+
+/// The system of an engine's name, as manifests and the metadata have it.
+pub fn system(engine: &str) -> System {
+    Engine::parse(engine).map_or(System::PostgreSql, system_of)
+}
+
+fn system_of(engine: Engine) -> System {
+    match engine {
+        Engine::Postgres => System::PostgreSql,
+        Engine::MongoDb => System::MongoDb,
+    }
 }
 
 /// The engine's name and version for people: "PostgreSQL 17.2".
@@ -72,10 +112,7 @@ pub fn server(engine: &str, version: &str) -> String {
 
 /// The engine's name for people.
 pub fn engine_name(engine: &str) -> &str {
-    match engine {
-        "postgresql" => "PostgreSQL",
-        other => other,
-    }
+    Engine::parse(engine).map_or(engine, |engine| system_of(engine).name())
 }
 
 /// Commands that make a role which can only read `database`, with those that take from every role
@@ -112,6 +149,10 @@ fn is_from_public(line: &str) -> bool {
 mod tests {
     use super::*;
 
+    fn url() -> DatabaseUrl {
+        DatabaseUrl::parse("postgres://me@db/shop").unwrap()
+    }
+
     #[test]
     fn stages_that_were_not_reached_are_shown_as_not_tried() {
         let failed = StageReport {
@@ -129,11 +170,12 @@ mod tests {
             size_bytes: 0,
             privileges: Vec::new(),
             notes: Vec::new(),
+            lacks_point_in_time: false,
         };
-        let tested = tested(&report, "shop");
+        let tested = tested(&report, &url());
         let oks: Vec<_> = tested.stages.iter().map(|stage| stage.ok).collect();
         assert_eq!(oks, [Some(false), None, None, None, None, None, None]);
-        assert_eq!((tested.server, tested.read_only_sql), (None, None));
+        assert_eq!((tested.server, tested.read_only_setup), (None, None));
     }
 
     #[test]
@@ -162,8 +204,8 @@ mod tests {
                     fix: Some(format!("Create a role.\n{schema}\n{table}")),
                 }],
             );
-        let tested = refused(&problem, "shop").unwrap();
-        let sql = tested.read_only_sql.unwrap();
+        let tested = refused(&problem, &url()).unwrap();
+        let sql = tested.read_only_setup.unwrap();
         assert_eq!(sql.matches(schema).count(), 1, "{sql}");
         assert!(sql.contains(&format!("by a superuser:\n{table}\n")), "{sql}");
         assert_eq!(tested.stages[6].fix.as_deref(), Some("Create a role."));

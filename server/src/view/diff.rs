@@ -1,8 +1,12 @@
 //! Differences as pages show them.
 
 use engine::diff;
+use engine::rows::{Content, Row};
 use web::components::change::{ChangeKind, Counts};
-use web::pages::{changes, diff as page};
+use web::pages::changes::{self, ChangeList, DocumentChange};
+use web::pages::diff as page;
+
+use super::document;
 
 /// The tables of a summary; the engine has sorted them by impact.
 pub fn rows(summary: &diff::Summary) -> Vec<page::CollectionRow> {
@@ -32,22 +36,69 @@ pub fn counts(counts: &diff::Counts) -> Counts {
         removed: counts.removed,
         changed: counts.changed,
         unchanged: counts.unchanged,
+        order_only: counts.order_only,
     }
 }
 
-/// A changed record.
-pub fn change(change: diff::Change) -> changes::Change {
+/// The changes of a page. Those of one collection are all of rows or all of documents.
+pub fn changes(changes: Vec<diff::Change>) -> ChangeList {
+    let sides = |change: &diff::Change| [change.old.clone(), change.new.clone()].into_iter().flatten().next();
+    match changes.first().and_then(sides) {
+        Some(Content::Document(_)) => {
+            ChangeList::Documents(changes.into_iter().map(document_change).collect())
+        }
+        _ => ChangeList::Rows(changes.into_iter().map(row_change).collect()),
+    }
+}
+
+fn row_change(change: diff::Change) -> changes::Change {
     changes::Change {
-        kind: match change.kind {
-            diff::ChangeKind::Added => ChangeKind::Added,
-            diff::ChangeKind::Removed => ChangeKind::Removed,
-            diff::ChangeKind::Changed => ChangeKind::Changed,
-        },
+        kind: kind(change.kind),
         key: change.key,
-        old: change.old,
-        new: change.new,
+        old: change.old.and_then(cells),
+        new: change.new.and_then(cells),
         columns: change.columns,
         truncated: change.truncated,
+    }
+}
+
+fn cells(content: Content) -> Option<Row> {
+    match content {
+        Content::Row(row) => Some(row),
+        Content::Document(_) => None,
+    }
+}
+
+fn document_change(change: diff::Change) -> DocumentChange {
+    let (old, new) = (change.old.and_then(json), change.new.and_then(json));
+    let differences = match (&old, &change.patch) {
+        (Some(old), Some(patch)) => document::differences(old, patch),
+        _ => None,
+    };
+    DocumentChange {
+        kind: kind(change.kind),
+        key: change.key,
+        old,
+        new,
+        differences,
+        fields: change.columns,
+        order_only: change.order_only,
+        truncated: change.truncated,
+    }
+}
+
+fn json(content: Content) -> Option<String> {
+    match content {
+        Content::Document(json) => Some(json),
+        Content::Row(_) => None,
+    }
+}
+
+fn kind(kind: diff::ChangeKind) -> ChangeKind {
+    match kind {
+        diff::ChangeKind::Added => ChangeKind::Added,
+        diff::ChangeKind::Removed => ChangeKind::Removed,
+        diff::ChangeKind::Changed => ChangeKind::Changed,
     }
 }
 

@@ -2,7 +2,8 @@
 
 use engine::history::{CollectionSummary, Record};
 use engine::repo::Snapshot;
-use repo_format::manifest::{Manifest, Trigger};
+use engine::rows::Content;
+use repo_format::manifest::{Grade, Manifest, Trigger};
 use web::components::tag;
 use web::pages::{database, records, snapshot};
 
@@ -15,6 +16,11 @@ pub fn trigger(trigger: Trigger) -> tag::Trigger {
     }
 }
 
+/// Whether all of a snapshot is of one moment.
+pub fn point_in_time(manifest: &Manifest) -> bool {
+    manifest.evidence.grade == Grade::PointInTime
+}
+
 /// A line of the history.
 pub fn row(snapshot: &Snapshot) -> database::SnapshotRow {
     let manifest = &snapshot.manifest;
@@ -23,6 +29,7 @@ pub fn row(snapshot: &Snapshot) -> database::SnapshotRow {
         at_ms: manifest.started_ms,
         trigger: trigger(manifest.trigger),
         complete: manifest.is_complete(),
+        point_in_time: point_in_time(manifest),
         records: manifest.records,
         logical_bytes: manifest.logical_bytes,
         new_bytes: manifest.new_bytes,
@@ -43,5 +50,9 @@ pub fn missing(manifest: &Manifest) -> Vec<(String, String)> {
 
 /// A record.
 pub fn record(record: Record) -> records::Record {
-    records::Record { key: record.key, columns: record.columns, truncated: record.truncated }
+    let content = match record.content {
+        Content::Row(cells) => records::Content::Row(cells),
+        Content::Document(json) => records::Content::Document(json),
+    };
+    records::Record { key: record.key, content, truncated: record.truncated }
 }

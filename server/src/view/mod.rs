@@ -2,6 +2,7 @@
 
 pub mod connection;
 pub mod diff;
+pub mod document;
 pub mod history;
 pub mod job;
 pub mod restore;

@@ -1,8 +1,27 @@
 //! Restores as pages show them.
 
-use engine::restore::{PreflightCheck, Proof};
+use engine::history::CollectionSummary;
+use engine::restore::{Plan, PreflightCheck, Proof};
 use engine::target::Note;
-use web::pages::{restore_plan, restore_result};
+use web::components::system::System;
+use web::pages::{restore_new, restore_plan, restore_result};
+
+/// A collection that can be chosen.
+pub fn choice(summary: CollectionSummary, is_chosen: impl Fn(&str) -> bool) -> restore_new::Choice {
+    let CollectionSummary { name, kind, records, .. } = summary;
+    restore_new::Choice { chosen: is_chosen(&name), name, kind, records }
+}
+
+/// Where in the target the collections go, if there is a choice.
+pub fn placement(system: System, plan: &Plan) -> Option<String> {
+    match (system, &plan.target.database) {
+        (System::PostgreSql, _) => None,
+        (System::MongoDb, Some(database)) => {
+            Some(format!("Every collection goes into the database {database}."))
+        }
+        (System::MongoDb, None) => Some("Each collection goes into the database it was in.".to_owned()),
+    }
+}
 
 /// A check made before writing. The one of the snapshot itself warns where that is incomplete.
 pub fn check(check: &PreflightCheck, snapshot_complete: bool) -> restore_plan::Check {

@@ -1,6 +1,6 @@
 //! A database URL as somebody typed it, to be shown again on a form without its secrets.
 
-use engine::source::postgres::PostgresUrl;
+use engine::source::DatabaseUrl;
 
 /// What may be shown again.
 #[derive(Debug, PartialEq, Eq)]
@@ -15,9 +15,9 @@ pub struct TypedUrl {
 /// is secret, more is taken out rather than less.
 pub fn without_password(text: &str) -> TypedUrl {
     let text = text.trim();
-    if let Ok(url) = PostgresUrl::parse(text) {
+    if let Ok(url) = DatabaseUrl::parse(text) {
         let redacted = url.redacted();
-        let shown = redacted.replacen(":***@", "@", 1);
+        let shown = without_parameters(&redacted.replacen(":***@", "@", 1));
         return TypedUrl { password_removed: shown != redacted, shown };
     }
     let shown = without_parameters(&without_credentials(text));
@@ -29,7 +29,7 @@ pub fn without_password(text: &str) -> TypedUrl {
 fn without_credentials(text: &str) -> String {
     let start = text.find("://").map(|at| at + 3);
     let Some(at) = text.rfind('@') else {
-        return if start.is_some() { text.to_owned() } else { String::new() };
+        return start.map_or_else(String::new, |start| without_wrong_port(text, start));
     };
     let start = start.filter(|start| *start <= at).unwrap_or(0);
     match text[start..at].find(':') {
@@ -38,9 +38,26 @@ fn without_credentials(text: &str) -> String {
     }
 }
 
-/// Ends the text before a parameter that carries a password. `to_ascii_lowercase` keeps positions.
+/// What stands in a port's place and is no port may be the password of a URL that was pasted in part.
+fn without_wrong_port(text: &str, start: usize) -> String {
+    let end = text[start..].find(['/', '?']).map_or(text.len(), |at| start + at);
+    let mut host_start = start;
+    for host in text[start..end].split(',') {
+        let port =
+            host.rfind(':').filter(|colon| !host[colon + 1..].bytes().all(|byte| byte.is_ascii_digit()));
+        if let Some(colon) = port {
+            return text[..host_start + colon].to_owned();
+        }
+        host_start += host.len() + 1;
+    }
+    text.to_owned()
+}
+
+/// Ends the text before a parameter that carries a secret. `to_ascii_lowercase` keeps positions.
 fn without_parameters(text: &str) -> String {
-    let end = text.to_ascii_lowercase().find("password=").unwrap_or(text.len());
+    let lower = text.to_ascii_lowercase();
+    let secrets = ["password=", "aws_session_token", "aws_secret"];
+    let end = secrets.iter().filter_map(|name| lower.find(name)).min().unwrap_or(text.len());
     text[..end].to_owned()
 }
 
@@ -68,6 +85,15 @@ mod tests {
             "postgres://host:x/db?user=me&password=hunter2",
             "postgres://me@host/db?sslpassword=hunter2",
             "postgres://host/db?PASSWORD=hunter2&sslmode=wrong",
+            "mongodb://me:hunter2@a,b:27018/shop?replicaSet=rs0",
+            "mongodb+srv://me:hunter2@cluster0.example.mongodb.net/?retryWrites=true",
+            "mongodb+srv://me:hunter2@cluster0.example.mongodb.net:27017/shop",
+            "mongodb://me:hunter2@hunter2@a:x,b/shop",
+            "mongodb://me:hunter2/hunter2@a",
+            "mongodb://me:hunter2",
+            "MONGODB://me:hunter2@a/b/c/d",
+            "mongodb://me@a/?tls=true&tlsCertificateKeyFilePassword=hunter2",
+            "mongodb://me@a/?authMechanism=MONGODB-AWS&authMechanismProperties=AWS_SESSION_TOKEN:hunter2",
         ] {
             let typed = without_password(text);
             assert!(!typed.shown.contains("hunter2"), "{text}: {}", typed.shown);
@@ -79,5 +105,6 @@ mod tests {
     fn what_is_left_helps_to_mend_the_rest() {
         assert_eq!(without_password("mysql://me:pw@h/d").shown, "mysql://me@h/d");
         assert_eq!(without_password("postgres:///db").shown, "postgres:///db");
+        assert_eq!(without_password("mysql://a:1,b:2/d").shown, "mysql://a:1,b:2/d");
     }
 }
