@@ -20,15 +20,11 @@ fn refused(mut report: ConnectionReport) -> ConnectionReport {
     let refusal = StageReport {
         stage: Stage::Read,
         ok: false,
-        detail: "the server is standalone, so it cannot show all documents as of one moment".to_owned(),
-        fix: Some(
-            "Make it a replica set of one member: start mongod with --replSet rs0, and run rs.initiate() once \
-             in mongosh. Or choose best effort: documents that change during a backup may then be stored as of \
-             different moments, and every snapshot says so."
-                .to_owned(),
-        ),
+        detail: mongodb::STANDALONE.to_owned(),
+        fix: Some(mongodb::STANDALONE_HELP.to_owned()),
     };
     report.ok = false;
+    report.notes.retain(|note| !note.starts_with(mongodb::STANDALONE));
     match report.stages.iter_mut().find(|stage| stage.stage == Stage::Read) {
         // A collection that cannot be read is the nearer trouble.
         Some(read) if !read.ok => {}
@@ -52,7 +48,7 @@ mod tests {
             collections: 1,
             size_bytes: 1,
             privileges: Vec::new(),
-            notes: Vec::new(),
+            notes: vec![format!("{}. Help.", mongodb::STANDALONE), "other".to_owned()],
             lacks_point_in_time: true,
         }
     }
@@ -61,6 +57,7 @@ mod tests {
     fn a_server_without_one_moment_is_refused_at_reading_with_the_way_to_mend_it() {
         let report = refused(standalone(true));
         assert!(!report.ok && report.stages.len() == 2);
+        assert_eq!(report.notes, ["other"]);
         let read = &report.stages[0];
         assert!(!read.ok && read.fix.as_deref().unwrap().contains("--replSet"), "{read:?}");
         assert_eq!(refused(standalone(false)).stages[0].detail, "seen");

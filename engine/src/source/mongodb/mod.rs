@@ -30,6 +30,8 @@ pub use snapshot::{ChangedRecord, Options, Round, RoundPart, Snapshot};
 pub use test::test;
 pub use url::MongoUrl;
 
-/// What to do about a server without replication.
-const STANDALONE_HELP: &str = "Make it a replica set of one member: start mongod with --replSet rs0 (replication.replSetName in \
+/// What is told of a server without a replica set.
+pub(crate) const STANDALONE: &str = "the server is standalone, so there are no snapshots of one moment";
+/// What to do about it.
+pub(crate) const STANDALONE_HELP: &str = "Make it a replica set of one member: start mongod with --replSet rs0 (replication.replSetName in \
      mongod.conf) and run rs.initiate() once. Or allow snapshots that are not of one moment (best effort).";

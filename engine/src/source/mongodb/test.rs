@@ -36,6 +36,7 @@ pub async fn test(url: &MongoUrl) -> ConnectionReport {
         size_bytes: 0,
         privileges: Vec::new(),
         notes: Vec::new(),
+        lacks_point_in_time: false,
     };
     let ignored = url.ignored_parameters();
     if !ignored.is_empty() {
@@ -192,10 +193,8 @@ async fn examine(url: &MongoUrl, deployment: &Deployment, report: &mut Connectio
     report.stages.push(passed(Stage::List, counted(report.collections)));
     report.notes.extend(listing.notes.iter().cloned());
     if deployment.topology == Topology::Standalone {
-        report.notes.push(format!(
-            "the server is standalone, so there are no snapshots of one moment. {}",
-            super::STANDALONE_HELP
-        ));
+        report.lacks_point_in_time = true;
+        report.notes.push(format!("{}. {}", super::STANDALONE, super::STANDALONE_HELP));
     } else if let Err(error) = follow(deployment, url.database()).await {
         report.notes.push(format!("snapshots that take long may fail: {}", error.message()));
     }
