@@ -14,9 +14,9 @@ GRANT pg_read_all_data TO \"dbsnap_ro\";";
 
 /// A mongosh script for a user with read access only, as the server fills it in.
 pub const READ_ONLY_USER: &str = "\
-use admin
-db.createUser({
-  user: \"dbsnap_ro\",
+// Run in mongosh as a user who may create users. It asks for a password for the new user.
+db.getSiblingDB(\"admin\").createUser({
+  user: \"dbsnap\",
   pwd: passwordPrompt(),
   roles: [{ role: \"readAnyDatabase\", db: \"admin\" }]
 })";

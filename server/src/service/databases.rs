@@ -196,7 +196,8 @@ fn refusal(report: &ConnectionReport, url: &DatabaseUrl) -> Problem {
     // A table that cannot be read is named by the backup and refuses nothing, being able to write does.
     let failed = failed.or_else(|| report.stages.iter().find(|stage| !stage.ok));
     let advice = failed.and_then(|stage| stage.fix.as_deref()).unwrap_or_default();
-    let Advice { mut help, statements } = Advice::of(advice, url);
+    let Advice { help, statements, elsewhere } = Advice::of(advice, url);
+    let mut help = [help, elsewhere].join(" ");
     if !statements.is_empty() {
         help.push_str(match url {
             DatabaseUrl::Postgres(_) => {
@@ -232,6 +233,8 @@ pub struct Advice {
     pub help: String,
     /// SQL statement by statement, or one script for mongosh.
     pub statements: Vec<String>,
+    /// Where the same is done without running anything.
+    pub elsewhere: String,
 }
 
 impl Advice {
@@ -242,16 +245,19 @@ impl Advice {
                 let (statements, help): (Vec<_>, Vec<_>) =
                     advice.lines().partition(|line| line.ends_with(';'));
                 let statements = statements.into_iter().map(str::to_owned).collect();
-                Self { help: help.join(" "), statements }
+                Self { help: help.join(" "), statements, elsewhere: String::new() }
             }
             DatabaseUrl::MongoDb(url) => {
                 let script = mongodb::read_only_setup(url.database());
                 match advice.split_once(script.trim()) {
-                    Some((before, after)) => {
-                        let help = [before.trim(), after.trim()].join(" ");
-                        Self { help: help.trim().to_owned(), statements: vec![script] }
+                    Some((before, after)) => Self {
+                        help: before.trim().to_owned(),
+                        elsewhere: after.trim().to_owned(),
+                        statements: vec![script],
+                    },
+                    None => {
+                        Self { help: advice.to_owned(), statements: Vec::new(), elsewhere: String::new() }
                     }
-                    None => Self { help: advice.to_owned(), statements: Vec::new() },
                 }
             }
         }
@@ -272,4 +278,18 @@ fn endpoint(url: &DatabaseUrl) -> Endpoint {
 
 fn seal(app: &App, id: DatabaseId, url: &str) -> Sealed {
     app.credentials.seal(&id.to_string(), url.trim().as_bytes(), app.entropy.as_ref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_for_mongosh_stays_in_one_piece() {
+        let url = DatabaseUrl::parse("mongodb://me@db/shop").unwrap();
+        let script = mongodb::read_only_setup(Some("shop"));
+        let advice = Advice::of(&format!("Create a user.\n{script}On Atlas: there."), &url);
+        assert_eq!((advice.help.as_str(), advice.elsewhere.as_str()), ("Create a user.", "On Atlas: there."));
+        assert_eq!(advice.statements, [script]);
+    }
 }

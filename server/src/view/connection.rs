@@ -55,6 +55,7 @@ pub fn tested(report: &ConnectionReport, url: &DatabaseUrl) -> Tested {
         size_bytes: report.size_bytes,
         privileges: report.privileges.clone(),
         notes: report.notes.clone(),
+        read_only_elsewhere: Some(elsewhere(report, url)).filter(|text| writes && !text.is_empty()),
         read_only_setup: writes.then(|| match url {
             DatabaseUrl::Postgres(url) => read_only_sql(url.database(), &report.server_version, &from_public),
             DatabaseUrl::MongoDb(url) => mongodb::read_only_setup(url.database()),
@@ -71,6 +72,12 @@ fn shown_fix(fix: &str, url: &DatabaseUrl, writes: bool) -> String {
         }
         DatabaseUrl::MongoDb(_) => Advice::of(fix, url).help,
     }
+}
+
+/// Where credentials that can only read are made without running anything.
+fn elsewhere(report: &ConnectionReport, url: &DatabaseUrl) -> String {
+    let fixes = report.stages.iter().filter_map(|stage| stage.fix.as_deref());
+    fixes.map(|fix| Advice::of(fix, url).elsewhere).find(|text| !text.is_empty()).unwrap_or_default()
 }
 
 /// The test that a refused connection tells of, if it was refused for one.

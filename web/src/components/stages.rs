@@ -39,6 +39,8 @@ pub struct Tested {
     pub notes: Vec<String>,
     /// Commands that make a role or user with read access only, when privileges were found.
     pub read_only_setup: Option<String>,
+    /// Where the same is done without running anything.
+    pub read_only_elsewhere: Option<String>,
 }
 
 impl Tested {
@@ -80,6 +82,7 @@ impl Tested {
             ],
             notes: vec!["May create temporary tables".to_owned()],
             read_only_setup: Some(crate::samples::READ_ONLY_SQL.to_owned()),
+            read_only_elsewhere: None,
         }
     }
 
@@ -96,6 +99,10 @@ impl Tested {
             ],
             notes: Vec::new(),
             read_only_setup: Some(crate::samples::READ_ONLY_USER.to_owned()),
+            read_only_elsewhere: Some(
+                "On Atlas: Security → Database Access → Add New Database User → Password; Specific Privileges → read @ shop."
+                    .to_owned(),
+            ),
             ..Self::sample_refused()
         };
         let details = [
@@ -175,6 +182,7 @@ impl Tested {
             privileges: Vec::new(),
             notes: Vec::new(),
             read_only_setup: None,
+            read_only_elsewhere: None,
         }
     }
 }
@@ -236,12 +244,12 @@ fn refused(tested: &Tested) -> Markup {
                 p { "DBSnap never writes to a database it backs up, so it takes no credentials that could." }
                 ul.privileges { @for privilege in &tested.privileges { li { code { (privilege) } } } }
             }
-            @if let Some(setup) = &tested.read_only_setup { (make_read_only(tested.system, setup)) }
+            @if let Some(setup) = &tested.read_only_setup { (make_read_only(tested.system, setup, tested.read_only_elsewhere.as_deref())) }
         }
     }
 }
 
-fn make_read_only(system: System, setup: &str) -> Markup {
+fn make_read_only(system: System, setup: &str, elsewhere: Option<&str>) -> Markup {
     html! {
         div {
             @match system {
@@ -254,9 +262,9 @@ fn make_read_only(system: System, setup: &str) -> Markup {
                     h3 { "Make a user that can only read" }
                     p { "Run this in mongosh as a user administrator, then connect as the new user." }
                     (copyable("read-only-setup", "mongosh", setup))
-                    (atlas())
                 }
             }
+            @if let Some(text) = elsewhere { p { (text) } }
         }
     }
 }
