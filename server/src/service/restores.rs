@@ -92,7 +92,7 @@ pub async fn plan(app: &App, user: UserId, new: NewRestore) -> Result<(RestoreId
     if let Some(held) = occupied(&url, &collections).await? {
         let advice = match url.engine() {
             Engine::Postgres => "Name a database that does not exist yet, or an empty one.",
-            Engine::MongoDb => "Name another database in the URL, or choose other collections.",
+            Engine::MongoDb => "Name a database in the URL that does not exist yet, or an empty one.",
         };
         let status = StatusCode::UNPROCESSABLE_ENTITY;
         let detail = error::sentences(&held, Some(advice));

@@ -120,3 +120,24 @@ async fn a_database_is_changed_and_removed_without_losing_its_history() {
     assert_eq!(listed["items"][0]["id"], snapshot);
     api.get(&format!("/snapshots/{snapshot}")).await.expect(StatusCode::OK);
 }
+
+/// Parts of a PostgreSQL snapshot depend on each other, and a database is of one system for good.
+#[tokio::test]
+async fn what_only_mongodb_has_is_refused_for_postgresql() {
+    let (_, url) = shop().await;
+    let server = Server::start().await;
+    let api = server.user("ada@example.com").await;
+    let project = api.project("shop").await;
+    let database = api.database(&project, &url).await;
+    let snapshot = api.back_up(&database).await;
+    let scope = json!({ "collections": ["public.customers"] });
+    let plan = json!({ "snapshot": snapshot, "scope": scope, "target": { "url": url } });
+    api.post("/restores/plan", plan).await.problem(422, "unsupported");
+    let found = api.get(&format!("/snapshots/{snapshot}")).await.expect(StatusCode::OK);
+    assert_eq!((&found["consistency"], &found["engine"]), (&json!("point_in_time"), &json!("postgresql")));
+
+    let mongo = engine_testutils::mongodb::Server::shared();
+    let reader = mongo.create_read_only_user(engine_testutils::mongodb::Scope::All, "every_reader").await;
+    let patch = json!({ "url": reader.replacen("/admin?", "/?", 1) });
+    api.send(Method::PATCH, &format!("/databases/{database}"), patch).await.problem(422, "invalid");
+}

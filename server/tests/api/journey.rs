@@ -91,7 +91,7 @@ async fn comparison(api: &Api, first: &str, second: &str) {
         let found = diff["collections"].as_array().unwrap().iter().find(|c| c["name"] == name);
         found.unwrap()["records"].clone()
     };
-    let counts = |added: u64, removed: u64, changed: u64, unchanged: u64| json!({ "added": added, "removed": removed, "changed": changed, "unchanged": unchanged });
+    let counts = |added: u64, removed: u64, changed: u64, unchanged: u64| json!({ "added": added, "removed": removed, "changed": changed, "unchanged": unchanged, "order_only": 0 });
     assert_eq!(of("public.customers"), counts(1, 0, 3, 2997));
     assert_eq!(of("public.orders"), counts(0, 1, 0, 499));
     assert_eq!(of("public.\"Odd/Table\""), counts(0, 0, 1, 1));

@@ -1,4 +1,4 @@
-//! The JSON API over real HTTP, against a real PostgreSQL.
+//! The JSON API over real HTTP, against a real PostgreSQL and a real MongoDB.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where what it needs is missing")]
 
@@ -7,6 +7,7 @@ mod connecting;
 mod foreign;
 mod harness;
 mod journey;
+mod mongodb;
 mod process;
 mod queue;
 mod security;

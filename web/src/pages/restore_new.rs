@@ -199,7 +199,7 @@ fn target(view: &RestoreNew) -> Markup {
     html! {
         @match view.system {
             System::PostgreSql => p { "A new database, beside the one that was backed up. It is created if it does not exist, and refused if it holds anything." }
-            System::MongoDb => p { "Beside what was backed up. Databases and collections are created; nothing that exists is touched, and a target that holds a collection of these names is refused." }
+            System::MongoDb => p { "Databases that do not exist yet, or are empty: they are created, and refused if they hold any collection." }
         }
         (Field::code("url", label, &view.url_without_password)
             .hint(hint)
