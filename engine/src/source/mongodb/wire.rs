@@ -119,7 +119,8 @@ pub(crate) fn number(parent: &[u8], name: &str) -> Result<Option<i64>> {
     Ok(find(parent, name)?.and_then(|found| whole_number(found.kind, found.value)))
 }
 
-fn whole_number(kind: u8, value: &[u8]) -> Option<i64> {
+/// A number of any type as a whole one; none for what is no number.
+pub(crate) fn whole_number(kind: u8, value: &[u8]) -> Option<i64> {
     match kind {
         kind::INT32 => value.first_chunk().map(|bytes| i64::from(i32::from_le_bytes(*bytes))),
         kind::INT64 => value.first_chunk().map(|bytes| i64::from_le_bytes(*bytes)),
