@@ -34,7 +34,7 @@ async fn a_document_that_is_refused_is_named_and_everything_is_dropped_again() {
     documents.insert(400, rawdoc! { "_id": "again" });
     let (copy, target) = begun(server, &to, documents).await;
     let error = copy.fill(&target).await.unwrap_err();
-    assert!(error.message().contains("_id \"again\"") && error.message().contains(&to), "{error}");
+    assert!(error.message().contains("_id again") && error.message().contains(&to), "{error}");
     let left = target.abandon().await.unwrap();
     assert!(left.contains("dropped again"), "{left}");
     assert_eq!(list_options(&client, &to).await, vec![]);

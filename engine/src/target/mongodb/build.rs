@@ -127,7 +127,7 @@ impl Target {
         specifications: &[RawDocumentBuf],
         ignore_unknown: bool,
     ) -> Result<mongodb::error::Result<Document>> {
-        let mut command = Builder::from_document(&rawdoc! { "createIndexes": definition.name.as_str() });
+        let mut command = Builder::from_document(&rawdoc! { "createIndexes": definition.name.as_str() })?;
         command.push_array("indexes", specifications)?;
         if ignore_unknown {
             command.push(kind::BOOLEAN, b"ignoreUnknownIndexOptions", &[1]);

@@ -1,8 +1,7 @@
 //! What deletes documents after a time. It comes last, once the restore is proven: from then on
 //! the server takes away what is expired, which in an old snapshot may be everything.
 
-use bson::{Bson, DateTime, Document, RawDocumentBuf, doc, rawdoc};
-use repo_format::bson::kind;
+use bson::{Bson, DateTime, Document, doc, rawdoc};
 
 use super::archive::{self, Definition, Form};
 use super::fault::{self, code};
@@ -56,7 +55,7 @@ impl Target {
             Err(error) => return failed(error.to_string()),
         };
         let Some(seconds) = seconds else { return Vec::new() };
-        let expired = match raw::integer(&seconds.element()) {
+        let expired = match seconds.integer() {
             Some(after) => self.count(definition, older(&time_field(definition), after)).await,
             None => Some(0),
         };
@@ -109,13 +108,12 @@ impl Target {
 /// What the documents are deleted for that an index deletes; `None` when there are none.
 fn expired_by(index: &Index) -> Option<Document> {
     let specification = &index.specification;
-    let after = raw::integer(&raw::find(specification, "expireAfterSeconds").ok()??)?;
-    let key = raw::find(specification, "key").ok()?.filter(|key| key.kind == kind::DOCUMENT)?;
-    let key = raw::document(key.value.to_vec()).ok()?;
+    let after = raw::integer(specification, "expireAfterSeconds").ok()??;
+    let key = raw::inner(specification, "key").ok()?;
     let field = String::from_utf8_lossy(raw::elements(&key).ok()?.first()?.name).into_owned();
     let mut filter = older(&field, after);
-    if let Some(partial) = raw::find(specification, "partialFilterExpression").ok()? {
-        let partial: RawDocumentBuf = raw::document(partial.value.to_vec()).ok()?;
+    if raw::find(specification, "partialFilterExpression").ok()?.is_some() {
+        let partial = raw::inner(specification, "partialFilterExpression").ok()?;
         filter = doc! { "$and": [filter, Document::try_from(partial).ok()?] };
     }
     Some(filter)
@@ -128,12 +126,9 @@ fn older(field: &str, seconds: i64) -> Document {
 }
 
 fn time_field(definition: &Definition) -> String {
-    let series = raw::find(&definition.options, "timeseries").ok().flatten();
-    let field = series.filter(|found| found.kind == kind::DOCUMENT).and_then(|found| {
-        let series = raw::document(found.value.to_vec()).ok()?;
-        Some(raw::text(&raw::find(&series, "timeField").ok()??))
-    });
-    field.unwrap_or_else(|| "_id".to_owned())
+    let field =
+        raw::inner(&definition.options, "timeseries").and_then(|series| raw::text(&series, "timeField"));
+    field.ok().filter(|field| !field.is_empty()).unwrap_or_else(|| "_id".to_owned())
 }
 
 fn told(definition: &Definition, expired: Option<u64>) -> Option<Note> {

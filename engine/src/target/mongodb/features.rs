@@ -55,10 +55,8 @@ pub(super) fn lacking(definition: &Definition, release: Release) -> Result<Vec<S
             None => lacking.push(format!("{option} of {name} (not known)")),
         }
     }
-    if let Some(series) = raw::find(&definition.options, "timeseries")? {
-        let series = raw::document(series.value.to_vec())?;
-        lacking.extend(since(&series, &SERIES_OPTIONS, release, &format!("time series {name}"))?);
-    }
+    let series = raw::inner(&definition.options, "timeseries")?;
+    lacking.extend(since(&series, &SERIES_OPTIONS, release, &format!("time series {name}"))?);
     for index in &indexes(definition)?.0 {
         let index_name = format!("index {} of {name}", index.name);
         lacking.extend(since(&index.specification, &INDEX_OPTIONS, release, &index_name)?);
@@ -85,7 +83,7 @@ fn since(
 pub(super) fn gone(definition: &Definition, release: Release) -> Result<Vec<String>> {
     let mut gone = Vec::new();
     for index in &indexes(definition)?.0 {
-        for kind in kinds(index)? {
+        for kind in kinds(&index.specification)? {
             if GONE.iter().any(|(name, until)| *name == kind && release >= *until) {
                 gone.push(format!("{} of {} ({kind})", index.name, definition.display_name()));
             }

@@ -52,23 +52,15 @@ pub(super) fn indexes(definition: &Definition) -> Result<(Vec<Index>, Vec<Note>)
 }
 
 fn read(specification: &RawDocument, has_collation: bool) -> Result<Found> {
-    let text = |document: &RawDocument, name: &str| {
-        raw::find(document, name).map(|found| found.map(|found| raw::text(&found)).unwrap_or_default())
-    };
     if raw::find(specification, "buildUUID")?.is_some() {
-        let inner = raw::find(specification, "spec")?.map(|found| raw::document(found.value.to_vec()));
-        let name = text(inner.transpose()?.as_deref().unwrap_or(specification), "name")?;
-        return Ok(Found::Unfinished(name));
+        return Ok(Found::Unfinished(raw::text(&raw::inner(specification, "spec")?, "name")?));
     }
-    let name = text(specification, "name")?;
-    let flag = |option: &str| -> Result<bool> {
-        Ok(raw::find(specification, option)?.is_some_and(|found| raw::is_true(&found)))
-    };
+    let name = raw::text(specification, "name")?;
     // An index {_id: "hashed"} has another name: only the default one is called this.
-    if name == "_id_" || flag("clustered")? {
+    if name == "_id_" || raw::flag(specification, "clustered")? {
         return Ok(Found::Included);
     }
-    let prepares_unique = flag("prepareUnique")?;
+    let prepares_unique = raw::flag(specification, "prepareUnique")?;
     let expires = raw::find(specification, "expireAfterSeconds")?.is_some();
     let specification = restated(specification, has_collation)?;
     Ok(Found::Build(Index { name, specification, expires, prepares_unique }))
@@ -76,11 +68,9 @@ fn read(specification: &RawDocument, has_collation: bool) -> Result<Found> {
 
 /// The specification as a server takes it and means the same by it.
 fn restated(specification: &RawDocument, has_collation: bool) -> Result<RawDocumentBuf> {
-    let elements = raw::elements(specification)?;
-    let find = |name: &str| elements.iter().find(|element| element.name == name.as_bytes());
-    let version = find("v").and_then(raw::integer);
+    let version = raw::integer(specification, "v")?;
     let (mut restated, mut collation) = (Builder::new(), false);
-    for element in &elements {
+    for element in &raw::elements(specification)? {
         let is_collation = element.name == b"collation";
         // Where the index was says nothing of it. Version 1 has no collations; newer servers list one
         // all the same.
@@ -93,22 +83,20 @@ fn restated(specification: &RawDocument, has_collation: bool) -> Result<RawDocum
     if has_collation && !collation && version != Some(1) {
         restated.push_document("collation", rawdoc! { "locale": SIMPLE }.as_bytes());
     }
-    let key = find("key").filter(|key| key.kind == kind::DOCUMENT);
-    let key = key.map(|key| raw::document(key.value.to_vec())).transpose()?.unwrap_or_default();
-    let is_sphere = raw::elements(&key)?.iter().any(|part| raw::text(part) == "2dsphere");
+    let is_sphere = kinds(specification)?.iter().any(|kind| kind == "2dsphere");
     // The first version did not say which it was; a new one would index other documents.
-    if is_sphere && find("2dsphereIndexVersion").is_none() {
+    if is_sphere && raw::find(specification, "2dsphereIndexVersion")?.is_none() {
         restated.push(kind::INT32, b"2dsphereIndexVersion", &1i32.to_le_bytes());
     }
     restated.finish()
 }
 
 /// The kind of each of its fields that has one, as in "2dsphere" or "hashed".
-pub(super) fn kinds(index: &Index) -> Result<Vec<String>> {
-    let key = raw::find(&index.specification, "key")?.filter(|key| key.kind == kind::DOCUMENT);
-    let key = key.map(|key| raw::document(key.value.to_vec())).transpose()?.unwrap_or_default();
+pub(super) fn kinds(specification: &RawDocument) -> Result<Vec<String>> {
+    let key = raw::inner(specification, "key")?;
     let parts = raw::elements(&key)?;
-    Ok(parts.iter().filter(|part| part.kind == kind::STRING).map(raw::text).collect())
+    let named = parts.iter().filter(|part| part.kind == kind::STRING);
+    named.map(|part| raw::text(&key, &String::from_utf8_lossy(part.name))).collect()
 }
 
 #[cfg(test)]
@@ -176,7 +164,7 @@ mod tests {
         let old = one(rawdoc! {}, rawdoc! { "v": 1, "key": { "at": "2dsphere" }, "name": "x" });
         let wanted = rawdoc! { "v": 1, "key": { "at": "2dsphere" }, "name": "x", "2dsphereIndexVersion": 1 };
         assert_eq!(old.specification, wanted);
-        assert_eq!(kinds(&old).unwrap(), ["2dsphere"]);
+        assert_eq!(kinds(&old.specification).unwrap(), ["2dsphere"]);
         let new = rawdoc! { "v": 2, "key": { "at": "2dsphere" }, "name": "x", "2dsphereIndexVersion": 3 };
         assert_eq!(one(rawdoc! {}, new.clone()).specification, new);
     }

@@ -169,7 +169,7 @@ impl Load<'_> {
     }
 
     fn insert_command(&self, batch: &Batch, keeps_timestamps: bool) -> Result<RawDocumentBuf> {
-        let mut command = Builder::from_document(&rawdoc! { "insert": self.name, "ordered": true });
+        let mut command = Builder::from_document(&rawdoc! { "insert": self.name, "ordered": true })?;
         if keeps_timestamps {
             command.push(kind::BOOLEAN, b"bypassEmptyTsReplacement", &[1]);
         }
@@ -193,7 +193,7 @@ impl Load<'_> {
         if updates.is_empty() {
             return Ok(());
         }
-        let mut command = Builder::from_document(&rawdoc! { "update": self.name, "ordered": true });
+        let mut command = Builder::from_document(&rawdoc! { "update": self.name, "ordered": true })?;
         command.push_document("writeConcern", concern()?.as_bytes());
         command.push_array("updates", &updates)?;
         let answer = self.send(command.finish()?).await?.map_err(|error| self.failed(error))?;

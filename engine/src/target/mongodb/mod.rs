@@ -38,6 +38,7 @@ pub use preflight::preflight;
 
 use crate::error::{Error, Kind, Result};
 use crate::source::mongodb::MongoUrl;
+use crate::source::mongodb::connect::client as connect;
 use crate::target::Note;
 use inspect::{Contents, Limits};
 use made::{Commands, Journal};
@@ -81,12 +82,6 @@ pub async fn occupied(url: &MongoUrl, collections: &[(String, String)]) -> Resul
         })
         .collect();
     Ok((!sentences.is_empty()).then(|| sentences.join(" ")))
-}
-
-async fn connect(url: &MongoUrl) -> Result<Client> {
-    Client::with_uri_str(url.expose())
-        .await
-        .map_err(|error| fault::command("connecting to the target", error))
 }
 
 /// Acknowledged by most members, and in their journals.

@@ -6,6 +6,7 @@ use repo_format::bson::{Element, kind};
 use super::archive::{Definition, Form};
 use super::raw::{self, Builder};
 use crate::error::Result;
+use crate::source::mongodb::wire;
 
 /// What refuses documents, or deletes them, once they are there.
 const VALIDATION: [&str; 3] = ["validator", "validationLevel", "validationAction"];
@@ -50,6 +51,11 @@ impl Owned {
         Element { kind: self.kind, name: &self.name, value: &self.value }
     }
 
+    /// Its value as a whole number; none when it is no number.
+    pub fn integer(&self) -> Option<i64> {
+        wire::whole_number(self.kind, &self.value)
+    }
+
     /// Its name, for messages.
     pub fn shown(&self) -> String {
         String::from_utf8_lossy(&self.name).into_owned()
@@ -72,7 +78,7 @@ pub(super) fn divide(definition: &Definition) -> Result<Divided> {
             divided.left_out.push(format!("{name} (which was there twice)"));
         } else if NO_OPTIONS.contains(&&*name) {
             // Every collection has an index on _id, and says so in old versions.
-            let is_usual = name == "autoIndexId" && raw::is_true(element);
+            let is_usual = name == "autoIndexId" && raw::flag(&definition.options, "autoIndexId")?;
             if !is_usual {
                 divided.left_out.push(name.into_owned());
             }
@@ -93,10 +99,9 @@ pub(super) fn divide(definition: &Definition) -> Result<Divided> {
 /// Servers list the span of a granularity beside it, and not all of them take both.
 fn time_series(element: &Element<'_>) -> Result<Owned> {
     let options = raw::document(element.value.to_vec())?;
-    let granularity = raw::find(&options, "granularity")?.map(|found| raw::text(&found));
-    let span = raw::find(&options, "bucketMaxSpanSeconds")?.and_then(|found| raw::integer(&found));
-    let says_twice =
-        SPANS.iter().any(|(name, usual)| granularity.as_deref() == Some(name) && span == Some(*usual));
+    let granularity = raw::text(&options, "granularity")?;
+    let span = raw::integer(&options, "bucketMaxSpanSeconds")?;
+    let says_twice = SPANS.iter().any(|(name, usual)| granularity == *name && span == Some(*usual));
     if !says_twice {
         return Ok(Owned::of(element));
     }
@@ -112,7 +117,7 @@ pub(super) fn command<'a>(
     start: &RawDocument,
     options: impl IntoIterator<Item = &'a Owned>,
 ) -> Result<RawDocumentBuf> {
-    let mut command = Builder::from_document(start);
+    let mut command = Builder::from_document(start)?;
     for option in options {
         command.push_element(&option.element());
     }
@@ -157,7 +162,7 @@ mod tests {
 
     #[test]
     fn an_option_that_is_there_twice_counts_once() {
-        let mut options = Builder::from_document(&rawdoc! { "size": 1 });
+        let mut options = Builder::from_document(&rawdoc! { "size": 1 }).unwrap();
         options.push(kind::INT32, b"size", &2i32.to_le_bytes());
         let divided = of(Form::Collection, options.finish().unwrap());
         assert_eq!(divided.create.len(), 1);

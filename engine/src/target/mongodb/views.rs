@@ -23,7 +23,7 @@ impl Target {
 
 /// The collection or view that a view is made on.
 pub(super) fn made_on(view: &Definition) -> Result<String> {
-    Ok(raw::find(&view.options, "viewOn")?.map(|found| raw::text(&found)).unwrap_or_default())
+    raw::text(&view.options, "viewOn")
 }
 
 /// Orders views so that each comes after the one it is made on. Servers accept no circle; should
