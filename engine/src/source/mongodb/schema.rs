@@ -9,6 +9,8 @@ use crate::error::{Error, Kind as ErrorKind, Result};
 
 /// The version of the rules below.
 pub(super) const VERSION: u32 = 1;
+/// What validators are when nothing else was said.
+const STRICTNESS: [(&str, &str); 2] = [("validationLevel", "strict"), ("validationAction", "error")];
 /// Deeper than a server stores.
 const DEPTH: usize = 250;
 
@@ -21,6 +23,11 @@ pub(super) fn text(listed: &Listed) -> Result<String> {
         let option = option?;
         let name = String::from_utf8_lossy(option.name).into_owned();
         if name == "uuid" || name == "autoIndexId" {
+            continue;
+        }
+        // Some servers list how strict a validator is although nobody said, and some do not.
+        let default = STRICTNESS.iter().find(|(known, _)| *known == name).map(|(_, default)| *default);
+        if default.is_some() && wire::text(&listed.options, &name)?.as_deref() == default {
             continue;
         }
         let value = match (name.as_str(), option.kind) {
@@ -233,6 +240,16 @@ mod tests {
         );
         assert_eq!(text(&old).unwrap(), text(&new).unwrap());
         assert!(text(&new).unwrap().contains(r#"{\"key\":{\"a\":1,\"b\":-1}}"#));
+    }
+
+    #[test]
+    fn a_validator_is_strict_whether_it_says_so_or_not() {
+        let judged = |options: bson::Document| text(&listed(Kind::Plain, options, vec![])).unwrap();
+        let short = judged(doc! { "validator": { "a": 1 } });
+        let said =
+            doc! { "validator": { "a": 1 }, "validationLevel": "strict", "validationAction": "error" };
+        assert_eq!(judged(said), short);
+        assert_ne!(judged(doc! { "validator": { "a": 1 }, "validationAction": "warn" }), short);
     }
 
     #[test]
