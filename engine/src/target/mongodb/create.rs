@@ -1,16 +1,16 @@
 //! Collections: made before their documents, as the source's were.
 
 use std::collections::BTreeSet;
-use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
-use bson::{RawDocumentBuf, rawdoc};
+use bson::{Document, RawDocumentBuf, rawdoc};
 
 use super::archive::{self, Definition, Form};
 use super::inspect::{Contents, inspect, list_options, listed};
 use super::made::{Commands, Journal};
 use super::options::{self, Divided, Owned};
-use super::{Target, concern, connect, fault};
+use super::{Target, checked, concern, connect, fault};
 use crate::error::{Error, Kind, Result};
 use crate::source::mongodb::MongoUrl;
 use crate::target::{Note, Restoring};
@@ -38,7 +38,7 @@ impl Target {
             new_databases: (state.contents.into_iter())
                 .filter_map(|(database, contents)| is_new(&contents).then_some(database))
                 .collect(),
-            made: Journal::default(),
+            made: Arc::new(Journal::default()),
             inserts: Commands::default(),
             definitions: Commands::default(),
             fills_timestamps: AtomicBool::new(false),
@@ -69,9 +69,8 @@ impl Target {
             return Err(Error::new(Kind::Conflict, format!("{doing}: somebody else has made it meanwhile"))
                 .with_help("Restore into a new database, which nothing else uses."));
         }
-        self.made.asked(database, name);
         let whole = create_command(definition, &divided.create)?;
-        let mut answer = self.define(&doing, database, whole).await?;
+        let mut answer = self.send_create(&doing, definition, whole).await?;
         let (incidental, needed): (Vec<_>, Vec<_>) =
             divided.create.into_iter().partition(Owned::is_incidental);
         if let Err(refusal) = &answer
@@ -85,20 +84,36 @@ impl Target {
                 definition.display_name(),
                 names.join(", ")
             )));
-            answer = self.define(&doing, database, create_command(definition, &needed)?).await?;
+            answer = self.send_create(&doing, definition, create_command(definition, &needed)?).await?;
         }
         match answer {
-            Ok(_) => self.made.confirmed(database, name),
-            // After a lost connection nobody knows whether it was made.
-            Err(error) if fault::code_of(&error).is_none() || fault::is_lost(&error) => {
-                return Err(fault::command(&doing, error));
-            }
-            Err(error) => {
-                self.made.refused(database, name);
-                return Err(fault::command(&doing, error));
-            }
+            Ok(_) => Ok(notes),
+            Err(error) => Err(fault::command(&doing, error)),
         }
-        Ok(notes)
+    }
+
+    /// Sends a command that makes a collection. What became of it is known as soon as the server
+    /// answers, whether or not anybody still waits.
+    async fn send_create(
+        &self,
+        doing: &str,
+        definition: &Definition,
+        command: RawDocumentBuf,
+    ) -> Result<mongodb::error::Result<Document>> {
+        let Definition { database: db, name, .. } = definition.clone();
+        let (database, made) = (self.client.database(&db), Arc::clone(&self.made));
+        made.asked(&db, &name);
+        let answer = self.definitions.run(async move {
+            let answer = database.run_raw_command(command).await;
+            match &answer {
+                Ok(_) => made.confirmed(&db, &name),
+                // After a lost connection nobody knows whether it was made.
+                Err(error) if fault::code_of(error).is_none() || fault::is_lost(error) => {}
+                Err(_) => made.refused(&db, &name),
+            }
+            answer
+        });
+        checked(doing, answer.await?)
     }
 }
 

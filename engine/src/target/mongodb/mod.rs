@@ -29,7 +29,7 @@ mod views;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bson::{Document, RawDocumentBuf, doc};
 use mongodb::Client;
@@ -55,7 +55,7 @@ pub struct Target {
     limits: Limits,
     /// Databases that were not there before.
     new_databases: BTreeSet<String>,
-    made: Journal,
+    made: Arc<Journal>,
     /// Commands that insert, which are awaited before anything is dropped.
     inserts: Commands,
     /// Commands that define collections and indexes. Dropping the collection ends them.
@@ -105,11 +105,7 @@ impl Target {
         command: RawDocumentBuf,
     ) -> Result<mongodb::error::Result<Document>> {
         let database = self.client.database(database);
-        let answer = self.definitions.run(async move { database.run_raw_command(command).await }).await?;
-        if let Ok(answer) = &answer {
-            check_write_concern(doing, answer)?;
-        }
-        Ok(answer)
+        checked(doing, self.definitions.run(async move { database.run_raw_command(command).await }).await?)
     }
 
     /// Adds to what is told after loading.
@@ -121,6 +117,17 @@ impl Target {
     fn take_notes(&self) -> Vec<Note> {
         std::mem::take(&mut self.notes.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// An answer that most members have confirmed, or the server's refusal.
+fn checked(
+    doing: &str,
+    answer: mongodb::error::Result<Document>,
+) -> Result<mongodb::error::Result<Document>> {
+    if let Ok(answer) = &answer {
+        check_write_concern(doing, answer)?;
+    }
+    Ok(answer)
 }
 
 /// Fails when the write may be lost with the member that took it.
