@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: a database that changes, and dbsnap watching it.
+//! `cargo xtask demo`: two databases that change, and dbsnap watching them.
 //!
 //! Everything goes through the public JSON API, as a user's script would.
 
@@ -58,42 +58,42 @@ impl Options {
 /// Brings the demo up, and down again when it is interrupted.
 pub fn run(options: &Options) -> Result<ExitCode, String> {
     needs::postgresql()?;
+    // PostgreSQL comes from a package; a MongoDB server may have to be built, which can fail.
+    let mongodb = needs::mongodb().map_err(|why| println!("MongoDB is left out of the demo: {why}")).is_ok();
     build()?;
     // From here on an interrupt must clean up instead of ending this process where it stands.
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(|e| format!("signals: {e}"))?;
-    let mut stage = Stage::begin("a private PostgreSQL with a shop of 200,000 rows");
     let folder = Folder::create()?;
-    let mut database = Program::database(&folder)?;
-    let reader = database.expect_line("reader ")?;
-    let owner = database.expect_line("owner ")?;
-    stage.next("dbsnap");
+    let mut databases = vec![Database::start(&folder, &SHOP)?];
+    if mongodb {
+        databases.push(Database::start(&folder, &HUTS)?);
+    }
+    let stage = Stage::begin("dbsnap");
     let mut server = Program::server(&folder, &options.listen())?;
     let base = server.expect_line("listening on ")?;
     stage.end();
 
     let password = random_password()?;
-    let mut show = Show {
-        base: &base,
-        database: &mut database,
-        interrupted: &mut || signals.pending().next().is_some(),
-    };
-    let diff = match show.run(&reader, &password) {
-        Ok(diff) => diff,
-        Err(Stop::Interrupted) => return stopped(server, database, folder),
+    let mut show = Show { base: &base, interrupted: &mut || signals.pending().next().is_some() };
+    let diffs = match show.run(&mut databases, &password) {
+        Ok(diffs) => diffs,
+        Err(Stop::Interrupted) => return stopped(server, databases, folder),
         Err(Stop::Failed(why)) => return Err(format!("{why}\n{}", server.log())),
     };
     println!("\nready {base}");
     println!("login {EMAIL} {password}");
-    println!("\nThe latest comparison: {base}{diff}");
-    println!("The database, to change it yourself: {owner}");
+    for (database, diff) in databases.iter().zip(diffs) {
+        println!("\nThe latest comparison of {}: {base}{diff}", database.story.name);
+        println!("The database, to change it yourself: {}", database.owner);
+    }
     if options.exit_when_ready {
-        return stopped(server, database, folder);
+        return stopped(server, databases, folder);
     }
     println!("Ctrl-C ends all of it and removes its files.");
     let mut server_ended = server.watch();
     loop {
         if signals.pending().next().is_some() {
-            return stopped(server, database, folder);
+            return stopped(server, databases, folder);
         }
         if server_ended() {
             return Err(format!("dbsnap ended by itself\n{}", server.log()));
@@ -102,11 +102,13 @@ pub fn run(options: &Options) -> Result<ExitCode, String> {
     }
 }
 
-/// Ends dbsnap before its database, and both before their folder goes.
-fn stopped(mut server: Program, mut database: Program, folder: Folder) -> Result<ExitCode, String> {
+/// Ends dbsnap before its databases, and all before their folder goes.
+fn stopped(mut server: Program, databases: Vec<Database>, folder: Folder) -> Result<ExitCode, String> {
     let stage = Stage::begin("cleaning up");
     server.end()?;
-    database.end()?;
+    for mut database in databases {
+        database.program.end()?;
+    }
     drop(folder);
     stage.end();
     Ok(ExitCode::SUCCESS)
@@ -138,30 +140,83 @@ impl From<String> for Stop {
     }
 }
 
-/// Three days of the shop, each with its snapshot.
+/// What is shown of a database.
+struct Story {
+    system: &'static str,
+    /// What its server is called while it starts.
+    server: &'static str,
+    project: &'static str,
+    name: &'static str,
+    /// Notes on the three snapshots.
+    notes: [&'static str; 3],
+}
+
+const SHOP: Story = Story {
+    system: "postgresql",
+    server: "a private PostgreSQL with a shop of 200,000 rows",
+    project: "Fern & Fjord",
+    name: "shop",
+    notes: ["Monday: before the sale", "Tuesday: the sale begins", "Wednesday: something went wrong"],
+};
+
+const HUTS: Story = Story {
+    system: "mongodb",
+    server: "a private MongoDB server with 110,000 documents of mountain huts",
+    project: "Cairn",
+    name: "huts",
+    notes: [
+        "Monday: before the season",
+        "Tuesday: bookings move on",
+        "Wednesday: an import and an update without its filter",
+    ],
+};
+
+/// A database, and the program that runs its server.
+struct Database {
+    story: &'static Story,
+    program: Program,
+    reader: String,
+    owner: String,
+}
+
+impl Database {
+    fn start(folder: &Folder, story: &'static Story) -> Result<Self, String> {
+        let stage = Stage::begin(story.server);
+        let mut program = Program::database(folder, story.system)?;
+        let (reader, owner) = (program.expect_line("reader ")?, program.expect_line("owner ")?);
+        stage.end();
+        Ok(Self { story, program, reader, owner })
+    }
+}
+
+/// Three days of each database, each with its snapshot.
 struct Show<'a> {
     base: &'a str,
-    database: &'a mut Program,
     interrupted: &'a mut dyn FnMut() -> bool,
 }
 
 impl Show<'_> {
-    /// Gives the path of the page with the last comparison.
-    fn run(&mut self, reader: &str, password: &str) -> Result<String, Stop> {
+    /// Gives the paths of the pages with the last comparison of each.
+    fn run(&mut self, databases: &mut [Database], password: &str) -> Result<Vec<String>, Stop> {
         let address = self.base.strip_prefix("http://").unwrap_or(self.base);
         let api = Api::register(address, EMAIL, password)?;
-        let project = text(&api.post("/projects", &json!({"name": "Fern & Fjord"}))?, "id")?;
-        let database = json!({"name": "shop", "url": reader, "environment": "prod"});
-        let database = text(&api.post(&format!("/projects/{project}/databases"), &database)?, "id")?;
+        databases.iter_mut().map(|database| self.tell(&api, database)).collect()
+    }
 
-        let monday = self.snapshot(&api, &database, "Monday: before the sale")?;
-        self.change("tuesday")?;
-        let tuesday = self.snapshot(&api, &database, "Tuesday: the sale begins")?;
-        self.change("wednesday")?;
-        let wednesday = self.snapshot(&api, &database, "Wednesday: something went wrong")?;
+    fn tell(&mut self, api: &Api, database: &mut Database) -> Result<String, Stop> {
+        let Story { project, name, notes, .. } = database.story;
+        let project = text(&api.post("/projects", &json!({"name": project}))?, "id")?;
+        let body = json!({"name": name, "url": database.reader, "environment": "prod"});
+        let id = text(&api.post(&format!("/projects/{project}/databases"), &body)?, "id")?;
 
-        self.diff(&api, "Monday and Tuesday", &monday, &tuesday)?;
-        let last = self.diff(&api, "Tuesday and Wednesday", &tuesday, &wednesday)?;
+        let monday = self.snapshot(api, &id, notes[0])?;
+        self.change(database, "tuesday")?;
+        let tuesday = self.snapshot(api, &id, notes[1])?;
+        self.change(database, "wednesday")?;
+        let wednesday = self.snapshot(api, &id, notes[2])?;
+
+        self.diff(api, "Monday and Tuesday", &monday, &tuesday)?;
+        let last = self.diff(api, "Tuesday and Wednesday", &tuesday, &wednesday)?;
         Ok(format!("/diffs/{last}"))
     }
 
@@ -176,10 +231,10 @@ impl Show<'_> {
         Ok(id)
     }
 
-    fn change(&mut self, day: &str) -> Result<(), Stop> {
+    fn change(&mut self, database: &mut Database, day: &str) -> Result<(), Stop> {
         let stage = self.stage(&format!("what happens on {day}"))?;
-        self.database.tell(day)?;
-        self.database.expect_line("done")?;
+        database.program.tell(day)?;
+        database.program.expect_line("done")?;
         stage.end();
         Ok(())
     }
@@ -221,11 +276,6 @@ impl Stage {
     fn end(&self) {
         let time = self.started.elapsed().as_secs_f64();
         println!("{time:>7.1} s  {}  {}", self.name, self.note);
-    }
-
-    fn next(&mut self, name: &str) {
-        self.end();
-        *self = Self::begin(name);
     }
 }
 

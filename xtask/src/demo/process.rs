@@ -1,4 +1,4 @@
-//! The demo's two programs. Both end, and take their files with them, when this process does,
+//! The demo's programs. All end, and take their files with them, when this process does,
 //! however it comes.
 
 use std::fs;
@@ -30,6 +30,9 @@ rm -rf -- "$1"
 exit "$code"
 "#;
 
+/// The database systems, as the program that runs their servers calls them.
+pub const SYSTEMS: [&str; 2] = ["postgresql", "mongodb"];
+
 /// Everything the demo writes is in here. Dropping it removes it.
 pub struct Folder(PathBuf);
 
@@ -48,7 +51,7 @@ impl Folder {
         let folder = Self(path);
         folder.make("")?;
         // PostgreSQL may run as another account, which has to get through to its own.
-        folder.make("postgresql")?;
+        SYSTEMS.iter().try_for_each(|system| folder.make(system))?;
         Ok(folder)
     }
 
@@ -79,11 +82,11 @@ impl Drop for Program {
 }
 
 impl Program {
-    /// The seeded PostgreSQL.
-    pub fn database(folder: &Folder) -> Result<Self, String> {
+    /// A private server of that system with its seeded database.
+    pub fn database(folder: &Folder, system: &'static str) -> Result<Self, String> {
         let mut command = built("demo-database")?;
-        command.env("TMPDIR", folder.0.join("postgresql"));
-        Self::start("demo-database", &mut command, None)
+        command.arg(system).env("TMPDIR", folder.0.join(system));
+        Self::start(system, &mut command, None)
     }
 
     /// dbsnap with an empty data folder, listening on `listen`.

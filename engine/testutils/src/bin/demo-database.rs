@@ -1,39 +1,71 @@
-//! The demo's database: a private PostgreSQL with the shop in it, steered by lines.
+//! One of the demo's databases: a private server with the made-up content in it, steered by lines.
 //!
-//! It prints `reader URL` (a read-only role) and `owner URL`, then does what each line of its
-//! standard input names (`tuesday`, `wednesday`) and prints `done`. At the end of its input it ends
-//! the server and removes its folder.
+//! `demo-database postgresql` or `demo-database mongodb`. It prints `reader URL` (a user that may
+//! only read) and `owner URL`, then does what each line of its standard input names (`tuesday`,
+//! `wednesday`) and prints `done`. At the end of its input it ends the server and removes its folder.
 
 use std::io::{BufRead, Write, stdin, stdout};
 
 use engine_testutils::demo::{self, Day};
+use engine_testutils::mongodb::{Scope, Server};
 use engine_testutils::postgres::Cluster;
+use tokio::runtime::Runtime;
 
-const DATABASE: &str = "shop";
+const SHOP: &str = "shop";
+const HUTS: &str = "cairn";
 const READER: &str = "dbsnap_reader";
 
 fn main() {
-    let runtime = tokio::runtime::Runtime::new().expect("because the demo needs one");
+    let runtime = Runtime::new().expect("because the demo needs one");
+    match std::env::args().nth(1).as_deref() {
+        Some("postgresql") => postgresql(&runtime),
+        Some("mongodb") => mongodb(&runtime),
+        other => panic!("no such database system: {other:?}"),
+    }
+}
+
+fn postgresql(runtime: &Runtime) {
     let cluster = Cluster::start();
     runtime.block_on(async {
-        cluster.create_database(DATABASE).await;
-        let client = cluster.connect(DATABASE).await;
+        cluster.create_database(SHOP).await;
+        let client = cluster.connect(SHOP).await;
         demo::seed(&client).await.expect("because the seed suits an empty database");
-        let reader = cluster.create_read_only_role(DATABASE, READER).await;
-        say(&format!("reader {reader}\nowner {}", cluster.superuser_url(DATABASE)));
+        let reader = cluster.create_read_only_role(SHOP, READER).await;
+        say(&format!("reader {reader}\nowner {}", cluster.superuser_url(SHOP)));
     });
-    for line in stdin().lock().lines().map_while(Result::ok) {
-        let day = match line.as_str() {
-            "tuesday" => Day::Tuesday,
-            "wednesday" => Day::Wednesday,
-            other => panic!("no such step: {other:?}"),
-        };
+    for day in days() {
         runtime.block_on(async {
-            let client = cluster.connect(DATABASE).await;
+            let client = cluster.connect(SHOP).await;
             demo::change(&client, day).await.expect("because the days come in order");
         });
         say("done");
     }
+}
+
+fn mongodb(runtime: &Runtime) {
+    let server = Server::start(Default::default());
+    runtime.block_on(async {
+        let database = server.client().await.database(HUTS);
+        demo::mongodb::seed(&database).await.expect("because the seed suits an empty database");
+        let reader = server.create_read_only_user(Scope::Database(HUTS), READER).await;
+        say(&format!("reader {reader}\nowner {}", server.admin_url()));
+    });
+    for day in days() {
+        runtime.block_on(async {
+            let database = server.client().await.database(HUTS);
+            demo::mongodb::change(&database, day).await.expect("because the days come in order");
+        });
+        say("done");
+    }
+}
+
+/// The days as they are asked for.
+fn days() -> impl Iterator<Item = Day> {
+    stdin().lock().lines().map_while(Result::ok).map(|line| match line.as_str() {
+        "tuesday" => Day::Tuesday,
+        "wednesday" => Day::Wednesday,
+        other => panic!("no such step: {other:?}"),
+    })
 }
 
 /// Flushed, since whoever reads it waits.

@@ -5,6 +5,8 @@
 //! column is added; on the third a state and an index are added, and an `UPDATE` without its
 //! `WHERE` makes every discount code 90 % off.
 
+pub mod mongodb;
+
 use tokio_postgres::{Client, Error};
 
 /// What happens between two snapshots.
