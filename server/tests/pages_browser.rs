@@ -1,10 +1,15 @@
 //! The main journey in Chromium: what a person sees and presses. Here with scripts on the demo shop,
-//! with pictures; in `exact_journey` to the cell, with scripts and without.
+//! with pictures; in `exact_journey` and `mongodb_journey` to the value, with scripts and
+//! without.
 
 #[path = "pages/chromium.rs"]
 mod chromium;
 #[path = "pages/exact_journey.rs"]
 mod exact_journey;
+#[path = "pages/mongodb_journey.rs"]
+mod mongodb_journey;
+#[path = "pages/mongodb_shop.rs"]
+mod mongodb_shop;
 #[path = "pages/server.rs"]
 mod server;
 

@@ -2,6 +2,10 @@
 
 #[path = "pages/browser.rs"]
 mod browser;
+#[path = "pages/mongodb.rs"]
+mod mongodb;
+#[path = "pages/mongodb_shop.rs"]
+mod mongodb_shop;
 #[path = "pages/server.rs"]
 mod server;
 

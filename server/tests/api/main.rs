@@ -8,6 +8,8 @@ mod foreign;
 mod harness;
 mod journey;
 mod mongodb;
+#[path = "../pages/mongodb_shop.rs"]
+mod mongodb_shop;
 mod process;
 mod queue;
 mod security;

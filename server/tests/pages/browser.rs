@@ -39,10 +39,8 @@ impl Browser {
     /// them.
     pub async fn submit(&self, page_: &Page, action: &str, fields: &[(&str, &str)]) -> Page {
         let mut sent = page_.fields_of(action);
-        for (name, value) in fields {
-            sent.retain(|(known, _)| known != name);
-            sent.push(((*name).to_owned(), (*value).to_owned()));
-        }
+        sent.retain(|(known, _)| !fields.iter().any(|(name, _)| name == known));
+        sent.extend(fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let request = self.client.post(format!("{}{action}", self.base)).form(&sent);
         page(request.send().await.expect(action)).await
     }
@@ -124,7 +122,8 @@ impl Page {
         let form = form.unwrap_or_else(|| panic!("no form for {action} on {}: {}", self.path, self.text()));
         let inputs = form.split("<input ").skip(1).filter_map(|rest| rest.split_once('>'));
         let sent = inputs.filter(|(tag, _)| {
-            attribute(tag, "type").as_deref() != Some("radio") || tag.ends_with("checked")
+            !matches!(attribute(tag, "type").as_deref(), Some("radio" | "checkbox"))
+                || tag.contains(" checked")
         });
         sent.filter_map(|(tag, _)| {
             Some((attribute(tag, "name")?, attribute(tag, "value").unwrap_or_default()))

@@ -68,7 +68,7 @@ async fn journey(browser: &Chromium, name: &str, scripts: bool) {
     assert_ne!(cluster.query_one(&source, CONTENT).await, before, "the source keeps its changes");
 }
 
-async fn register_and_connect(browser: &Chromium, base: &str, url: &str) {
+pub async fn register_and_connect(browser: &Chromium, base: &str, url: &str) {
     browser.open(base, "/").await;
     browser.fill("email", "mira@example.com").await;
     browser.fill("password", "correct horse battery").await;
@@ -85,7 +85,7 @@ async fn register_and_connect(browser: &Chromium, base: &str, url: &str) {
 }
 
 /// The page comes back by itself when the work is done, with scripts or without.
-async fn back_up(browser: &Chromium, note: &str) {
+pub async fn back_up(browser: &Chromium, note: &str) {
     browser.fill("note", note).await;
     browser.press("Back up now").await;
     browser.until(note).await;
@@ -153,21 +153,21 @@ async fn restore_oldest(browser: &Chromium, url: &str) {
     assert_eq!(result.matches("Matches").count(), 3, "one for each table: {result}");
 }
 
-async fn press_restore(browser: &Chromium) {
+pub async fn press_restore(browser: &Chromium) {
     let button = find(browser, "form.stack button.primary").await;
     button.click().await.expect("because it is shown");
 }
 
-async fn find(browser: &Chromium, css: &str) -> Element {
+pub async fn find(browser: &Chromium, css: &str) -> Element {
     browser.client.find(Locator::Css(css)).await.unwrap_or_else(|error| panic!("{css}: {error}"))
 }
 
-async fn find_all(browser: &Chromium, css: &str) -> Vec<Element> {
+pub async fn find_all(browser: &Chromium, css: &str) -> Vec<Element> {
     browser.client.find_all(Locator::Css(css)).await.unwrap_or_else(|error| panic!("{css}: {error}"))
 }
 
 /// What each of the elements shows, on one line.
-async fn texts(browser: &Chromium, css: &str) -> Vec<String> {
+pub async fn texts(browser: &Chromium, css: &str) -> Vec<String> {
     let mut texts = Vec::new();
     for element in find_all(browser, css).await {
         let text = element.text().await.unwrap_or_else(|error| panic!("{css}: {error}"));

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use crate::json::{self, Typed};
 
 /// Lines of a document that is shown unfolded where others stand beside it.
-const SHORT_LINES: usize = 14;
+const SHORT_LINES: usize = 24;
 
 /// A document over several lines. `name` says which, for those who cannot see where it stands.
 pub fn whole(name: &str, text: &str, truncated: bool) -> Markup {
