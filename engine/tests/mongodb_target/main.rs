@@ -6,4 +6,5 @@ mod copier;
 mod failing;
 mod indexes;
 mod preflight;
+mod scripted;
 mod values;
