@@ -84,7 +84,7 @@ fn close(tokens: &[&str], open: usize) -> Option<usize> {
 
 /// Whether an object stands for one value that JSON has no form of, such as `{"$oid": ..}`.
 fn is_wrapper(tokens: &[&str], open: usize) -> bool {
-    const WRAPPERS: [&str; 19] = [
+    const WRAPPERS: [&str; 20] = [
         "$oid",
         "$symbol",
         "$numberInt",
@@ -104,6 +104,7 @@ fn is_wrapper(tokens: &[&str], open: usize) -> bool {
         "$uuid",
         "$bson",
         "$invalidUtf8",
+        "$truncated",
     ];
     let Some(key) = tokens.get(open + 1).filter(|_| tokens[open] == "{") else { return false };
     WRAPPERS.contains(&unquoted(key))
@@ -225,6 +226,8 @@ fn wrapped(tokens: &[&str]) -> Typed {
         "$maxKey" => of("MaxKey", "MaxKey".to_owned()),
         "$undefined" => of("undefined", "undefined".to_owned()),
         "$bson" => of("raw BSON", parts()),
+        // In the place of what is too long to show, its size.
+        "$truncated" => of("too long to show", format!("{} bytes", inner())),
         "$invalidUtf8" => {
             of("string, not UTF-8", tokens.get(3).map(|text| (*text).to_owned()).unwrap_or_default())
         }
@@ -375,6 +378,7 @@ mod tests {
             (r#"{"$code":"x","$scope":{}}"#, "code with scope", "\"x\", \"$scope\": {}"),
             (r#"{"$minKey":1}"#, "MinKey", "MinKey"),
             (r#"{"$ref":"a","$id":1}"#, "object", "{\"$ref\": \"a\", \"$id\": 1}"),
+            (r#"{"$truncated":100005}"#, "too long to show", "100005 bytes"),
             ("null", "null", "null"),
             ("[]", "array", "[]"),
         ];

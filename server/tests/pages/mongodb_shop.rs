@@ -28,7 +28,7 @@ pub async fn shop(mongo: &Mongo) -> (String, String) {
 pub async fn change(mongo: &Mongo, name: &str) {
     let orders = mongo.client().await.database(name).collection::<RawDocumentBuf>("orders");
     for id in 7..=10 {
-        orders.delete_one(doc! { "_id": id }).await.unwrap();
+        orders.delete_one(doc! { "_id": id }).await.expect("because it is there");
     }
     let lines = rawbson!([{ "id": "kettle", "n": 1_i32 }, { "id": "umbrella", "n": 2_i32 }]);
     let tags = || rawbson!(["gift", "express"]);

@@ -11,7 +11,7 @@ const SHORT_LINES: usize = 24;
 pub fn whole(name: &str, text: &str, truncated: bool) -> Markup {
     html! {
         pre.json tabindex="0" aria-label=(name) { code { (json::pretty(text)) } }
-        @if truncated { p.sub.cut { "Shortened: a value or the document is longer than what is shown." } }
+        @if truncated { p.sub.cut { "Shortened: of what is too long to show, only the size is told." } }
     }
 }
 

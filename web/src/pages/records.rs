@@ -112,7 +112,7 @@ impl Records {
             truncated: false,
         };
         let long = format!(
-            r#"{{"_id":"export","title":"Catalogue <2026>","body":"{}"}}"#,
+            r#"{{"_id":"export","title":"Catalogue <2026>","summary":"{}","body":{{"$truncated":4194311}}}}"#,
             "Kettles, umbrellas. ".repeat(40)
         );
         Self {
