@@ -246,8 +246,7 @@ mod tests {
     fn a_validator_is_strict_whether_it_says_so_or_not() {
         let judged = |options: bson::Document| text(&listed(Kind::Plain, options, vec![])).unwrap();
         let short = judged(doc! { "validator": { "a": 1 } });
-        let said =
-            doc! { "validator": { "a": 1 }, "validationLevel": "strict", "validationAction": "error" };
+        let said = doc! { "validator": { "a": 1 }, "validationLevel": "strict", "validationAction": "error" };
         assert_eq!(judged(said), short);
         assert_ne!(judged(doc! { "validator": { "a": 1 }, "validationAction": "warn" }), short);
     }
