@@ -114,7 +114,7 @@ async fn read_all(
     let reading = async {
         let mut trees = scans.await?;
         trees.sort_by_key(|(at, _)| *at);
-        let mut trees = trees.into_iter().map(|(_, tree)| tree).collect();
+        let mut trees: Vec<Tree> = trees.into_iter().map(|(_, tree)| tree).collect();
         if let Source::MongoDb(snapshot) = source {
             reader_ref.catch_up(snapshot, targets, &mut trees).await?;
         }
@@ -218,7 +218,7 @@ impl Reader<'_> {
         &self,
         snapshot: &mongodb::Snapshot,
         targets: &[Target],
-        trees: &mut Vec<Tree>,
+        trees: &mut [Tree],
     ) -> Result<()> {
         while let Some(round) = snapshot.next_round(&self.ctx.cancel).await? {
             let mut failure = None;

@@ -41,14 +41,14 @@ pub fn member(number: usize) -> RawDocumentBuf {
         "email": format!("member{number}@example.org"),
         "membership": { "kind": kind, "since": date(dice.moment()), "fee": money(4_500 + dice.roll(40) * 100) },
     };
-    if number % 3 == 0 {
+    if number.is_multiple_of(3) {
         let mut skills = RawArrayBuf::new();
         for _ in 0..=dice.roll(3) {
             skills.push(rawdoc! { "name": dice.pick(&SKILLS), "level": dice.roll(5) });
         }
         member.append(bson::raw::cstr!("skills"), skills);
     }
-    if number % 7 == 0 {
+    if number.is_multiple_of(7) {
         member.append(bson::raw::cstr!("phone"), format!("+47 9{:07}", dice.roll(9_999_999)));
     }
     member
@@ -66,7 +66,7 @@ pub fn booking(number: usize) -> RawDocumentBuf {
         nights.push(rawdoc! { "night": at, "beds": beds, "rate": money(rate) });
     }
     let mut history = RawArrayBuf::new();
-    if number % 4 != 0 {
+    if !number.is_multiple_of(4) {
         history.push(rawdoc! { "status": "confirmed", "at": date(made + 3_600_000) });
     }
     history.push(rawdoc! { "status": "reserved", "at": date(made) });
@@ -74,7 +74,7 @@ pub fn booking(number: usize) -> RawDocumentBuf {
         "_id": 1_000_000 + number as i64,
         "hut": hut_id(dice.roll(HUTS as i32) as usize),
         "member": member_id(dice.roll(MEMBERS as i32) as usize),
-        "status": if number % 4 == 0 { "reserved" } else { "confirmed" },
+        "status": if number.is_multiple_of(4) { "reserved" } else { "confirmed" },
         "nights": nights,
         "total": money(rate * beds * count),
         "history": history,
