@@ -19,6 +19,9 @@ const CARGO_DENY: Tool = Tool {
     flags: &[],
 };
 
+const CARGO_FUZZ: Tool =
+    Tool { krate: "cargo-fuzz", version: "0.13.2", program: "cargo-fuzz", takes: "a minute", flags: &[] };
+
 /// A server that speaks MongoDB's protocol: MongoDB's own is in no registry. It asks for a newer
 /// compiler than it needs.
 const SECANTUS: Tool = Tool {
@@ -85,6 +88,15 @@ pub fn cargo_deny() -> Result<PathBuf, String> {
     match CARGO_DENY.find()? {
         Some(built) => Ok(built),
         None => CARGO_DENY.build(),
+    }
+}
+
+/// cargo-fuzz of the pinned version, and the C++ compiler for the library behind it.
+pub fn cargo_fuzz() -> Result<PathBuf, String> {
+    packages(&["g++"], "a C++ compiler", || program("c++").is_some())?;
+    match CARGO_FUZZ.find()? {
+        Some(built) => Ok(built),
+        None => CARGO_FUZZ.build(),
     }
 }
 
