@@ -41,7 +41,10 @@ pub struct Database {
 
 impl Database {
     pub async fn new() -> Self {
-        let server = Server::shared();
+        Self::on(Server::shared()).await
+    }
+
+    pub async fn on(server: &'static Server) -> Self {
         let name = server.fresh_database("shop");
         let text = server.create_read_only_user(Scope::Database(&name), &format!("reader_{name}")).await;
         let client = server.client().await;

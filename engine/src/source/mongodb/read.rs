@@ -116,7 +116,9 @@ impl Find<'_> {
             ReadAt::Latest | ReadAt::Transaction => {}
             ReadAt::Majority(after) => {
                 concern.push_text(b"level", "majority");
-                concern.push(kind::TIMESTAMP, b"afterClusterTime", &after.0.to_le_bytes());
+                if after > ClusterTime::default() {
+                    concern.push(kind::TIMESTAMP, b"afterClusterTime", &after.0.to_le_bytes());
+                }
             }
             ReadAt::Snapshot => concern.push_text(b"level", "snapshot"),
             ReadAt::Time(time) => {

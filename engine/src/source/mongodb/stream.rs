@@ -1,8 +1,9 @@
 //! Following a deployment's changes while it is read.
 //!
 //! A change stream's position is a time up to which every change is known. A server tells it in its
-//! resume tokens, which begin with a time in a fixed encoding; of servers with other tokens it is
-//! known only that an empty answer to a question asked after a time has nothing up to that time.
+//! resume tokens, which begin with a time in a fixed encoding. A server with other tokens does not
+//! say how far its answers reach: an event tells that those before it were told, and silence for a
+//! while after a time that nothing up to it is left.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,6 +30,9 @@ use crate::error::{Error, Kind as ErrorKind, Result};
 
 /// How long the server waits for a change before it answers with none.
 const AWAIT: Duration = Duration::from_millis(250);
+/// Empty answers in a row that are taken for silence, of a server that was never heard of and of
+/// one that was: a transaction that goes on holds back what was committed after it began.
+const SILENT: (u32, u32) = (1, 8);
 /// Streams that may fail in a row.
 const ATTEMPTS: u32 = 8;
 const BACKOFF: Duration = Duration::from_millis(200);
@@ -123,7 +127,7 @@ impl Follower {
     }
 
     async fn begin(&mut self, database: Option<String>) -> Result<(), DriverError> {
-        let mut stream = Stream { shared: self.shared.clone(), database, token: None };
+        let mut stream = Stream::new(self.shared.clone(), database);
         let (cursor, position) = stream.open().await?;
         let (sender, receiver) = watch::channel(position);
         self.positions.push(receiver);
@@ -194,9 +198,17 @@ struct Stream {
     database: Option<String>,
     /// Where to go on after a failure.
     token: Option<Vec<u8>>,
+    /// Whether there was any event.
+    has_heard: bool,
+    /// The time that was asked after when silence began, and the answers since.
+    silence: (ClusterTime, u32),
 }
 
 impl Stream {
+    fn new(shared: Arc<Shared>, database: Option<String>) -> Self {
+        Self { shared, database, token: None, has_heard: false, silence: Default::default() }
+    }
+
     async fn open(&mut self) -> Result<(RawBatchCursor, ClusterTime), DriverError> {
         let deployment = &self.shared.deployment;
         let command = self.command(deployment.release() >= EXPANDED_EVENTS)?;
@@ -210,11 +222,7 @@ impl Stream {
         };
         let bytes = first.as_raw_document().as_bytes();
         let position = self.take(bytes, ClusterTime::default()).map_err(DriverError::custom)?;
-        let told = CursorReply::parse(bytes).map_err(DriverError::custom)?.operation_time;
-        // A stream that is opened anew knows everything up to its opening, because there is nothing
-        // to be known of the time before.
-        let position = position.or(told).unwrap_or_default();
-        Ok((cursor, position))
+        Ok((cursor, position.unwrap_or_default()))
     }
 
     /// The aggregation: without documents' contents, which are read later and as of later.
@@ -290,6 +298,7 @@ impl Stream {
             last = self.note(event)?.or(last);
             self.token = wire::document(event, "_id")?.map(<[u8]>::to_vec).or(self.token.take());
         }
+        let silent_up_to = self.hear(reply.is_empty(), asked_after);
         let Some(token) = reply.resume_token else {
             return Ok(last.map(ClusterTime::before));
         };
@@ -299,9 +308,20 @@ impl Stream {
             (Some(time), true) => Some(time),
             // More of the same time may follow.
             (Some(time), false) => Some(last.unwrap_or(time).before()),
-            (None, true) if asked_after > ClusterTime::default() => Some(asked_after),
-            (None, _) => last.map(ClusterTime::before),
+            (None, true) => silent_up_to,
+            (None, false) => last.map(ClusterTime::before),
         })
+    }
+
+    /// Counts an answer. Returns the time up to which silence tells that nothing is left.
+    fn hear(&mut self, is_empty: bool, asked_after: ClusterTime) -> Option<ClusterTime> {
+        self.has_heard |= !is_empty;
+        if !is_empty || self.silence.0 != asked_after {
+            self.silence = (asked_after, 0);
+        }
+        self.silence.1 += u32::from(is_empty);
+        let enough = if self.has_heard { SILENT.1 } else { SILENT.0 };
+        (asked_after > ClusterTime::default() && self.silence.1 >= enough).then_some(asked_after)
     }
 
     fn note(&self, event: &[u8]) -> Result<Option<ClusterTime>> {
@@ -345,7 +365,9 @@ fn time_of(token: &[u8]) -> Result<Option<ClusterTime>> {
     const TIMESTAMP: &str = "82";
     let Some(text) = wire::text(token, "_data")? else { return Ok(None) };
     let digits = text.strip_prefix(TIMESTAMP).and_then(|rest| rest.get(..16));
-    Ok(digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()).map(ClusterTime))
+    let time = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()).map(ClusterTime);
+    // No cluster is older than MongoDB: what says so is no time.
+    Ok(time.filter(|time| time.seconds() >= 1_200_000_000))
 }
 
 fn ended() -> Error {
@@ -363,5 +385,6 @@ mod tests {
         assert_eq!(time, Some(ClusterTime(0x63F5_A1B2_0000_0001)));
         assert_eq!(time_of(&token("2B0000001273000D")).unwrap(), None);
         assert_eq!(time_of(&token("82")).unwrap(), None);
+        assert_eq!(time_of(&token("820000001273000D0000000000000000")).unwrap(), None);
     }
 }

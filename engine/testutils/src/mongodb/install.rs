@@ -102,8 +102,8 @@ fn mongod(command: &mut Command, folder: &Path, options: &Options) {
             command.arg("--keyFile").arg(key);
         }
         // In megabytes. It cannot be made smaller, and does not count entries.
-        if options.oplog_max_entries.is_some() {
-            command.args(["--oplogSize", "1"]);
+        if let Some(entries) = options.oplog_max_entries {
+            command.args(["--oplogSize", &(entries / 1_000).clamp(1, 2_000).to_string()]);
         }
     }
     if options.fail_points {

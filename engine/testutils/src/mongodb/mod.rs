@@ -29,7 +29,7 @@ pub struct Options {
     /// No replica set, so no change streams and no snapshots.
     pub standalone: bool,
     /// The oplog forgets what is older than this many entries. mongod counts megabytes instead
-    /// and gets one.
+    /// and gets one for each thousand.
     pub oplog_max_entries: Option<u32>,
     /// What was acknowledged survives [`Server::restart`], which kills. mongod always does that for
     /// writes with `j: true`.

@@ -1,0 +1,98 @@
+//! One snapshot is one moment, whatever others do meanwhile. Case numbers are those of the list of
+//! edge cases that the source was built against.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on stops")]
+
+#[path = "mongodb_source/support.rs"]
+mod support;
+#[path = "mongodb_source/writers.rs"]
+mod writers;
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use bson::Document;
+use engine::source::mongodb::Snapshot;
+use engine_testutils::mongodb::{Options as ServerOptions, Server};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use repo_format::manifest::Grade;
+use support::{Database, Records, catch_up, context, document, scan};
+use writers::{Writers, differences, state_of};
+
+/// The documents of a snapshot, decoded, by collection.
+fn decoded(all: &BTreeMap<String, Records>) -> BTreeMap<String, Vec<Document>> {
+    let documents = |records: &Records| {
+        let flat = records.values().flatten();
+        flat.map(|record| Document::from_reader(&document(record)[..]).unwrap()).collect()
+    };
+    all.iter().map(|(name, records)| (name.clone(), documents(records))).collect()
+}
+
+/// Reads everything with pauses between the scans, in which the writers go on.
+async fn read_slowly(
+    snapshot: &Snapshot,
+    pause: Duration,
+    ctx: &engine::Context,
+) -> (BTreeMap<String, Records>, u32) {
+    let mut all = BTreeMap::new();
+    for found in snapshot.collections() {
+        let mut records = Records::new();
+        for (key, record) in scan(snapshot, found, ctx).await.unwrap() {
+            records.entry(key).or_default().push(record);
+        }
+        all.insert(found.name.clone(), records);
+        tokio::time::sleep(pause).await;
+    }
+    let rounds = catch_up(snapshot, &mut all, ctx).await.unwrap();
+    (all, rounds)
+}
+
+/// A server that remembers all of a run: SecantusDB skips what its oplog has forgotten where mongod
+/// fails, and random writers outrun what it keeps by default.
+fn server() -> &'static Server {
+    static SERVER: OnceLock<Server> = OnceLock::new();
+    let options = ServerOptions { oplog_max_entries: Some(10_000_000), ..ServerOptions::default() };
+    SERVER.get_or_init(|| Server::start(options))
+}
+
+/// MG-C03: random writers insert, update, replace and delete in several collections and move money
+/// between them in transactions. The snapshot equals what the log of their transactions makes of
+/// the collections at exactly one point of it.
+#[test]
+fn c03_a_snapshot_under_random_writers_is_the_state_at_one_point_of_their_log() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let mut runner = TestRunner::new(Config { cases: 4, failure_persistence: None, ..Config::default() });
+    let strategy = (any::<u64>(), 1usize..5, 0u64..250, 20i32..400);
+    let most_rounds = AtomicU32::new(0);
+    let run = |(seed, writers, pause_ms, accounts): (u64, usize, u64, i32)| {
+        runtime.block_on(async {
+            let database = Database::on(server()).await;
+            let (ctx, _folder) = context();
+            let writing = Writers::start(&database, seed, writers, accounts).await;
+            let snapshot = database.snapshot(&ctx).await;
+            let (all, rounds) = read_slowly(&snapshot, Duration::from_millis(pause_ms), &ctx).await;
+            let log = writing.stop().await;
+            assert_eq!(snapshot.evidence().grade, Grade::PointInTime);
+            snapshot.close().await.unwrap();
+            let read = decoded(&all);
+            // The number of the last transaction in it says which point it must be.
+            let number = usize::try_from(read["counter"][0].get_i64("n").unwrap()).unwrap();
+            assert!(number < log.len());
+            let state = state_of(&log[..=number]);
+            let transactions = log.len() - 1;
+            let differing = differences(&state, &read).join("\n");
+            assert!(
+                state == read,
+                "not the state after {number} of {transactions} transactions:\n{differing}"
+            );
+            assert!(rounds > 0, "nothing changed meanwhile, so nothing was tested");
+            most_rounds.fetch_max(rounds, Ordering::Relaxed);
+        });
+        Ok::<_, proptest::test_runner::TestCaseError>(())
+    };
+    runner.run(&strategy, run).unwrap();
+    assert!(most_rounds.into_inner() > 1, "one round was always enough");
+}
