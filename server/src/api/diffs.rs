@@ -85,7 +85,8 @@ pub struct ChangeBody {
 
 impl From<FoundDiff> for DiffBody {
     fn from(found: FoundDiff) -> Self {
-        let FoundDiff { diff, state, summary } = found;
+        let state = found.state();
+        let FoundDiff { diff, summary, .. } = found;
         let (collections, not_compared, objects_read) = match summary {
             Some(summary) => {
                 let collections = summary.collections.into_iter().map(CollectionBody::from).collect();

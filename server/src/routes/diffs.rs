@@ -18,7 +18,6 @@ use crate::app::App;
 use crate::auth::{PageUser, Visitor};
 use crate::error::{Problem, Result};
 use crate::ids::DiffId;
-use crate::jobs;
 use crate::service::diffs::FoundDiff;
 use crate::service::{diffs, snapshots};
 use crate::view;
@@ -61,12 +60,10 @@ pub async fn page(
     let found = diffs::find(&app, visitor.user_id, id(DiffId::parse, &diff)?).await?;
     let (system, [from, to]) = sides(&app, &visitor, &found).await?;
     let not_compared = found.summary.as_ref().map(|summary| summary.not_compared.clone()).unwrap_or_default();
-    let outcome = match &found.summary {
-        Some(summary) => Outcome::Summary(view::diff::rows(summary)),
-        None => {
-            let job = jobs::get(&app, found.diff.job_id).await?.ok_or_else(Problem::not_found)?;
-            Outcome::Job(Box::new(view::job::job(&job, None)))
-        }
+    let outcome = match (&found.summary, &found.job) {
+        (Some(summary), _) => Outcome::Summary(view::diff::rows(summary)),
+        (None, Some(job)) => Outcome::Job(Box::new(view::job::job(job, None))),
+        (None, None) => return Err(Problem::not_found()),
     };
     let project = place::project(&app, &visitor, found.diff.project_id).await?;
     let shell = shell(&app, &visitor);

@@ -7,16 +7,23 @@ use super::{projects, snapshots};
 use crate::app::App;
 use crate::error::{Problem, Result};
 use crate::ids::{DiffId, JobId, ProjectId, UserId};
-use crate::jobs;
+use crate::jobs::{self, Job};
 use crate::meta::{Diff, JobState, Page, PageRequest, Work};
 
 /// A comparison as its owner sees it.
 pub struct FoundDiff {
     pub diff: Diff,
-    /// The state of the job that makes it.
-    pub state: JobState,
+    /// The job that makes it; none if it was never queued: the process ended before.
+    pub job: Option<Job>,
     /// There once it succeeded.
     pub summary: Option<Summary>,
+}
+
+impl FoundDiff {
+    /// How far it is.
+    pub fn state(&self) -> JobState {
+        self.job.as_ref().map_or(JobState::Interrupted, Job::state)
+    }
 }
 
 /// Compares two snapshots of one project. Snapshots never change, so a comparison that was made,
@@ -76,9 +83,12 @@ pub async fn changes(
     Ok(diff::changes(&from.repository, &from.snapshot, &to.snapshot, collection, filter, page).await?)
 }
 
-async fn opened(app: &App, diff: Diff) -> Result<FoundDiff> {
-    // A job that is not there was never queued: the process ended before.
-    let state = jobs::get(app, diff.job_id).await?.map_or(JobState::Interrupted, |job| job.state());
+async fn opened(app: &App, mut diff: Diff) -> Result<FoundDiff> {
+    let job = jobs::get(app, diff.job_id).await?;
+    // The job wrote its summary before it ended, and maybe after the row was read.
+    if diff.summary.is_none() && job.as_ref().is_some_and(|job| job.state().is_final()) {
+        diff = app.meta.diff(diff.id).await?.ok_or_else(Problem::not_found)?;
+    }
     let summary = match &diff.summary {
         Some(sealed) => {
             let plain = app.summaries.open(&diff.id.to_string(), sealed)?;
@@ -86,5 +96,5 @@ async fn opened(app: &App, diff: Diff) -> Result<FoundDiff> {
         }
         None => None,
     };
-    Ok(FoundDiff { diff, state, summary })
+    Ok(FoundDiff { diff, job, summary })
 }

@@ -254,8 +254,12 @@ fn shown(target: &TargetIdentity) -> String {
     }
 }
 
-async fn opened(app: &App, restore: Restore) -> Result<FoundRestore> {
+async fn opened(app: &App, mut restore: Restore) -> Result<FoundRestore> {
     let plan_job = jobs::get(app, restore.plan_job_id).await?;
+    // The job wrote its plan before it ended, and maybe after the row was read.
+    if restore.plan.is_none() && plan_job.as_ref().is_some_and(|job| job.state().is_final()) {
+        restore = app.meta.restore(restore.id).await?.ok_or_else(Problem::not_found)?;
+    }
     let apply_job = match restore.apply_job_id {
         Some(id) => jobs::get(app, id).await?,
         None => None,
