@@ -1,6 +1,7 @@
 //! The threads: one listens, and one serves each connection.
 
 use std::any::Any;
+use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -27,7 +28,11 @@ pub(super) fn listen(state: &Arc<State>, listener: TcpListener) -> JoinHandle<()
             let shared = Arc::clone(&shared);
             thread::spawn(move || {
                 // Its end, by an error or not, is the end of the connection.
-                let _ = serve(&shared, &stream, id);
+                let _ = stream.set_nodelay(true);
+                let _ = match &shared.tls {
+                    Some(tls) => over_tls(&shared, &stream, id, tls),
+                    None => serve(&shared, &mut &stream, id),
+                };
                 let _ = stream.shutdown(Shutdown::Both);
                 lock(&shared.connections).remove(&id);
             });
@@ -35,10 +40,19 @@ pub(super) fn listen(state: &Arc<State>, listener: TcpListener) -> JoinHandle<()
     })
 }
 
+/// As [`serve`], once the client has shown its certificate.
+fn over_tls(
+    state: &State,
+    stream: &TcpStream,
+    id: u64,
+    tls: &Arc<rustls::ServerConfig>,
+) -> std::io::Result<()> {
+    let session = rustls::ServerConnection::new(Arc::clone(tls)).map_err(std::io::Error::other)?;
+    serve(state, &mut rustls::StreamOwned::new(session, stream), id)
+}
+
 /// Answers the requests of one connection until either side closes it.
-fn serve(state: &State, stream: &TcpStream, id: u64) -> std::io::Result<()> {
-    let mut stream = stream;
-    stream.set_nodelay(true)?;
+fn serve(state: &State, mut stream: &mut (impl Read + Write), id: u64) -> std::io::Result<()> {
     while let Some(request) = wire::read(&mut stream)? {
         let command = command(&request, id);
         state.board().seen.push(command.clone());

@@ -20,18 +20,20 @@
 mod connection;
 mod persona;
 mod reply;
+mod tls;
 mod wire;
 
 use std::collections::HashMap;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 
 use bson::{RawDocumentBuf, Timestamp};
 
 pub use persona::{Persona, Role, SET_NAME, Version};
 pub use reply::{Batch, Refusal, Reply, first_batch, next_batch};
+pub use tls::Certificates;
 
 /// The cluster time of a server that was not told another.
 const FIRST_TIME: Timestamp = Timestamp { time: 1_700_000_000, increment: 1 };
@@ -67,6 +69,8 @@ pub struct Scripted {
 /// What the threads of a server share.
 struct State {
     address: SocketAddr,
+    /// Nobody gets in without TLS.
+    tls: Option<Arc<rustls::ServerConfig>>,
     board: Mutex<Board>,
     script: Mutex<Box<Script>>,
     listening: Mutex<Option<JoinHandle<()>>>,
@@ -95,11 +99,25 @@ impl Scripted {
     /// Starts a server. `hello`, `isMaster`, `ping`, `buildInfo`, `endSessions` and `killCursors`
     /// are answered as `persona` would; every other command goes to `script`.
     pub fn start(persona: Persona, script: impl FnMut(&Command) -> Reply + Send + 'static) -> Self {
+        Self::listening(persona, None, Box::new(script))
+    }
+
+    /// As [`Scripted::start`], with TLS, and only for clients with a certificate.
+    pub fn start_tls(
+        persona: Persona,
+        certificates: &Certificates,
+        script: impl FnMut(&Command) -> Reply + Send + 'static,
+    ) -> Self {
+        Self::listening(persona, Some(certificates.server()), Box::new(script))
+    }
+
+    fn listening(persona: Persona, tls: Option<Arc<rustls::ServerConfig>>, script: Box<Script>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("because loopback has free ports");
         let state = Arc::new(State {
             address: listener.local_addr().expect("because it is bound"),
+            tls,
             board: Mutex::new(Board { persona, cluster_time: FIRST_TIME, seen: Vec::new(), panic: None }),
-            script: Mutex::new(Box::new(script)),
+            script: Mutex::new(script),
             listening: Mutex::new(None),
             is_closed: AtomicBool::new(false),
             connections: Mutex::new(HashMap::new()),
@@ -133,6 +151,11 @@ impl Scripted {
     /// The `operationTime` and `$clusterTime` of replies from now on.
     pub fn set_cluster_time(&self, time: Timestamp) {
         self.state.board().cluster_time = time;
+    }
+
+    /// What a script sets this server's cluster time with, after the server has got its script.
+    pub fn clock(&self) -> Clock {
+        Clock(Arc::downgrade(&self.state))
     }
 
     /// Every command so far, in the order of arrival.
@@ -174,6 +197,19 @@ impl Drop for Scripted {
         let panic = self.state.board().panic.take();
         if let Some(panic) = panic.filter(|_| !std::thread::panicking()) {
             panic!("the script panicked: {panic}");
+        }
+    }
+}
+
+/// Sets a server's cluster time from within its script.
+#[derive(Clone, Debug)]
+pub struct Clock(Weak<State>);
+
+impl Clock {
+    /// As [`Scripted::set_cluster_time`]; nothing once the server is gone.
+    pub fn set(&self, time: Timestamp) {
+        if let Some(state) = self.0.upgrade() {
+            state.board().cluster_time = time;
         }
     }
 }
