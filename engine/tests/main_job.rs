@@ -113,6 +113,41 @@ async fn pages_can_be_read_before_anything_else_after_the_cache_is_lost() {
     assert_eq!(records.items.len(), 100);
 }
 
+/// JD-08.
+#[tokio::test(flavor = "multi_thread")]
+async fn json_in_another_format_is_a_change_and_called_that() {
+    let (cluster, name, url) = database(
+        r#"CREATE TABLE doc (id int PRIMARY KEY, j json, jb jsonb, t text);
+           INSERT INTO doc SELECT n, '{"a":1,"b":[1,2]}', '{"a":1}', '{"a":1}' FROM generate_series(1, 4) n;
+           INSERT INTO doc SELECT 5, json_build_object('long', repeat('x y', 20000))"#,
+    )
+    .await;
+    let test = TestRepo::new().await;
+    let first = test.backup(&url).await;
+    cluster
+        .execute(
+            &name,
+            r#"UPDATE doc SET j = '{ "a": 1, "b": [1, 2] }', jb = '{ "a" : 1 }' WHERE id = 1;
+               UPDATE doc SET j = '{ "a": 2, "b": [1, 2] }' WHERE id = 2;
+               UPDATE doc SET j = '{ "a":1,"b":[1,2]}', t = '{ "a":1}' WHERE id = 3;
+               UPDATE doc SET j = (' ' || j::text)::json WHERE id = 5"#,
+        )
+        .await;
+    let second = test.backup(&url).await;
+    let page = PageRequest::default();
+    let changes = diff::changes(&test.repo, &first, &second, "public.doc", &Filter::default(), &page).await;
+    let found: Vec<_> = (changes.unwrap().items.into_iter())
+        .map(|change| (change.key, change.columns.join(","), change.reformatted.join(",")))
+        .collect();
+    let change = |key: &str, columns: &str, reformatted: &str| {
+        (key.to_owned(), columns.to_owned(), reformatted.to_owned())
+    };
+    // jsonb has no format of its own, and text is no JSON.
+    let expected =
+        [change("1", "j", "j"), change("2", "j", ""), change("3", "j,t", "j"), change("5", "j", "j")];
+    assert_eq!(found, expected);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn columns_that_change_places_are_compared_by_name() {
     let sql = "CREATE TABLE people (id int PRIMARY KEY, first text, last text);

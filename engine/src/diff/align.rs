@@ -5,6 +5,7 @@ use repo_format::limits;
 use repo_format::record::{Field, Fields};
 use repo_format::value;
 
+use super::json;
 use crate::error::Result;
 use crate::repo::ObjectReader;
 
@@ -13,6 +14,8 @@ use crate::repo::ObjectReader;
 pub(super) struct Alignment {
     /// Per column of either side: its name, and its position in each.
     columns: Vec<(String, Option<usize>, Option<usize>)>,
+    /// Names of those that hold JSON as it was typed, on both sides.
+    json: Vec<String>,
     rekeyed: Option<String>,
     positional: bool,
 }
@@ -26,9 +29,14 @@ impl Alignment {
             .collect();
         let gone = old.columns.iter().enumerate().filter(|(_, column)| position(new, &column.name).is_none());
         columns.extend(gone.map(|(at, column)| (column.name.clone(), Some(at), None)));
+        let is_json = |layout: &Layout, name: &str| {
+            layout.columns.iter().any(|column| column.name == name && column.type_name == "json")
+        };
+        let names = columns.iter().map(|(name, _, _)| name);
+        let json = names.filter(|name| is_json(old, name) && is_json(new, name)).cloned().collect();
         // Columns added at the end change no record that is NULL in them.
         let positional = old.columns.iter().zip(&new.columns).all(|(old, new)| old.name == new.name);
-        Self { columns, rekeyed: rekeyed(old, new), positional }
+        Self { columns, json, rekeyed: rekeyed(old, new), positional }
     }
 
     /// Whether records are equal exactly when their bytes are.
@@ -53,6 +61,43 @@ impl Alignment {
         }
         Ok(differing)
     }
+
+    /// Of the columns in which two records differ, those that hold the same JSON in another format.
+    pub fn reformatted(
+        &self,
+        old: &[u8],
+        new: &[u8],
+        differing: &[String],
+        reader: &mut ObjectReader,
+    ) -> Result<Vec<String>> {
+        let concerned: Vec<_> = (self.columns.iter())
+            .filter(|(name, ..)| self.json.contains(name) && differing.contains(name))
+            .collect();
+        if concerned.is_empty() {
+            return Ok(Vec::new());
+        }
+        let old: Vec<Field<'_>> = Fields::new(old).collect::<Result<_, _>>()?;
+        let new: Vec<Field<'_>> = Fields::new(new).collect::<Result<_, _>>()?;
+        let mut reformatted = Vec::new();
+        for (name, old_at, new_at) in concerned {
+            let (old, new) = (text(field(&old, *old_at), reader)?, text(field(&new, *new_at), reader)?);
+            if let (Some(old), Some(new)) = (old, new)
+                && json::differ_in_format_only(&old, &new)
+            {
+                reformatted.push(name.clone());
+            }
+        }
+        Ok(reformatted)
+    }
+}
+
+/// The bytes of a field, wherever they are; none for NULL.
+fn text(field: Field<'_>, reader: &mut ObjectReader) -> Result<Option<Vec<u8>>> {
+    Ok(match field {
+        Field::Null => None,
+        Field::Inline(bytes) => Some(bytes.to_vec()),
+        Field::Out(out) => Some(value::read::<ObjectReader>(&out, limits::RECORD as u64, reader)?),
+    })
 }
 
 /// A column's field: NULL where the layout has no such column, or the record ends before it.

@@ -6,6 +6,7 @@
 //! collection are compared cell by cell.
 
 mod align;
+mod json;
 mod schema;
 
 use repo_format::catalog::Layout;
@@ -126,6 +127,9 @@ pub struct Change {
     pub patch: Option<Vec<Operation>>,
     /// Whether a document differs in nothing but the order of its fields.
     pub order_only: bool,
+    /// Of the columns, those of PostgreSQL's type `json` whose values are the same but for white space
+    /// between their tokens.
+    pub reformatted: Vec<String>,
     /// Whether a value was cut to what is shown.
     pub truncated: bool,
 }
@@ -418,6 +422,7 @@ struct Differing {
     columns: Vec<String>,
     patch: Option<Vec<Operation>>,
     order_only: bool,
+    reformatted: Vec<String>,
     truncated: bool,
 }
 
@@ -435,10 +440,11 @@ impl Differing {
             let Differences { order_only, fields, patch } = document::differences(&old, &new);
             let truncated = patch.iter().map(Operation::size).sum::<usize>() > LONGEST_PATCH;
             let patch = (!truncated).then_some(patch);
-            return Ok(Some(Self { columns: fields, patch, order_only, truncated }));
+            return Ok(Some(Self { columns: fields, patch, order_only, truncated, ..Self::default() }));
         }
         let columns = alignment.differing(old, new, reader)?;
-        Ok((!columns.is_empty()).then(|| Self { columns, ..Self::default() }))
+        let reformatted = alignment.reformatted(old, new, &columns, reader)?;
+        Ok((!columns.is_empty()).then(|| Self { columns, reformatted, ..Self::default() }))
     }
 }
 
@@ -459,7 +465,7 @@ fn shown(
     let new = new.map(|record| rows::shown(new_layout, key, record, reader)).transpose()?;
     let readable = [&new, &old].into_iter().flatten().next().map(|shown| shown.key.clone());
     let cut = [&new, &old].into_iter().flatten().any(|shown| shown.truncated);
-    let Differing { columns, patch, order_only, truncated } = differing;
+    let Differing { columns, patch, order_only, reformatted, truncated } = differing;
     Ok(Change {
         id: rows::encode_id(key),
         kind,
@@ -470,6 +476,7 @@ fn shown(
         columns,
         patch,
         order_only,
+        reformatted,
     })
 }
 

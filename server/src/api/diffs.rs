@@ -79,6 +79,9 @@ pub struct ChangeBody {
     patch: Option<Option<Vec<Operation>>>,
     /// Whether a document differs in nothing but the order of its fields.
     order_only: bool,
+    /// Of the columns, those of type `json` in which only white space differs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    reformatted: Vec<String>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     truncated: bool,
 }
@@ -136,6 +139,7 @@ impl TryFrom<Change> for ChangeBody {
             columns: change.columns,
             patch: is_document.then_some(change.patch),
             order_only: change.order_only,
+            reformatted: change.reformatted,
             truncated: change.truncated,
         })
     }

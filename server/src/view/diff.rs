@@ -58,6 +58,7 @@ fn row_change(change: diff::Change) -> changes::Change {
         old: change.old.and_then(cells),
         new: change.new.and_then(cells),
         columns: change.columns,
+        reformatted: change.reformatted,
         truncated: change.truncated,
     }
 }

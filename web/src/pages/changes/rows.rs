@@ -23,6 +23,8 @@ pub struct Change {
     pub new: Option<Row>,
     /// The columns whose values differ.
     pub columns: Vec<String>,
+    /// Of those, columns of JSON in which only white space differs.
+    pub reformatted: Vec<String>,
     /// Whether a value was too long to show whole.
     pub truncated: bool,
 }
@@ -45,6 +47,7 @@ impl Change {
             old: Some(old),
             new: Some(new),
             columns: columns.iter().map(|c| (*c).to_owned()).collect(),
+            reformatted: Vec::new(),
             truncated: false,
         };
         vec![
@@ -69,6 +72,7 @@ impl Change {
                 old: Some(row("1031", "cancelled", Some("5.00"), "")),
                 new: None,
                 columns: Vec::new(),
+                reformatted: Vec::new(),
                 truncated: false,
             },
             Self {
@@ -77,6 +81,7 @@ impl Change {
                 old: None,
                 new: Some(row("48202", "pending", Some("249.90"), "gift")),
                 columns: Vec::new(),
+                reformatted: Vec::new(),
                 truncated: true,
             },
         ]
@@ -162,7 +167,12 @@ fn changed_cell(change: &Change, name: &str, old: &Row, new: &Row, short: bool) 
     let differs = change.columns.iter().any(|column| column == name);
     html! {
         @match (find(old, name), find(new, name)) {
-            (Some(old), Some(new)) if differs => td.differs { (change::cell(old, new, short)) },
+            (Some(old), Some(new)) if differs => td.differs {
+                (change::cell(old, new, short))
+                @if change.reformatted.iter().any(|column| column == name) {
+                    " " span.tag { "formatting only" }
+                }
+            },
             (None, Some(new)) => td.differs { (one_sided(ChangeKind::Added, Some(new))) },
             (Some(old), None) => td.differs { (one_sided(ChangeKind::Removed, Some(old))) },
             (_, Some(same)) => td.same { (value(same)) },
@@ -198,6 +208,15 @@ fn whole_record(kind: ChangeKind, row: &Row) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_in_another_format_is_called_that() {
+        let mut changes = Change::samples();
+        assert!(!table("orders", &changes, false).into_string().contains("formatting only"));
+        changes[1].reformatted = vec!["note".to_owned()];
+        let html = table("orders", &changes, false).into_string();
+        assert_eq!(html.matches("formatting only").count(), 1, "{html}");
+    }
 
     #[test]
     fn the_short_form_shows_only_columns_that_differ_somewhere() {
