@@ -56,7 +56,7 @@ fn without_wrong_port(text: &str, start: usize) -> String {
 /// Ends the text before a parameter that carries a secret. `to_ascii_lowercase` keeps positions.
 fn without_parameters(text: &str) -> String {
     let lower = text.to_ascii_lowercase();
-    let secrets = ["password=", "aws_session_token", "aws_secret"];
+    let secrets = ["password=", "aws_session_token", "aws_secret", "tlscertificatekey="];
     let end = secrets.iter().filter_map(|name| lower.find(name)).min().unwrap_or(text.len());
     text[..end].to_owned()
 }
@@ -93,6 +93,7 @@ mod tests {
             "mongodb://me:hunter2",
             "MONGODB://me:hunter2@a/b/c/d",
             "mongodb://me@a/?tls=true&tlsCertificateKeyFilePassword=hunter2",
+            "mongodb://a/?tls=true&tlsCertificateKey=hunter2",
             "mongodb://me@a/?authMechanism=MONGODB-AWS&authMechanismProperties=AWS_SESSION_TOKEN:hunter2",
         ] {
             let typed = without_password(text);

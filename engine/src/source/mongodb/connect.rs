@@ -38,7 +38,26 @@ pub(super) struct Deployment {
 /// A client for the URL. Connects nowhere yet.
 pub(crate) async fn client(url: &MongoUrl) -> Result<Client> {
     let options = url.client_options().await?;
-    Client::with_options(options).map_err(|error| fault::statement("preparing the connection", &error))
+    url.client_with(options).map_err(|error| fault::statement("preparing the connection", &error))
+}
+
+/// A member as it describes itself: address, and whether it is hidden or follows behind on purpose.
+fn member(hello: &Document) -> String {
+    let address = hello.get_str("me").unwrap_or("a member without a name").to_owned();
+    let number = |name: &str| match hello.get(name) {
+        Some(bson::Bson::Int32(number)) => i64::from(*number),
+        Some(bson::Bson::Int64(number)) => *number,
+        _ => 0,
+    };
+    let mut traits = Vec::new();
+    if hello.get_bool("hidden").unwrap_or(false) {
+        traits.push("hidden".to_owned());
+    }
+    match number("secondaryDelaySecs") {
+        0 => {}
+        seconds => traits.push(format!("{seconds} seconds behind")),
+    }
+    if traits.is_empty() { address } else { format!("{address} ({})", traits.join(", ")) }
 }
 
 impl Deployment {

@@ -7,6 +7,7 @@
 
 mod catalog;
 mod catch_up;
+mod certificate;
 pub(crate) mod connect;
 pub(crate) mod fault;
 mod moment;

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use bson::doc;
 use futures::future::join_all;
-use mongodb::Client;
 use mongodb::options::{ClientOptions, ServerAddress, Tls};
 use tokio::net::{TcpStream, lookup_host};
 
@@ -83,7 +82,7 @@ async fn reach(url: &MongoUrl, report: &mut ConnectionReport) -> Option<Deployme
     let selection = options.server_selection_timeout.unwrap_or(SELECTION_TIMEOUT).min(SELECTION_TIMEOUT);
     options.server_selection_timeout = Some(selection);
     let tls = tls_in_words(&options).to_owned();
-    let inspected = match Client::with_options(options) {
+    let inspected = match url.client_with(options) {
         Ok(client) => bounded(Deployment::inspect(client)).await,
         Err(error) => Err(fault::statement("connecting", &error)),
     };

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use mongodb::Client;
 use mongodb::options::{ClientOptions, ConnectionString, HostInfo, ServerAddress, Tls};
 use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
+use super::certificate::{self, ClientCertificate};
 use super::fault;
 use crate::error::{Error, Kind, Result};
 
@@ -65,6 +67,10 @@ const IRRELEVANT: [&str; 15] = [
     "zlibcompressionlevel",
 ];
 
+/// The option that holds a client's certificate and key, in lower case. It is our own: the driver's
+/// names a file.
+const CERTIFICATE: &str = "tlscertificatekey";
+
 /// A `mongodb://` or `mongodb+srv://` URL. `Debug` hides the password.
 #[derive(Clone)]
 pub struct MongoUrl {
@@ -75,6 +81,7 @@ pub struct MongoUrl {
     hosts: Vec<(String, u16)>,
     database: Option<String>,
     user: String,
+    certificate: Option<ClientCertificate>,
     ignored: Vec<String>,
 }
 
@@ -88,7 +95,7 @@ impl MongoUrl {
     /// Reads a URL as it is pasted. Nothing is looked up: `mongodb+srv://` names are resolved when
     /// connecting. Unknown options are kept in [`ignored_parameters`](Self::ignored_parameters);
     /// unknown ones about encryption are refused, and so are those that would use private keys of
-    /// this machine.
+    /// this machine. The certificate of X.509 stands in `tlsCertificateKey`, in base64.
     ///
     /// # Errors
     /// [`Kind::Invalid`] with what is wrong; passwords are never repeated.
@@ -98,10 +105,12 @@ impl MongoUrl {
         parts.check_place()?;
         let mut ignored = Vec::new();
         let mut passed = Vec::new();
+        let mut client_certificate = None;
         for pair in parts.query.split('&').filter(|pair| !pair.is_empty()) {
             match classify(pair, parts.srv)? {
                 Use::Passed => passed.push(pair),
                 Use::Irrelevant => {}
+                Use::Certificate(value) => client_certificate = Some(ClientCertificate::parse(value)?),
                 Use::Ignored(name) => ignored.push(name),
             }
         }
@@ -120,9 +129,10 @@ impl MongoUrl {
             HostInfo::HostIdentifiers(hosts) => hosts.iter().map(host_and_port).collect::<Result<_>>()?,
             _ => return Err(invalid("the hosts cannot be read")),
         };
-        check_mechanism(&parsed)?;
+        check_mechanism(&parsed, client_certificate.is_some())?;
         let user = parsed.credential.as_ref().and_then(|credential| credential.username.clone());
-        Ok(Self { hosts, database, user: user.unwrap_or_default(), ignored, cleaned, text })
+        let (user, certificate) = (user.unwrap_or_default(), client_certificate);
+        Ok(Self { hosts, database, user, certificate, ignored, cleaned, text })
     }
 
     /// The hosts it names; for `mongodb+srv://` the name whose records list them, with port 0.
@@ -146,7 +156,7 @@ impl MongoUrl {
         &self.ignored
     }
 
-    /// The URL with `***` in the password's place.
+    /// The URL with `***` in the password's place, and without the client's certificate.
     pub fn redacted(&self) -> String {
         let Ok(parts) = Parts::split(&self.text) else { return "mongodb://***".to_owned() };
         let user_info = match parts.user_info.map(|info| info.split_once(':').unwrap_or((info, ""))) {
@@ -157,9 +167,11 @@ impl MongoUrl {
         let scheme = if parts.srv { "mongodb+srv" } else { "mongodb" };
         let path = if parts.path.is_empty() { String::new() } else { format!("/{}", parts.path) };
         // Properties of mechanisms may hold tokens.
-        let shown = parts.query.split('&').filter(|pair| {
-            !pair.is_empty() && !pair.to_ascii_lowercase().starts_with("authmechanismproperties")
-        });
+        let is_secret = |pair: &str| {
+            let lower = pair.to_ascii_lowercase();
+            ["authmechanismproperties", CERTIFICATE].iter().any(|name| lower.starts_with(name))
+        };
+        let shown = parts.query.split('&').filter(|pair| !pair.is_empty() && !is_secret(pair));
         let query = shown.collect::<Vec<_>>().join("&");
         let query = match (query.is_empty(), path.is_empty()) {
             (true, _) => String::new(),
@@ -202,6 +214,16 @@ impl MongoUrl {
     }
 }
 
+impl MongoUrl {
+    /// A client with these options, which were the URL's. Connects nowhere yet.
+    pub(crate) fn client_with(&self, options: ClientOptions) -> mongodb::error::Result<Client> {
+        match &self.certificate {
+            Some(certificate) => certificate.client(options),
+            None => Client::with_options(options),
+        }
+    }
+}
+
 fn invalid(message: impl Into<String>) -> Error {
     Error::new(Kind::Invalid, message)
 }
@@ -224,33 +246,47 @@ pub(super) fn host_and_port(address: &ServerAddress) -> Result<(String, u16)> {
     }
 }
 
-fn check_mechanism(parsed: &ConnectionString) -> Result<()> {
-    use mongodb::options::AuthMechanism::{Plain, ScramSha1, ScramSha256};
+fn check_mechanism(parsed: &ConnectionString, has_certificate: bool) -> Result<()> {
+    use mongodb::options::AuthMechanism::{MongoDbX509, Plain, ScramSha1, ScramSha256};
     let mechanism = parsed.credential.as_ref().and_then(|credential| credential.mechanism.as_ref());
+    let is_encrypted = match &parsed.host_info {
+        // Names with records are asked for over TLS unless they say otherwise.
+        HostInfo::DnsRecord(_) => !matches!(parsed.tls, Some(Tls::Disabled)),
+        _ => matches!(parsed.tls, Some(Tls::Enabled(_))),
+    };
+    if has_certificate && !is_encrypted {
+        return Err(invalid("tlsCertificateKey has no effect without TLS").with_help("Write tls=true."));
+    }
     match mechanism {
         None | Some(ScramSha1 | ScramSha256 | Plain) => Ok(()),
+        Some(MongoDbX509) if has_certificate => Ok(()),
+        Some(MongoDbX509) => {
+            Err(invalid("MONGODB-X509 needs the client's certificate").with_help(certificate::HELP))
+        }
         Some(_) => Err(invalid("this authMechanism is not accepted").with_help(
-            "Use a user with a password: SCRAM-SHA-256, SCRAM-SHA-1, or PLAIN over TLS. Certificates and cloud \
-             identities of the machine DBSnap runs on are not used.",
+            "Use SCRAM-SHA-256, SCRAM-SHA-1, PLAIN over TLS, or MONGODB-X509. Cloud identities of the machine DBSnap \
+             runs on are not used.",
         )),
     }
 }
 
-enum Use {
+enum Use<'a> {
     Passed,
     Irrelevant,
+    Certificate(&'a str),
     Ignored(String),
 }
 
-fn classify(pair: &str, srv: bool) -> Result<Use> {
-    let name = pair.split_once('=').map_or(pair, |(name, _)| name);
+fn classify(pair: &str, srv: bool) -> Result<Use<'_>> {
+    let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
     let lower = name.to_ascii_lowercase();
     match lower.as_str() {
         known if PASSED.contains(&known) || (srv && PASSED_SRV.contains(&known)) => Ok(Use::Passed),
         known if IRRELEVANT.contains(&known) => Ok(Use::Irrelevant),
+        CERTIFICATE => Ok(Use::Certificate(value)),
         "tlscertificatekeyfile" | "tlscertificatekeyfilepassword" | "sslclientcertificatekeyfile" => Err(
             invalid(format!("the option {name} is not accepted: it would use a private key of the server"))
-                .with_help("Use a user with a password instead of a client certificate."),
+                .with_help(certificate::HELP),
         ),
         // Ignoring a misspelt one would silently weaken what was asked for.
         other if other.starts_with("tls") || other.starts_with("ssl") => {
@@ -424,8 +460,27 @@ mod tests {
             let error = MongoUrl::parse(&format!("mongodb://u:p@h/d?{bad}")).unwrap_err();
             assert_eq!(error.kind(), Kind::Invalid, "{bad}");
         }
-        let error = MongoUrl::parse("mongodb://u@h/d?authMechanism=MONGODB-X509&tls=true").unwrap_err();
+        let error = MongoUrl::parse("mongodb://u@h/d?authMechanism=MONGODB-AWS").unwrap_err();
         assert!(error.help().unwrap().contains("SCRAM"));
+    }
+
+    #[test]
+    fn certificates_of_clients_stand_in_the_url_and_are_not_shown() {
+        const PEM: &str = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tLS0tLS1CRUdJTiBQUklWQVRFIEtFWS0tLS0t";
+        let x509 = "authMechanism=MONGODB-X509&authSource=%24external";
+        let url = parse(&format!("mongodb+srv://c.example.net/?{x509}&tlsCertificateKey={PEM}"));
+        assert_eq!(url.redacted(), format!("mongodb+srv://c.example.net/?{x509}"));
+        assert!(!format!("{url:?}").contains(PEM) && url.user().is_empty());
+        assert!(url.ignored_parameters().is_empty());
+        for (bad, said) in [
+            (format!("mongodb://h/?{x509}&tlsCertificateKey={PEM}"), "without TLS"),
+            (format!("mongodb+srv://h.a.b/?{x509}&tls=false&tlsCertificateKey={PEM}"), "without TLS"),
+            (format!("mongodb://h/?{x509}&tls=true"), "needs the client's certificate"),
+        ] {
+            let error = MongoUrl::parse(&bad).unwrap_err();
+            assert!(error.message().contains(said), "{error}");
+            assert!(!format!("{error:?}").contains(PEM));
+        }
     }
 
     #[test]
