@@ -19,6 +19,8 @@ use crate::source::{Collection, DatabaseUrl, Options, ScanOrder, ScanStats, Sour
 
 /// Batches between a connection and its tree: enough to keep both busy.
 const BATCHES: usize = 4;
+/// Readings of a database in all, where one after the other cannot be read to its end.
+const ATTEMPTS: u32 = 5;
 /// How often progress is told.
 const TICK: Duration = Duration::from_millis(250);
 
@@ -60,7 +62,7 @@ pub(crate) struct Read {
 }
 
 /// Opens a database and reads the collections chosen. A source that cannot stay at one moment for
-/// long enough is opened once more and read in another way.
+/// long enough, or whose definitions change meanwhile, is opened and read anew, a few times.
 pub(crate) async fn read_database(
     url: &DatabaseUrl,
     options: Options,
@@ -71,12 +73,14 @@ pub(crate) async fn read_database(
     ctx: &Context,
 ) -> Result<Read> {
     let mut options = options;
+    let mut attempts = 0;
     loop {
+        attempts += 1;
         let source = Source::begin(url, &options, ctx).await?;
         let targets = choose(&source)?;
         match read_all(&source, &targets, repo, output, phase, ctx).await {
             Ok(trees) => return Ok(Read { source, trees }),
-            Err(error) => match source.another_way(&error, &options) {
+            Err(error) => match source.another_way(&error, &options).filter(|_| attempts < ATTEMPTS) {
                 Some(other) => options = other,
                 None => return Err(error),
             },

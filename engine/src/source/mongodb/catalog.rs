@@ -1,6 +1,6 @@
 //! What there is: databases, collections, options and indexes, as the server gives them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bson::{Document, doc};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -334,17 +334,23 @@ fn finished(index: &[u8]) -> Result<(&[u8], Option<String>)> {
     Ok((spec, name))
 }
 
-/// Names of Atlas search indexes, as "index of database.collection". Servers without them refuse.
-pub(super) async fn search_indexes(deployment: &Deployment, collections: &[Listed]) -> Vec<String> {
-    let mut found = Vec::new();
-    for listed in collections.iter().filter(|listed| listed.kind == Kind::Plain) {
+/// Names of Atlas search indexes, by the position of their collection. Servers without them refuse.
+pub(super) async fn search_indexes(
+    deployment: &Deployment,
+    collections: &[Listed],
+) -> BTreeMap<usize, Vec<String>> {
+    let mut found: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+    for (at, listed) in collections.iter().enumerate().filter(|(_, listed)| listed.kind == Kind::Plain) {
         let command = doc! {
             "aggregate": &listed.name, "pipeline": [{ "$listSearchIndexes": {} }], "cursor": {},
         };
         // The first refusal speaks for all: it is a matter of the server or of the user.
         let Ok(indexes) = documents(deployment, &listed.database, command).await else { return found };
         let names = indexes.iter().filter_map(|index| wire::text(index, "name").ok().flatten());
-        found.extend(names.map(|name| format!("{name} of {}", listed.display())));
+        let names: Vec<String> = names.collect();
+        if !names.is_empty() {
+            found.insert(at, names);
+        }
     }
     found
 }

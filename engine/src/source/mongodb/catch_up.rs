@@ -23,7 +23,7 @@ use super::sessions::Held;
 use super::snapshot::Reading;
 use super::stream::{Follower, Tracking};
 use super::wire::{ClusterTime, CursorReply};
-use super::{catalog, fault, moment};
+use super::{fault, moment};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::source::Consistency;
 
@@ -134,7 +134,7 @@ impl CatchUp {
         }
         self.follower.check()?;
         if self.follower.definition_changed().is_some() {
-            self.check_definitions(reading).await?;
+            reading.check_definitions().await?;
         }
         let now = read::now(&reading.deployment).await?;
         let heard_all = self.follower.reach(now, PATIENCE).await?;
@@ -216,7 +216,9 @@ impl CatchUp {
             match begin_transaction(reading, known).await {
                 Ok((session, time)) => (ReadAt::Transaction, Some(session), time),
                 Err(Failure::TransactionLost(_)) => return Ok(None),
-                Err(Failure::Plain(error) | Failure::HistoryLost(error)) => return Err(error),
+                Err(Failure::Plain(error) | Failure::HistoryLost(error) | Failure::BeginAgain(error)) => {
+                    return Err(error);
+                }
             }
         };
         if !self.follower.reach(time, PATIENCE_IN_TRANSACTION).await? {
@@ -265,19 +267,10 @@ impl CatchUp {
             // Nothing was written; a server that does not hear of it forgets the transaction.
             let _ = held.session.abort_transaction().await;
         }
-        self.check_definitions(reading).await?;
+        reading.check_definitions().await?;
         let of_other_moments = reading.of_other_moments();
         state.done = Some(Done { time: current.time, rounds: state.rounds, of_other_moments });
         Ok(())
-    }
-
-    /// Fails if a collection, its options or its indexes are not what they were.
-    async fn check_definitions(&self, reading: &Reading) -> Result<()> {
-        let now = catalog::list(&reading.deployment, reading.only.as_deref()).await?;
-        match reading.listing.difference(&now) {
-            Some(difference) => Err(catalog::changed(&difference)),
-            None => Ok(()),
-        }
     }
 
     /// After a round.

@@ -31,6 +31,8 @@ pub(super) struct Deployment {
     pub replica_set: Option<String>,
     /// Whether the member that answered is a secondary.
     pub secondary: bool,
+    /// That member, in words.
+    member: String,
     /// Where the URL wants reads to go.
     pub preference: Option<SelectionCriteria>,
 }
@@ -87,7 +89,22 @@ impl Deployment {
         };
         let secondary = hello.get_bool("secondary").unwrap_or(false);
         let preference = client.selection_criteria().cloned();
-        Ok(Self { topology, version, replica_set, secondary, preference, client })
+        let member = member(&hello);
+        Ok(Self { topology, version, replica_set, secondary, member, preference, client })
+    }
+
+    /// Who is read from, where that is not simply the primary; to be put after what was done.
+    pub fn read_from(&self) -> String {
+        match (self.secondary, self.reads_secondaries()) {
+            (true, _) => format!("; read from secondaries, of which {} answered first", self.member),
+            (false, true) => {
+                format!(
+                    "; read from whom the URL's read preference allows, of whom {} answered first",
+                    self.member
+                )
+            }
+            (false, false) => String::new(),
+        }
     }
 
     /// Major and minor version.

@@ -32,6 +32,9 @@ pub(super) enum Failure {
     HistoryLost(Error),
     /// The transaction is gone.
     TransactionLost(Error),
+    /// A definition changed, or a read ended that cannot be gone on with: another snapshot, begun
+    /// anew, may succeed.
+    BeginAgain(Error),
 }
 
 impl Failure {
@@ -90,6 +93,8 @@ struct Place {
     key: Vec<u8>,
     /// Hashes of the documents under that key that were sent; of a sharded collection only.
     sent: Vec<[u8; 32]>,
+    /// The server takes the scan in natural order only, in which there is no going on from an id.
+    is_natural: bool,
 }
 
 /// What one cursor came to.
@@ -114,9 +119,15 @@ impl Scan<'_> {
             let ended = self.one_cursor(session, order, &mut writer, &mut place, batches).await?;
             let Ended::Early(error) = ended else { break };
             failures = if writer.records() > before { 1 } else { failures + 1 };
-            let can_go_on = order == Order::ById || writer.records() == 0;
+            let can_go_on = (order == Order::ById && !place.is_natural) || writer.records() == 0;
             if !self.is_worth_another(&error, failures, can_go_on) {
-                return Err(Failure::of(&self.doing(), self.at, &error));
+                let failure = Failure::of(&self.doing(), self.at, &error);
+                return Err(match failure {
+                    Failure::Plain(told) if !can_go_on && fault::is_passing(&error) => {
+                        Failure::BeginAgain(told)
+                    }
+                    other => other,
+                });
             }
             tracing::info!(collection = %self.listed.display(), failures, "continuing a scan with a new cursor");
             tokio::time::sleep(BACKOFF * (1 << failures.min(6))).await;
@@ -149,7 +160,7 @@ impl Scan<'_> {
         batches: &mpsc::Sender<RecordBatch>,
     ) -> Result<Ended, Failure> {
         let from = place.last.clone();
-        let mut cursor = match self.open(session, order, from.as_ref()).await {
+        let mut cursor = match self.open(session, order, from.as_ref(), &mut place.is_natural).await {
             Ok(cursor) => cursor,
             Err(error) => return Ok(Ended::Early(error)),
         };
@@ -174,32 +185,33 @@ impl Scan<'_> {
         session: &mut ClientSession,
         order: Order,
         from: Option<&Id>,
+        is_natural: &mut bool,
     ) -> Result<SessionRawBatchCursor, DriverError> {
         let mut find = Find {
             listed: self.listed,
             filter: None,
-            order,
+            order: if *is_natural { Order::Natural } else { order },
             from,
             batch: self.batch,
             limit: None,
             may_time_out: false,
         };
-        let opened = find.open(self.deployment, self.at, session).await;
-        let Err(error) = &opened else { return opened };
-        if self.at == ReadAt::Transaction {
-            return opened;
+        loop {
+            let opened = find.open(self.deployment, self.at, session).await;
+            let Err(error) = &opened else { return opened };
+            let told = error.to_string();
+            if self.at == ReadAt::Transaction {
+                return opened;
+            } else if !find.may_time_out && (told.contains("noCursorTimeout") || told.contains("noTimeout")) {
+                // Shared tiers of Atlas refuse it. A cursor that is lost is replaced.
+                find.may_time_out = true;
+            } else if !*is_natural && told.contains("maxEstimatedScanBytes") && from.is_none() {
+                // A guard against large scans lets those by that say they are.
+                (find.order, *is_natural) = (Order::Natural, true);
+            } else {
+                return opened;
+            }
         }
-        let told = error.to_string();
-        if told.contains("noCursorTimeout") || told.contains("noTimeout") {
-            // Shared tiers of Atlas refuse it. A cursor that is lost is replaced.
-            find.may_time_out = true;
-        } else if told.contains("maxEstimatedScanBytes") && from.is_none() {
-            // A guard against large scans lets those by that it is told of.
-            find.order = Order::Natural;
-        } else {
-            return opened;
-        }
-        find.open(self.deployment, self.at, session).await
     }
 
     /// The cursor stands. It must be at the time asked for, and on the collection that was listed.
@@ -217,7 +229,7 @@ impl Scan<'_> {
             let found = catalog::look_up(self.deployment, &self.listed.database, name).await?;
             if found.is_none_or(|found| found.uuid != self.listed.uuid) {
                 let what = format!("{} was dropped, renamed or made anew", self.listed.display());
-                return Err(Failure::Plain(catalog::changed(&what)));
+                return Err(Failure::BeginAgain(catalog::changed(&what)));
             }
         }
         Ok(())

@@ -1,5 +1,7 @@
 //! Definitions of collections: normalised texts to compare, and an archive to restore from.
 
+use std::collections::BTreeMap;
+
 use repo_format::bson::{self as raw, kind};
 
 use super::catalog::{Kind, Listed};
@@ -180,10 +182,10 @@ fn quoted(text: &[u8]) -> String {
 }
 
 /// What a restore reads: one BSON document per collection, with options and indexes as the server
-/// gave them. The same for the same definitions.
-pub(super) fn archive(collections: &[Listed]) -> Vec<u8> {
+/// gave them, and the names of search indexes. The same for the same definitions.
+pub(super) fn archive(collections: &[Listed], search_indexes: &BTreeMap<usize, Vec<String>>) -> Vec<u8> {
     let mut out = Vec::new();
-    for listed in collections {
+    for (at, listed) in collections.iter().enumerate() {
         let mut document = DocumentWriter::new();
         document.push_text(b"db", &listed.database);
         document.push_text(b"name", &listed.name);
@@ -194,9 +196,23 @@ pub(super) fn archive(collections: &[Listed]) -> Vec<u8> {
             indexes.push(kind::DOCUMENT, position.to_string().as_bytes(), index);
         }
         document.push(kind::ARRAY, b"indexes", &indexes.finish());
+        if let Some(names) = search_indexes.get(&at) {
+            document.push(kind::ARRAY, b"searchIndexes", &named(names));
+        }
         out.extend_from_slice(&document.finish());
     }
     out
+}
+
+/// An array of documents with a name each.
+fn named(names: &[String]) -> Vec<u8> {
+    let mut array = DocumentWriter::new();
+    for (position, name) in names.iter().enumerate() {
+        let mut document = DocumentWriter::new();
+        document.push_text(b"name", name);
+        array.push(kind::DOCUMENT, position.to_string().as_bytes(), &document.finish());
+    }
+    array.finish()
 }
 
 #[cfg(test)]
@@ -273,7 +289,7 @@ mod tests {
     fn the_archive_holds_every_definition_byte_for_byte() {
         let one =
             listed(Kind::Capped, doc! { "capped": true, "size": 4096.5 }, vec![doc! { "v": 2, "name": "x" }]);
-        let archive = archive(&[one.clone(), one.clone()]);
+        let archive = archive(&[one.clone(), one.clone()], &BTreeMap::new());
         let first = bson::RawDocument::from_bytes(&archive[..archive.len() / 2]).unwrap();
         assert_eq!(first.get_document("options").unwrap().as_bytes(), one.options);
         let indexes = first.get_array("indexes").unwrap();

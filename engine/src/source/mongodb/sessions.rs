@@ -36,8 +36,12 @@ pub(super) struct Held {
 
 impl Sessions {
     pub fn new(client: &Client) -> Self {
+        Self::refreshed(client, REFRESHED_EVERY)
+    }
+
+    fn refreshed(client: &Client, every: Duration) -> Self {
         let live = Live::default();
-        let refresher = tokio::spawn(refresh(client.clone(), live.clone())).abort_handle();
+        let refresher = tokio::spawn(refresh(client.clone(), live.clone(), every)).abort_handle();
         Self { client: client.clone(), live, numbers: 0.into(), refresher }
     }
 
@@ -75,8 +79,8 @@ fn locked(live: &Live) -> std::sync::MutexGuard<'_, HashMap<u64, Document>> {
     live.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn refresh(client: Client, live: Live) {
-    let mut tick = tokio::time::interval(REFRESHED_EVERY);
+async fn refresh(client: Client, live: Live, every: Duration) {
+    let mut tick = tokio::time::interval(every);
     tick.tick().await;
     loop {
         tick.tick().await;
@@ -89,5 +93,49 @@ async fn refresh(client: Client, live: Live) {
             let told = fault::statement("refreshing sessions", &error);
             tracing::warn!(error = %told, "a slow scan may lose its cursor");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use engine_testutils::mongodb::script::{Command, Persona, Refusal, Scripted, Version};
+
+    use super::*;
+
+    /// MG-C13: the server is told of every session that is held, and of none that was let go. A session
+    /// that nobody uses for 30 minutes is forgotten, with its cursors, whatever they asked for
+    /// (<https://www.mongodb.com/docs/manual/reference/method/cursor.noCursorTimeout/#session-idle-timeout-overrides-nocursortimeout>).
+    #[tokio::test]
+    async fn sessions_are_refreshed_while_they_are_held() {
+        const _: () = assert!(REFRESHED_EVERY.as_secs() * 3 < 30 * 60, "two may fail in between");
+        let server =
+            Scripted::start(Persona::primary(Version::V7_0), |command| match command.name.as_str() {
+                "refreshSessions" => doc! {}.into(),
+                name => Refusal::command_not_found(name).into(),
+            });
+        let client = Client::with_uri_str(server.url()).await.unwrap();
+        let sessions = Sessions::refreshed(&client, Duration::from_millis(20));
+        let (kept, let_go) = (sessions.open().await.unwrap(), sessions.open_causal().await.unwrap());
+        let names = |command: &Command, held: &Held| {
+            let ids = command.document.get_array("refreshSessions").unwrap();
+            let id = bson::RawDocumentBuf::try_from(held.session.id()).unwrap();
+            ids.into_iter().any(|found| found.unwrap().as_document() == Some(&id))
+        };
+        let next = async |after: usize| loop {
+            let seen = server.seen_named("refreshSessions");
+            if seen.len() > after {
+                return seen.last().cloned().unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
+        let both = next(0).await;
+        assert!(names(&both, &kept) && names(&both, &let_go));
+        let id_of_the_second = bson::RawDocumentBuf::try_from(let_go.session.id()).unwrap();
+        drop(let_go);
+        // One may have been on its way.
+        let one = next(server.seen_named("refreshSessions").len() + 1).await;
+        assert!(names(&one, &kept));
+        let ids = one.document.get_array("refreshSessions").unwrap();
+        assert!(ids.into_iter().all(|found| found.unwrap().as_document() != Some(&id_of_the_second)));
     }
 }

@@ -1,5 +1,6 @@
 //! A consistent view of a deployment's databases.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -84,8 +85,11 @@ pub struct Snapshot {
     reading: Reading,
     collections: Vec<Collection>,
     mode: Mode,
-    search_indexes: Vec<String>,
+    /// Names of search indexes, by the position of their collection.
+    search_indexes: BTreeMap<usize, Vec<String>>,
     url_database: Option<String>,
+    /// Whether it was begun to catch up.
+    catch_up: bool,
     /// The server does not read at the snapshot's time, or not any more.
     history_lost: AtomicBool,
 }
@@ -102,9 +106,19 @@ pub(super) struct Reading {
     /// Records and bytes expected in each collection.
     sizes: Vec<(u64, u64)>,
     of_other_moments: Mutex<Vec<String>>,
+    /// Another snapshot, begun anew, may succeed where this one failed.
+    may_begin_again: AtomicBool,
 }
 
 impl Reading {
+    /// Fails if a collection, its options or its indexes are not what they were.
+    pub async fn check_definitions(&self) -> Result<()> {
+        let now = catalog::list(&self.deployment, self.only.as_deref()).await?;
+        let Some(difference) = self.listing.difference(&now) else { return Ok(()) };
+        self.may_begin_again.store(true, Ordering::Relaxed);
+        Err(catalog::changed(&difference))
+    }
+
     pub fn set_of_other_moments(&self, names: Vec<String>) {
         *self.of_other_moments.lock().unwrap_or_else(PoisonError::into_inner) = names;
     }
@@ -183,6 +197,7 @@ impl Snapshot {
             ctx: ctx.clone(),
             sizes,
             of_other_moments: Mutex::default(),
+            may_begin_again: AtomicBool::new(false),
         };
         Ok(Self {
             reading,
@@ -190,6 +205,7 @@ impl Snapshot {
             mode,
             search_indexes,
             url_database: url.database().map(str::to_owned),
+            catch_up: options.catch_up,
             history_lost: AtomicBool::new(false),
         })
     }
@@ -296,6 +312,10 @@ impl Snapshot {
                 self.history_lost.store(true, Ordering::Relaxed);
                 error
             }
+            Failure::BeginAgain(error) => {
+                self.reading.may_begin_again.store(true, Ordering::Relaxed);
+                error
+            }
             Failure::Plain(error) | Failure::TransactionLost(error) => error,
         }
     }
@@ -313,6 +333,9 @@ impl Snapshot {
             Mode::Repeat(repeat) => {
                 let again = repeat.disagreeing().into_iter();
                 let turns: Vec<Turn> = again.map(|collection| Turn { collection, whole: true }).collect();
+                if turns.is_empty() {
+                    self.reading.check_definitions().await?;
+                }
                 (!turns.is_empty()).then_some(turns)
             }
             Mode::CatchUp(catch_up) => tokio::select! {
@@ -359,7 +382,15 @@ impl Snapshot {
             () = cancel.cancelled() => return Err(Error::cancelled()),
             read = reading => read,
         };
-        read.map_err(|failure| note_loss(failure, current))
+        read.map_err(|failure| self.note_loss(failure, current))
+    }
+
+    fn note_loss(&self, failure: Failure, current: &mut Current) -> Error {
+        current.lost |= matches!(failure, Failure::HistoryLost(_) | Failure::TransactionLost(_));
+        match failure {
+            Failure::HistoryLost(error) => error,
+            other => self.settle(other),
+        }
     }
 
     /// Reads a whole collection again, as [`scan`](Self::scan) does, within the round.
@@ -389,7 +420,7 @@ impl Snapshot {
             () = cancel.cancelled() => return Err(Error::cancelled()),
             read = reading => read,
         };
-        read.map_err(|failure| note_loss(failure, current))
+        read.map_err(|failure| self.note_loss(failure, current))
     }
 
     /// After a round: `failure` is what its reading ended with, if it failed. Says whether the next
@@ -406,20 +437,22 @@ impl Snapshot {
         }
     }
 
-    /// How to begin again after a scan failed because the server's history is too short for it;
-    /// `None` when beginning again would not help.
+    /// How to begin again after reading failed because the server's history is too short for it,
+    /// a definition changed, or a scan ended that cannot be gone on with; `None` when beginning
+    /// again would not help.
     pub fn another_way(&self, failure: &Error) -> Option<Options> {
         let lost = self.history_lost.load(Ordering::Relaxed) && matches!(self.mode, Mode::AtTime(_));
-        tracing::info!(lost, error = %failure, "a snapshot cannot be read on");
+        let again = self.reading.may_begin_again.load(Ordering::Relaxed);
+        tracing::info!(lost, again, error = %failure, "a snapshot cannot be read on");
         // A scan of another collection may have been cancelled for it.
-        (lost && !self.reading.ctx.cancel.is_cancelled())
-            .then_some(Options { consistency: self.reading.consistency, catch_up: true })
+        ((lost || again) && !self.reading.ctx.cancel.is_cancelled())
+            .then_some(Options { consistency: self.reading.consistency, catch_up: self.catch_up || lost })
     }
 
     /// Options and indexes of every collection, as the server gave them: one BSON document per
     /// collection, `{db, name, type, options, indexes: [..]}`, by database and name.
     pub async fn schema_archive(&self) -> Result<ArchiveOutcome> {
-        let bytes = schema::archive(&self.reading.listing.collections);
+        let bytes = schema::archive(&self.reading.listing.collections, &self.search_indexes);
         Ok(ArchiveOutcome::Written(SchemaArchive {
             normalised: bytes.clone(),
             bytes,
@@ -443,7 +476,7 @@ impl Snapshot {
 
     /// How it is known that all records are of one moment. Final once everything was read.
     pub fn evidence(&self) -> manifest::Evidence {
-        let standby = self.reading.deployment.reads_secondaries();
+        let deployment = &self.reading.deployment;
         let (method, time, log_position, grade) = match &self.mode {
             Mode::AtTime(time) => (
                 "every collection read with read concern snapshot at one cluster time".to_owned(),
@@ -460,11 +493,11 @@ impl Snapshot {
             ),
         };
         manifest::Evidence {
-            method,
+            method: format!("{method}{}", deployment.read_from()),
             snapshot: time,
             log_position: log_position.map(|time| format!("{}:{}", time.seconds(), time.increment())),
             server_time: log_position.map(ClusterTime::iso).unwrap_or_default(),
-            standby,
+            standby: deployment.reads_secondaries(),
             grade,
         }
     }
@@ -489,8 +522,13 @@ impl Snapshot {
     pub fn notes(&self) -> Vec<String> {
         let mut notes = vec!["users and roles are not part of snapshots".to_owned()];
         notes.extend(self.reading.listing.notes.iter().cloned());
-        if !self.search_indexes.is_empty() {
-            let names = self.search_indexes.join(", ");
+        let all = &self.reading.listing.collections;
+        let named = |(&at, names): (&usize, &Vec<String>)| {
+            names.iter().map(|name| format!("{name} of {}", all[at].display())).collect::<Vec<_>>()
+        };
+        let search_indexes: Vec<String> = self.search_indexes.iter().flat_map(named).collect();
+        if !search_indexes.is_empty() {
+            let names = search_indexes.join(", ");
             notes.push(format!("search indexes are listed here and not restored: {names}"));
         }
         for listed in self.reading.listing.collections.iter().filter(|listed| !listed.building.is_empty()) {
@@ -499,7 +537,6 @@ impl Snapshot {
         }
         let mut moments = self.reading.of_other_moments();
         if let Mode::Repeat(repeat) = &self.mode {
-            let all = &self.reading.listing.collections;
             moments
                 .extend(repeat.never_agreed().into_iter().filter_map(|it| all.get(it)).map(Listed::display));
         }
@@ -643,16 +680,6 @@ async fn reread_all(
         }
     }
     Ok(stats)
-}
-
-fn note_loss(failure: Failure, current: &mut Current) -> Error {
-    match failure {
-        Failure::HistoryLost(error) | Failure::TransactionLost(error) => {
-            current.lost = true;
-            error
-        }
-        Failure::Plain(error) => error,
-    }
 }
 
 fn no_round() -> Error {
