@@ -10,7 +10,7 @@ use bson::{Bson, doc, rawdoc};
 use engine::Kind;
 use engine::source::mongodb::{MongoUrl, Options, Snapshot, read_only_setup, test};
 use engine::source::{ConnectionReport, Stage, StageReport};
-use engine_testutils::mongodb::{Options as ServerOptions, Scope, Server};
+use engine_testutils::mongodb::{Flavour, Options as ServerOptions, Scope, Server};
 use support::{Database, best_effort, context, names, read_all};
 
 fn url(text: &str) -> MongoUrl {
@@ -83,6 +83,37 @@ async fn p04_nobody_logged_in_is_not_read_only() {
             && found.fix.as_deref().unwrap().contains("authorization")
     );
     assert!(stage(&report, Stage::Read).ok);
+}
+
+/// Both SCRAM mechanisms, chosen by the server and by the URL, and a user of another database.
+#[tokio::test]
+async fn both_scram_mechanisms_log_in() {
+    let database = Database::new().await;
+    database.insert("orders", &[rawdoc! { "_id": 1 }]).await;
+    for (mechanism, source) in
+        [("SCRAM-SHA-1", "admin"), ("SCRAM-SHA-256", "admin"), ("SCRAM-SHA-256", database.name.as_str())]
+    {
+        let name = format!("by_{mechanism}_{}_{}", source.len(), database.name);
+        let role = doc! { "role": "read", "db": &database.name };
+        let made =
+            doc! { "createUser": &name, "pwd": "p@ss/word", "roles": [role], "mechanisms": [mechanism] };
+        database.client.database(source).run_command(made).await.unwrap();
+        let place = format!("127.0.0.1:{}/{}", database.server.port(), database.name);
+        // SecantusDB does not tell which mechanisms a user has, and clients then take the older one.
+        let tells = database.server.flavour() == Flavour::Mongod || mechanism == "SCRAM-SHA-1";
+        let by_name = format!("&authMechanism={mechanism}");
+        for said in tells.then_some("").into_iter().chain([by_name.as_str()]) {
+            let text = format!("mongodb://{name}:p%40ss%2Fword@{place}?authSource={source}{said}");
+            let report = test(&url(&text)).await;
+            assert!(report.ok, "{mechanism} {said}: {report:?}");
+            assert!(stage(&report, Stage::Authenticate).detail.contains(&name));
+        }
+        let other = if mechanism == "SCRAM-SHA-1" { "SCRAM-SHA-256" } else { "SCRAM-SHA-1" };
+        let text =
+            format!("mongodb://{name}:p%40ss%2Fword@{place}?authSource={source}&authMechanism={other}");
+        let report = test(&url(&text)).await;
+        assert!(!stage(&report, Stage::Authenticate).ok, "{mechanism} by {other}: {report:?}");
+    }
 }
 
 #[tokio::test]

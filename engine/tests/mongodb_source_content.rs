@@ -305,3 +305,25 @@ async fn k12_equal_numbers_are_one_key() {
     assert!(seen[0].0 == seen[1].0 && seen[1].0 == seen[2].0);
     assert!(document(&seen[0].1) != document(&seen[1].1) && document(&seen[1].1) != document(&seen[2].1));
 }
+
+/// MG-K13: ids that are far longer than a key of the tree, and differ only at their ends.
+#[tokio::test]
+async fn k13_very_long_ids_of_a_clustered_collection_are_told_apart() {
+    let database = Database::new().await;
+    let clustered = doc! { "create": "long", "clusteredIndex": { "key": { "_id": 1 }, "unique": true } };
+    database.db().run_command(clustered).await.unwrap();
+    let inserted: Vec<RawDocumentBuf> =
+        ["c", "a", "b", ""].iter().map(|end| raw(doc! { "_id": "x".repeat(1 << 20) + end })).collect();
+    database.insert("long", &inserted).await;
+    let (ctx, _folder) = context();
+    let snapshot = database.snapshot(&ctx).await;
+    let (all, _) = read_all(&snapshot, &ctx).await.unwrap();
+    assert_eq!(all["long"].len(), 4);
+    assert!(all["long"].keys().all(|key| key.len() == 1024));
+    let mut read: Vec<Vec<u8>> = all["long"].values().map(|records| document(&records[0])).collect();
+    let mut wanted: Vec<Vec<u8>> = inserted.into_iter().map(RawDocumentBuf::into_bytes).collect();
+    read.sort();
+    wanted.sort();
+    assert!(read == wanted);
+    snapshot.close().await.unwrap();
+}

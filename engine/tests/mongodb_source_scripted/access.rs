@@ -1,0 +1,174 @@
+//! What servers tell of a user's privileges.
+//!
+//! The roles are those of MongoDB 7.0 and 8.3, as `connectionStatus` with `showPrivileges` lists them
+//! (<https://www.mongodb.com/docs/manual/reference/command/connectionStatus/>,
+//! <https://github.com/mongodb/mongo/blob/master/src/mongo/db/auth/builtin_roles.yml>).
+
+use bson::{Document, doc};
+use engine::source::mongodb::{MongoUrl, test};
+use engine::source::{ConnectionReport, Stage};
+use engine_testutils::mongodb::script::{Certificates, Persona, Refusal, Reply, Scripted, Version};
+
+use crate::deployment::{Collection, Deployment};
+use crate::moment::numbered;
+use crate::play::play;
+
+async fn report(user: Option<&str>, privileges: Vec<Document>, of_user: Vec<Document>) -> ConnectionReport {
+    let users: Vec<_> = user.iter().map(|user| doc! { "user": *user, "db": "admin" }).collect();
+    let deployment = Deployment::new(vec![
+        Collection::new("shop.a", numbered(3)),
+        Collection::new("shop.weather", numbered(3))
+            .of_kind("timeseries", bson::rawdoc! { "timeseries": { "timeField": "at" } }),
+    ]);
+    let play = play(Persona::primary(Version::V8_0), deployment, move |command, _| {
+        let reply: Reply = match command.name.as_str() {
+            "connectionStatus" => doc! { "authInfo": {
+                "authenticatedUsers": users.clone(),
+                "authenticatedUserRoles": [{ "role": "given", "db": "admin" }],
+                "authenticatedUserPrivileges": privileges.clone(),
+            } }
+            .into(),
+            "usersInfo" => {
+                doc! { "users": [{ "user": "u", "db": "admin", "inheritedPrivileges": of_user.clone() }] }
+                    .into()
+            }
+            "dbStats" => doc! { "storageSize": 1000, "indexSize": 24.0 }.into(),
+            _ => return None,
+        };
+        Some(reply)
+    });
+    let report = test(&play.parsed("shop")).await;
+    assert_eq!((report.collections, report.size_bytes), (2, 1024), "{report:?}");
+    report
+}
+
+fn on(database: &str, collection: &str, actions: &[&str]) -> Document {
+    doc! { "resource": { "db": database, "collection": collection }, "actions": actions.to_vec() }
+}
+
+const READ: [&str; 11] = [
+    "changeStream",
+    "collStats",
+    "dbHash",
+    "dbStats",
+    "find",
+    "killCursors",
+    "listCollections",
+    "listIndexes",
+    "listSearchIndexes",
+    "performRawDataOperations",
+    "planCacheRead",
+];
+
+fn read_only(report: &ConnectionReport) -> (bool, &str) {
+    let found = report.stages.iter().find(|found| found.stage == Stage::ReadOnly).unwrap();
+    (found.ok, &found.detail)
+}
+
+/// MG-P01, MG-P05: `readAnyDatabase` of 8.3, which has the right to raw reads of time series in it.
+#[tokio::test]
+async fn p05_the_right_to_raw_reads_is_a_right_to_read() {
+    let privileges = vec![
+        on("", "", &READ),
+        on("", "system.js", &READ),
+        doc! { "resource": { "db": "", "system_buckets": "" }, "actions": READ.to_vec() },
+        on("local", "", &READ),
+        doc! { "resource": { "cluster": true }, "actions": ["listDatabases"] },
+    ];
+    let report = report(Some("u"), privileges, Vec::new()).await;
+    assert!(report.ok && read_only(&report).0, "{report:?}");
+    assert!(report.privileges.is_empty());
+}
+
+/// MG-P02: the built-in role `backup` may write.
+#[tokio::test]
+async fn p02_the_role_for_backups_is_not_read_only() {
+    let privileges = vec![
+        doc! { "resource": { "cluster": true }, "actions": ["appendOplogNote", "getParameter", "listDatabases", "serverStatus", "setUserWriteBlockMode"] },
+        on("", "", &["find", "listCollections", "listIndexes"]),
+        on("config", "settings", &["find", "insert", "update"]),
+    ];
+    let report = report(Some("u"), privileges, Vec::new()).await;
+    assert!(!report.ok);
+    assert_eq!(
+        report.privileges,
+        ["collection config.settings: insert, update", "the cluster: appendOplogNote, setUserWriteBlockMode"]
+    );
+    let (ok, detail) = read_only(&report);
+    assert!(!ok && detail.contains("given on admin") && detail.contains("setUserWriteBlockMode"), "{detail}");
+}
+
+/// MG-P03: an action that is not on the list counts as writing, whatever it is.
+#[tokio::test]
+async fn p03_actions_nobody_knows_count_as_writing() {
+    let report = report(Some("u"), vec![on("shop", "", &["find", "teleport"])], Vec::new()).await;
+    assert!(!report.ok && report.privileges == ["database shop: teleport"], "{report:?}");
+}
+
+/// MG-P03, MG-P04: no privileges and no user are no proof. What the user's own entry says counts
+/// where the connection's status says nothing.
+#[tokio::test]
+async fn p04_silence_is_no_proof() {
+    let silent = report(Some("u"), Vec::new(), Vec::new()).await;
+    assert!(!silent.ok && read_only(&silent).1.contains("does not say"), "{silent:?}");
+    let asked = report(Some("u"), Vec::new(), vec![on("shop", "", &READ)]).await;
+    assert!(asked.ok, "{asked:?}");
+    let writes = report(Some("u"), Vec::new(), vec![on("shop", "", &["find", "insert"])]).await;
+    assert!(!writes.ok && writes.privileges == ["database shop: insert"], "{writes:?}");
+    let nobody = report(None, Vec::new(), Vec::new()).await;
+    assert!(!nobody.ok && read_only(&nobody).1.contains("nobody is logged in"), "{nobody:?}");
+}
+
+/// Logging in with a certificate (`MONGODB-X509`,
+/// <https://www.mongodb.com/docs/manual/core/security-x.509/>): the server sees the certificate in the
+/// handshake, and takes the user from it. Here it lets nobody in without one.
+#[tokio::test]
+async fn a_client_certificate_logs_in() {
+    let certificates = Certificates::make();
+    let server = Scripted::start_tls(Persona::primary(Version::V7_0), &certificates, |command| match command
+        .name
+        .as_str()
+    {
+        "authenticate" => doc! { "dbname": "$external", "user": "CN=client" }.into(),
+        "connectionStatus" => doc! { "authInfo": {
+            "authenticatedUsers": [{ "user": "CN=client", "db": "$external" }],
+            "authenticatedUserRoles": [{ "role": "read", "db": "shop" }],
+            "authenticatedUserPrivileges": [on("shop", "", &READ)],
+        } }
+        .into(),
+        "listCollections" => {
+            engine_testutils::mongodb::script::first_batch("shop.$cmd.listCollections", 0, &[]).into()
+        }
+        name => Refusal::command_not_found(name).into(),
+    });
+    let authority = certificates.authority();
+    let place = format!(
+        "mongodb://{}/shop?serverSelectionTimeoutMS=2000&tls=true&tlsCAFile={}",
+        server.address(),
+        authority.display()
+    );
+    let pem = encoded(&certificates.client());
+    let x509 = format!("{place}&authMechanism=MONGODB-X509&authSource=%24external&tlsCertificateKey={pem}");
+    let report = test(&MongoUrl::parse(&x509).unwrap()).await;
+    assert!(report.stages.iter().all(|stage| stage.ok || stage.stage == Stage::Read), "{report:?}");
+    assert!(read_only(&report).0);
+    let logins = server.seen_named("authenticate");
+    let login = &logins.first().unwrap().document;
+    assert_eq!(
+        (login.get_str("mechanism").unwrap(), login.get_str("$db").unwrap()),
+        ("MONGODB-X509", "$external")
+    );
+
+    // Without one the handshake fails, and that is what is told.
+    let report = test(&MongoUrl::parse(&place).unwrap()).await;
+    let failed = report.stages.last().unwrap();
+    assert!(!report.ok && failed.stage == Stage::Tls && !failed.ok, "{report:?}");
+}
+
+fn encoded(text: &str) -> String {
+    use std::fmt::Write as _;
+    text.bytes().fold(String::new(), |mut out, byte| {
+        let _ = write!(out, "%{byte:02X}");
+        out
+    })
+}
