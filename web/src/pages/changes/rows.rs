@@ -247,6 +247,7 @@ mod tests {
             old: Some(vec![("a".to_owned(), Some("1".to_owned()))]),
             new: Some(vec![("b".to_owned(), Some("2".to_owned()))]),
             columns: vec!["a".to_owned(), "b".to_owned()],
+            reformatted: Vec::new(),
             truncated: false,
         };
         let html = cells(&change, &["a", "b"], true).into_string();
