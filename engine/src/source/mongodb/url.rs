@@ -460,8 +460,8 @@ mod tests {
             let error = MongoUrl::parse(&format!("mongodb://u:p@h/d?{bad}")).unwrap_err();
             assert_eq!(error.kind(), Kind::Invalid, "{bad}");
         }
-        let error = MongoUrl::parse("mongodb://u@h/d?authMechanism=MONGODB-AWS").unwrap_err();
-        assert!(error.help().unwrap().contains("SCRAM"));
+        let error = MongoUrl::parse("mongodb://u@h/d?authMechanism=MONGODB-X509&tls=true").unwrap_err();
+        assert!(error.help().unwrap().contains("tlsCertificateKey="));
     }
 
     #[test]
