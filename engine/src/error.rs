@@ -27,6 +27,8 @@ pub enum Kind {
     Damaged,
     /// The storage refused or failed an operation (disk full, read-only): mend it and try again.
     Storage,
+    /// The service that keeps keys (AWS KMS) refused or failed: mend it and try again.
+    Keys,
     /// A value or object is over a stated limit, or of a kind that is not supported.
     Unsupported,
     /// The job was cancelled, or its process is stopping.

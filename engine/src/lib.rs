@@ -34,6 +34,7 @@ pub mod document;
 pub mod error;
 pub mod history;
 mod ingest;
+pub mod kms;
 pub mod monitor;
 mod overlay;
 mod patch;

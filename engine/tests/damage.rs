@@ -44,7 +44,7 @@ async fn damaged(test: &TestRepo, mode: Mode) -> Vec<verify::Damage> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flipped_bit_is_found_and_named() {
     let (_, _, url) = database(TABLES).await;
-    let test = TestRepo::new().await;
+    let test = TestRepo::in_folder().await;
     let snapshot = test.backup(&url).await;
     assert_eq!(damaged(&test, Mode::Full).await, []);
     let pack = data_pack(&test);
@@ -77,7 +77,7 @@ async fn a_flipped_bit_is_found_and_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_pack_is_found_by_every_mode() {
     let (_, _, url) = database(TABLES).await;
-    let test = TestRepo::new().await;
+    let test = TestRepo::in_folder().await;
     let snapshot = test.backup(&url).await;
     let pack = data_pack(&test);
     let kept = std::fs::read(&pack).unwrap();
@@ -100,7 +100,7 @@ async fn a_missing_pack_is_found_by_every_mode() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_manifest_or_index_hurts_no_other_snapshot() {
     let (cluster, name, url) = database(TABLES).await;
-    let test = TestRepo::new().await;
+    let test = TestRepo::in_folder().await;
     let first = test.backup(&url).await;
     cluster.execute(&name, "UPDATE numbers SET body = 'new' WHERE id = 77").await;
     let second = test.backup(&url).await;
@@ -136,7 +136,7 @@ async fn a_damaged_manifest_or_index_hurts_no_other_snapshot() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_next_backup_stores_what_a_lost_pack_held() {
     let (_, _, url) = database(TABLES).await;
-    let test = TestRepo::new().await;
+    let test = TestRepo::in_folder().await;
     let first = test.backup(&url).await;
     let pack = data_pack(&test);
     std::fs::remove_file(&pack).unwrap();
@@ -152,7 +152,7 @@ async fn the_next_backup_stores_what_a_lost_pack_held() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flipped_bit_in_an_index_file_is_a_finding_and_no_dead_end() {
     let (_, _, url) = database(TABLES).await;
-    let test = TestRepo::new().await;
+    let test = TestRepo::in_folder().await;
     let first = test.backup(&url).await;
     let index = files(&test.path().join("index")).remove(0);
     flip(&index, 60);

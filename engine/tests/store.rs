@@ -7,6 +7,8 @@ use bytes::Bytes;
 use engine::repo::{Repository, Session, UnlockKey};
 use engine::store::{Created, Storage, Store};
 use engine::{Context, Kind};
+use engine_testutils::store::{s3, seaweedfs};
+use support::storage;
 
 async fn conforms(store: Store) {
     assert_eq!(store.list("packs/").await.unwrap(), []);
@@ -68,6 +70,50 @@ async fn memory_conforms() {
     one_writer_wins(storage.store("b").unwrap()).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn s3_conforms() {
+    let server = s3::Server::start().await;
+    let storage = storage(&server.url("a/b"));
+    storage.check().await.unwrap();
+    conforms(storage.store("a").unwrap()).await;
+    large_files_are_created_once(&storage).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn seaweedfs_conforms() {
+    let storage = storage(&seaweedfs::Server::shared().fresh_url());
+    storage.check().await.unwrap();
+    conforms(storage.store("a").unwrap()).await;
+    one_writer_wins(storage.store("b").unwrap()).await;
+    large_files_are_created_once(&storage).await;
+}
+
+/// A pack is sent in parts, under the same condition as everything else.
+async fn large_files_are_created_once(storage: &Storage) {
+    let store = storage.store("large").unwrap();
+    let content = |byte: u8| Bytes::from(vec![byte; 20 << 20]);
+    let before = storage.requests();
+    assert_eq!(store.create("packs/a", content(1)).await.unwrap(), Created::New);
+    // One to begin, three parts, one to end.
+    assert_eq!(storage.requests().writes - before.writes, 5);
+    assert_eq!(store.create("packs/a", content(2)).await.unwrap(), Created::Taken);
+    assert_eq!(store.read_range("packs/a", 20 << 19, 3).await.unwrap(), [1, 1, 1].as_slice());
+    assert_eq!(store.list("packs/").await.unwrap()[0].size_bytes, 20 << 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn repositories_are_found_by_their_config() {
+    let server = s3::Server::start().await;
+    for storage in [folder().1, Storage::memory().unwrap(), storage(&server.url("below"))] {
+        assert!(storage.repositories().await.unwrap().is_empty());
+        for name in ["b", "a"] {
+            storage.store(name).unwrap().create("config", Bytes::from_static(b"c")).await.unwrap();
+        }
+        storage.store("half").unwrap().create("slots/x", Bytes::from_static(b"s")).await.unwrap();
+        assert_eq!(storage.repositories().await.unwrap(), ["a", "b"]);
+    }
+}
+
 #[tokio::test]
 async fn leftovers_of_a_killed_writer_are_not_listed() {
     let (folder, storage) = folder();
@@ -84,6 +130,7 @@ fn storage_urls_say_what_is_wrong_with_them() {
         ("/just/a/path", "no URL"),
         ("s3://", "neither"),
         ("s3://bucket?colour=red", "colour"),
+        ("s3://bucket?region=a&exclusive=yes", "exclusive"),
         ("http://bucket", "neither"),
     ] {
         let error = Storage::parse(wrong).unwrap_err();

@@ -8,6 +8,8 @@
 //! | `packs/<pack>` | objects |
 //! | `index/<pack-like id>` | where objects are |
 //! | `snapshots/<snapshot>` | manifests |
+//! | `epochs/<epoch>` | that frames are sealed under this key epoch from now on |
+//! | `owners/<server>` | which server uses the repository, where only one may |
 //! | `gc/<n>` | reserved for deletion runs |
 //! | `marks/<snapshot>/..` | reserved for later facts about a snapshot |
 
@@ -23,6 +25,10 @@ pub const SESSIONS: &str = "sessions/";
 pub const PACKS: &str = "packs/";
 /// Folder of index files.
 pub const INDEX: &str = "index/";
+/// Folder of key epochs.
+pub const EPOCHS: &str = "epochs/";
+/// Folder of claims on a repository that one server only may use.
+pub const OWNERS: &str = "owners/";
 /// Folder of manifests.
 pub const SNAPSHOTS: &str = "snapshots/";
 
@@ -44,6 +50,23 @@ pub fn pack(id: PackId) -> String {
 /// The file of an index, which is named like a pack: at random.
 pub fn index(id: PackId) -> String {
     format!("{INDEX}{id}")
+}
+
+/// The file of a key epoch; the first epoch, 0, has none.
+pub fn epoch(epoch: u32) -> String {
+    format!("{EPOCHS}{epoch:08x}")
+}
+
+/// The epoch that a file stands for.
+pub fn parse_epoch(name: &str) -> Option<u32> {
+    let digits = name.strip_prefix(EPOCHS)?;
+    let number = u32::from_str_radix(digits, 16).ok()?;
+    (epoch(number) == name).then_some(number)
+}
+
+/// The file of a server's claim.
+pub fn owner(server: [u8; 16]) -> String {
+    format!("{OWNERS}{:032x}", u128::from_be_bytes(server))
 }
 
 /// The file of a manifest.

@@ -44,6 +44,11 @@ pub const FRAME: usize = 16 << 20;
 pub const DATA_PACK: usize = 32 << 20;
 /// Tree packs are closed at this size.
 pub const TREE_PACK: usize = 4 << 20;
+/// Longest name of a key in AWS KMS, in bytes.
+pub const KMS_KEY_ID: usize = 2048;
+/// Longest wrapped key that AWS KMS gives, in bytes.
+pub const KMS_CIPHERTEXT: usize = 6144;
+
 /// Most objects in one pack.
 pub const PACK_OBJECTS: usize = 100_000;
 /// Most entries in one index file.

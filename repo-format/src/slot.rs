@@ -4,16 +4,17 @@
 //! |---|---|---|
 //! | 0 | 8 | `dbsnapSL` |
 //! | 8 | 1 | format version |
-//! | 9 | 1 | kind: 1 server key, 2 recovery key; 3 is reserved for AWS KMS |
+//! | 9 | 1 | kind: 1 server key, 2 recovery key, 3 AWS KMS |
 //! | 10 | 16 | repository id |
 //! | 26 | 32 | commitment to the unlocking key |
 //! | 58 | 32 | commitment to the root key |
 //! | 90 | 12 | nonce |
 //! | 102 | 48 | root key under AES-256-GCM-SIV |
+//! | 150 | n | kind 3 only: what KMS unwraps the unlocking key from |
 //!
 //! The wrapping key and the commitment are derived from the unlocking key followed by the slot's
-//! id. Associated data: bytes 0 to 90 followed by the slot's id. The commitments are checked
-//! first: GCM-SIV alone does not commit to its key.
+//! id. Associated data: bytes 0 to 90 followed by the slot's id and by what is from byte 150 on.
+//! The commitments are checked first: GCM-SIV alone does not commit to its key.
 
 use std::fmt;
 
@@ -25,10 +26,12 @@ use crate::codec::Cursor;
 use crate::error::{Error, Result};
 use crate::id::{RepositoryId, SlotId};
 use crate::keys::{RootKey, context};
-use crate::limits::FORMAT_VERSION;
+use crate::limits::{self, FORMAT_VERSION};
 
 const MAGIC: [u8; 8] = *b"dbsnapSL";
 const HEAD: usize = 90;
+/// Where the part of a KMS slot begins, and every other slot ends.
+const END: usize = 150;
 
 /// What kind of key opens a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +41,55 @@ pub enum SlotKind {
     Server = 1,
     /// The recovery key that is shown once.
     Recovery = 2,
+    /// A key that AWS KMS wraps.
+    Kms = 3,
+}
+
+/// How AWS KMS gives the unlocking key of a slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KmsKey {
+    /// The key in KMS that wraps it, as KMS names it.
+    pub key_id: String,
+    /// The wrapped key, opaque to everybody but KMS.
+    pub ciphertext: Vec<u8>,
+}
+
+impl KmsKey {
+    fn write(&self, out: &mut Vec<u8>) -> Result<()> {
+        for (what, bytes, most) in [
+            ("name of a KMS key", self.key_id.as_bytes(), limits::KMS_KEY_ID),
+            ("ciphertext of KMS", self.ciphertext.as_slice(), limits::KMS_CIPHERTEXT),
+        ] {
+            if bytes.len() > most {
+                return Err(Error::OverLimit(what, most as u64));
+            }
+            out.extend_from_slice(&(bytes.len() as u16).to_le_bytes());
+            out.extend_from_slice(bytes);
+        }
+        Ok(())
+    }
+
+    fn parse(cursor: &mut Cursor<'_>) -> Result<Self> {
+        let mut part = |most: usize| {
+            let len = usize::from(u16::from_le_bytes(cursor.array()?));
+            if len > most {
+                return Err(cursor.malformed("a part of KMS is too long"));
+            }
+            Ok(cursor.take(len)?.to_vec())
+        };
+        let (key_id, ciphertext) = (part(limits::KMS_KEY_ID)?, part(limits::KMS_CIPHERTEXT)?);
+        let key_id = String::from_utf8(key_id).map_err(|_| cursor.malformed("its KMS key has no name"))?;
+        Ok(Self { key_id, ciphertext })
+    }
+}
+
+/// What is readable of a slot without its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outline {
+    /// What kind of key opens it.
+    pub kind: SlotKind,
+    /// Where that key is, if KMS has it.
+    pub kms: Option<KmsKey>,
 }
 
 /// A key that opens a slot.
@@ -54,6 +106,13 @@ impl fmt::Debug for UnlockKey {
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 /// Bytes of a recovery key's text form: 32 of key, 3 of checksum.
 const RECOVERY: usize = 35;
+
+impl From<SlotKind> for Outline {
+    /// Of a kind that needs no more than its key.
+    fn from(kind: SlotKind) -> Self {
+        Self { kind, kms: None }
+    }
+}
 
 impl UnlockKey {
     /// A key from 32 random bytes.
@@ -121,22 +180,28 @@ impl UnlockKey {
     }
 }
 
-/// Wraps a root key: the bytes of the slot's file.
+/// Wraps a root key: the bytes of the slot's file. The kind is KMS where `kms` says how KMS gives
+/// the key, and must not be KMS where it does not.
 pub fn wrap(
-    kind: SlotKind,
+    outline: &Outline,
     repository: RepositoryId,
     slot: SlotId,
     root: &RootKey,
     key: &UnlockKey,
     nonce: [u8; 12],
 ) -> Result<Vec<u8>> {
-    let mut out = Vec::with_capacity(150);
+    if (outline.kind == SlotKind::Kms) != outline.kms.is_some() {
+        return Err(Error::Malformed("slot", "its kind does not fit what it holds"));
+    }
+    let mut out = Vec::with_capacity(END);
     out.extend_from_slice(&MAGIC);
-    out.extend_from_slice(&[FORMAT_VERSION, kind as u8]);
+    out.extend_from_slice(&[FORMAT_VERSION, outline.kind as u8]);
     out.extend_from_slice(&repository.0);
     out.extend_from_slice(&*key.derive(context::SLOT_COMMIT, slot));
     out.extend_from_slice(&root.commitment());
-    let associated = [&out[..HEAD], &slot.0].concat();
+    let mut kms = Vec::new();
+    outline.kms.iter().try_for_each(|part| part.write(&mut kms))?;
+    let associated = [&out[..HEAD], &slot.0, &kms].concat();
     out.extend_from_slice(&nonce);
     let mut wrapped = Zeroizing::new(root.0);
     let tag = key
@@ -145,45 +210,72 @@ pub fn wrap(
         .map_err(|_| Error::Unsealed)?;
     out.extend_from_slice(&*wrapped);
     out.extend_from_slice(&tag);
+    out.extend_from_slice(&kms);
     Ok(out)
+}
+
+/// A slot's parts, as they stand in its file.
+struct Parts {
+    outline: Outline,
+    key_commitment: [u8; 32],
+    root_commitment: [u8; 32],
+    nonce: [u8; 12],
+    wrapped: Zeroizing<[u8; 32]>,
+    tag: [u8; 16],
+}
+
+impl Parts {
+    fn parse(repository: RepositoryId, bytes: &[u8]) -> Result<Self> {
+        let mut cursor = Cursor::new(bytes, "slot");
+        if cursor.array::<8>()? != MAGIC {
+            return Err(cursor.malformed("it does not begin as one"));
+        }
+        let version = cursor.byte()?;
+        if version != FORMAT_VERSION {
+            return Err(Error::Version(version));
+        }
+        let kind = match cursor.byte()? {
+            1 => SlotKind::Server,
+            2 => SlotKind::Recovery,
+            3 => SlotKind::Kms,
+            _ => return Err(cursor.malformed("it is of a kind this reader does not know")),
+        };
+        if cursor.array()? != repository.0 {
+            return Err(cursor.malformed("it is of another repository"));
+        }
+        let (key_commitment, root_commitment) = (cursor.array()?, cursor.array()?);
+        let (nonce, wrapped, tag) = (cursor.array()?, Zeroizing::new(cursor.array()?), cursor.array()?);
+        let kms = if kind == SlotKind::Kms { Some(KmsKey::parse(&mut cursor)?) } else { None };
+        cursor.finish()?;
+        Ok(Self { outline: Outline { kind, kms }, key_commitment, root_commitment, nonce, wrapped, tag })
+    }
+}
+
+/// What the bytes of a slot's file say of it. Authenticated only by [`unwrap`].
+pub fn outline(repository: RepositoryId, bytes: &[u8]) -> Result<Outline> {
+    Ok(Parts::parse(repository, bytes)?.outline)
 }
 
 /// Unwraps the root key from the bytes of a slot's file. [`Error::WrongKey`] means that the slot
 /// is for another key; any other error, that its bytes are damaged.
 pub fn unwrap(repository: RepositoryId, slot: SlotId, bytes: &[u8], key: &UnlockKey) -> Result<RootKey> {
-    let mut cursor = Cursor::new(bytes, "slot");
-    if cursor.array::<8>()? != MAGIC {
-        return Err(cursor.malformed("it does not begin as one"));
-    }
-    let version = cursor.byte()?;
-    if version != FORMAT_VERSION {
-        return Err(Error::Version(version));
-    }
-    if ![SlotKind::Server as u8, SlotKind::Recovery as u8].contains(&cursor.byte()?) {
-        return Err(cursor.malformed("it is of a kind this reader does not know"));
-    }
-    if cursor.array()? != repository.0 {
-        return Err(cursor.malformed("it is of another repository"));
-    }
-    let (key_commitment, root_commitment) = (cursor.array::<32>()?, cursor.array::<32>()?);
-    let (nonce, mut wrapped, tag) =
-        (cursor.array::<12>()?, Zeroizing::new(cursor.array::<32>()?), cursor.array::<16>()?);
-    cursor.finish()?;
+    let mut parts = Parts::parse(repository, bytes)?;
     // blake3::Hash compares in constant time.
-    if blake3::Hash::from(key_commitment) != blake3::Hash::from(*key.derive(context::SLOT_COMMIT, slot)) {
+    let commitment = *key.derive(context::SLOT_COMMIT, slot);
+    if blake3::Hash::from(parts.key_commitment) != blake3::Hash::from(commitment) {
         return Err(Error::WrongKey);
     }
-    let associated = [&bytes[..HEAD], &slot.0].concat();
+    let associated = [&bytes[..HEAD], &slot.0, &bytes[END..]].concat();
     key.cipher(slot)
         .decrypt_inout_detached(
-            &Nonce::from(nonce),
+            &Nonce::from(parts.nonce),
             &associated,
-            wrapped.as_mut_slice().into(),
-            &Tag::from(tag),
+            parts.wrapped.as_mut_slice().into(),
+            &Tag::from(parts.tag),
         )
         .map_err(|_| Error::Unsealed)?;
-    let root = RootKey::new(*wrapped);
-    if root.commitment() != root_commitment {
+    let root = RootKey::new(*parts.wrapped);
+    if root.commitment() != parts.root_commitment {
         return Err(Error::WrongContent);
     }
     Ok(root)
@@ -197,16 +289,32 @@ mod tests {
     fn a_slot_opens_with_its_key_and_name_only() {
         let (repository, slot) = (RepositoryId([1; 16]), SlotId([2; 16]));
         let (root, key) = (RootKey::new([3; 32]), UnlockKey::new([4; 32]));
-        let bytes = wrap(SlotKind::Server, repository, slot, &root, &key, [5; 12]).unwrap();
-        assert_eq!(unwrap(repository, slot, &bytes, &key).unwrap().commitment(), root.commitment());
+        let kms = KmsKey { key_id: "arn:aws:kms:x:1:key/2".to_owned(), ciphertext: vec![6; 90] };
+        let outlines = [SlotKind::Server.into(), Outline { kind: SlotKind::Kms, kms: Some(kms) }];
+        for of in outlines {
+            let bytes = wrap(&of, repository, slot, &root, &key, [5; 12]).unwrap();
+            assert_eq!(outline(repository, &bytes), Ok(of));
+            opens_with_its_key_only(repository, slot, &bytes, &key, &root);
+        }
+        assert!(wrap(&SlotKind::Kms.into(), repository, slot, &root, &key, [5; 12]).is_err());
+    }
+
+    fn opens_with_its_key_only(
+        repository: RepositoryId,
+        slot: SlotId,
+        bytes: &[u8],
+        key: &UnlockKey,
+        root: &RootKey,
+    ) {
+        assert_eq!(unwrap(repository, slot, bytes, key).unwrap().commitment(), root.commitment());
         let wrong = UnlockKey::new([9; 32]);
-        assert_eq!(unwrap(repository, slot, &bytes, &wrong).err(), Some(Error::WrongKey));
-        assert!(unwrap(repository, SlotId([9; 16]), &bytes, &key).is_err());
-        assert!(unwrap(RepositoryId([9; 16]), slot, &bytes, &key).is_err());
+        assert_eq!(unwrap(repository, slot, bytes, &wrong).err(), Some(Error::WrongKey));
+        assert!(unwrap(repository, SlotId([9; 16]), bytes, key).is_err());
+        assert!(unwrap(RepositoryId([9; 16]), slot, bytes, key).is_err());
         for position in 0..bytes.len() {
-            let mut changed = bytes.clone();
+            let mut changed = bytes.to_vec();
             changed[position] ^= 1;
-            assert!(unwrap(repository, slot, &changed, &key).is_err(), "byte {position}");
+            assert!(unwrap(repository, slot, &changed, key).is_err(), "byte {position}");
         }
     }
 

@@ -440,7 +440,7 @@ proptest! {
     #[test]
     fn slots(mutations in vec(mutation(), 0..3), any_bytes in vec(any::<u8>(), 0..200)) {
         let (id, key) = (SlotId([3; 16]), UnlockKey::new([4; 32]));
-        let slot = slot::wrap(SlotKind::Recovery, REPOSITORY, id, keys().root(), &key, [5; 12]).unwrap();
+        let slot = slot::wrap(&SlotKind::Recovery.into(), REPOSITORY, id, keys().root(), &key, [5; 12]).unwrap();
         let changed = mutated(&slot, &mutations);
         prop_assert_eq!(slot::unwrap(REPOSITORY, id, &changed, &key).is_ok(), changed == slot);
         prop_assert!(slot::unwrap(REPOSITORY, id, &any_bytes, &key).is_err());

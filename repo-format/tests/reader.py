@@ -119,13 +119,27 @@ class Keys:
 
 
 def open_slot(data, repository, slot, unlocking):
-    need(data[:9] == b"dbsnapSL\0" and data[9] in (1, 2) and len(data) == 150, "not a slot")
+    need(data[:9] == b"dbsnapSL\0" and data[9:10] in (b"\1", b"\2", b"\3") and len(data) >= 150, "not a slot")
+    check_kms_part(data[150:]) if data[9] == 3 else need(len(data) == 150, "longer")
     need(data[10:26] == repository, "another repository")
     need(data[26:58] == derive("slot commitment", unlocking + slot), "another key")
     cipher = AESGCMSIV(derive("slot wrap", unlocking + slot))
-    root = unseal(cipher, data[90:102], data[102:], data[:90] + slot)
+    root = unseal(cipher, data[90:102], data[102:150], data[:90] + slot + data[150:])
     need(data[58:90] == Keys(root).commitment, "another root")
     return Keys(root)
+
+
+def check_kms_part(part):
+    for most in (2048, 6144):
+        length = int.from_bytes(part[:2], "little")
+        need(len(part) >= 2 + length and length <= most, "a part of KMS")
+        if most == 2048:
+            try:
+                part[2 : 2 + length].decode()
+            except UnicodeDecodeError:
+                raise Refused("not UTF-8") from None
+        part = part[2 + length :]
+    need(not part, "longer")
 
 
 def unseal(cipher, nonce, data, associated):
@@ -515,7 +529,13 @@ def main():
     refuses(blocks["refuse-frame"], lambda data: open_file(keys, repository, block["name"], data))
     refuses(blocks["refuse-object"], lambda data: open_frame(keys, repository, PIECE, b"\x11" * 32, data))
     slot, unlocking = b"\x50" * 16, bytes(range(32, 64))
-    refuses(blocks["refuse-slot"], lambda data: open_slot(data, repository, slot, unlocking))
+    for block in ("refuse-slot", "refuse-slot-kms"):
+        refuses(blocks[block], lambda data: open_slot(data, repository, slot, unlocking))
+    kms = bytes.fromhex(blocks["slot-kms"]["slot"].replace(" ", ""))
+    assert open_slot(kms, repository, slot, unlocking).commitment == keys.commitment
+    block = blocks["epoch"]
+    begun = open_file(keys, repository, block["name"], bytes.fromhex(block["file"].replace(" ", "")))
+    check("epoch", begun, int(block["created-ms"]).to_bytes(8, "little").hex())
     refuses(blocks["refuse-record"], read_fields)
     refuses(blocks["refuse-leaf"], read_leaf)
     for name, value in blocks["descriptor"].items():

@@ -17,7 +17,7 @@ use signal_hook::iterator::Signals;
 use crate::api::{Api, text};
 use crate::cargo::cargo;
 use crate::needs;
-use process::{Folder, Program};
+use process::{Folder, Program, Storage};
 
 const USUAL_PORT: u16 = 8080;
 const EMAIL: &str = "demo@example.com";
@@ -68,8 +68,13 @@ pub fn run(options: &Options) -> Result<ExitCode, String> {
     if mongodb {
         databases.push(Database::start(&folder, &HUTS)?);
     }
+    let storage = match needs::wants_seaweedfs()? {
+        true => Some(start_storage(&folder)?),
+        false => None,
+    };
     let stage = Stage::begin("dbsnap");
-    let mut server = Program::server(&folder, &options.listen())?;
+    let place = storage.as_ref().map(|(_, place)| place);
+    let mut server = Program::server(&folder, &options.listen(), place)?;
     let base = server.expect_line("listening on ")?;
     stage.end();
 
@@ -77,7 +82,7 @@ pub fn run(options: &Options) -> Result<ExitCode, String> {
     let mut show = Show { base: &base, interrupted: &mut || signals.pending().next().is_some() };
     let diffs = match show.run(&mut databases, &password) {
         Ok(diffs) => diffs,
-        Err(Stop::Interrupted) => return stopped(server, databases, folder),
+        Err(Stop::Interrupted) => return stopped(server, databases, storage, folder),
         Err(Stop::Failed(why)) => return Err(format!("{why}\n{}", server.log())),
     };
     println!("\nready {base}");
@@ -87,13 +92,13 @@ pub fn run(options: &Options) -> Result<ExitCode, String> {
         println!("The database, to change it yourself: {}", database.owner);
     }
     if options.exit_when_ready {
-        return stopped(server, databases, folder);
+        return stopped(server, databases, storage, folder);
     }
     println!("Ctrl-C ends all of it and removes its files.");
     let mut server_ended = server.watch();
     loop {
         if signals.pending().next().is_some() {
-            return stopped(server, databases, folder);
+            return stopped(server, databases, storage, folder);
         }
         if server_ended() {
             return Err(format!("dbsnap ended by itself\n{}", server.log()));
@@ -102,12 +107,30 @@ pub fn run(options: &Options) -> Result<ExitCode, String> {
     }
 }
 
+/// An object store in place of dbsnap's folder.
+fn start_storage(folder: &Folder) -> Result<(Program, Storage), String> {
+    needs::object_stores()?;
+    let stage = Stage::begin("a private SeaweedFS");
+    let mut program = Program::database(folder, "seaweedfs")?;
+    let (url, key) = (program.expect_line("storage ")?, program.expect_line("key ")?);
+    stage.end();
+    Ok((program, Storage { url, key }))
+}
+
 /// Ends dbsnap before its databases, and all before their folder goes.
-fn stopped(mut server: Program, databases: Vec<Database>, folder: Folder) -> Result<ExitCode, String> {
+fn stopped(
+    mut server: Program,
+    databases: Vec<Database>,
+    storage: Option<(Program, Storage)>,
+    folder: Folder,
+) -> Result<ExitCode, String> {
     let stage = Stage::begin("cleaning up");
     server.end()?;
     for mut database in databases {
         database.program.end()?;
+    }
+    if let Some((mut program, _)) = storage {
+        program.end()?;
     }
     drop(folder);
     stage.end();

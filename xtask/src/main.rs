@@ -28,6 +28,9 @@ cargo xtask demo [--port N] [--exit-when-ready]
     --port N            dbsnap's port; without it 8080, or a free one if that is taken
     --exit-when-ready   stop as soon as it is ready
 
+With DBSNAP_TEST_STORAGE=seaweedfs, the demo and the engine's tests of whole operations keep their repositories
+in a private SeaweedFS instead of in folders.
+
 cargo xtask test [--quick]
     Everything CI runs. The last line is `N passed, N failed, N skipped`.
     --quick             only what needs neither a browser nor the network

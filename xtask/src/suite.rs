@@ -26,11 +26,13 @@ pub fn run(extent: Extent) -> Result<ExitCode, String> {
     group::end_with_us()?;
     let started = Instant::now();
     let mut tally = Tally::default();
+    needs::wants_seaweedfs()?;
     needs::components()?;
     needs::postgresql()?;
     if extent == Extent::All {
         needs::browser()?;
         needs::mongodb()?;
+        needs::object_stores()?;
     }
     tally.time("what is needed", started.elapsed(), String::new());
 

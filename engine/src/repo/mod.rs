@@ -4,21 +4,22 @@
 //! is read is hashed before it is believed. Nothing is ever overwritten.
 
 mod cache;
+mod keys;
+mod open;
 mod read;
 mod session;
 mod write;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use bytes::Bytes;
-use repo_format::config::{self, Settings};
 use repo_format::files;
 use repo_format::frame::Subject;
-use repo_format::id::{ObjectId, RepositoryId, SlotId, SnapshotId};
-use repo_format::keys::{KeySchedule, RootKey};
+use repo_format::id::{RepositoryId, SnapshotId};
+use repo_format::keys::KeySchedule;
 use repo_format::manifest::Manifest;
-use repo_format::slot::{self, SlotKind};
 
 use crate::clock::{Entropy, random};
 use crate::context::Context;
@@ -27,8 +28,9 @@ use crate::error::{Error, Kind, Result};
 use crate::store::{Created, Store};
 use cache::Cache;
 
+pub use keys::{Keyring, NewSlot, Slot};
 pub use read::{ObjectReader, ReadStats};
-pub use repo_format::slot::UnlockKey;
+pub use repo_format::slot::{SlotKind, UnlockKey};
 pub use session::Session;
 pub use write::{SealedObject, WriteStats, Writer};
 
@@ -44,6 +46,8 @@ struct Inner {
     keys: KeySchedule,
     cache: Cache,
     entropy: Arc<dyn Entropy>,
+    /// The newest key epoch that is known of.
+    epoch: AtomicU32,
     /// Held while the index cache is brought up to date.
     refreshing: tokio::sync::Mutex<()>,
 }
@@ -63,65 +67,10 @@ impl std::fmt::Debug for Repository {
     }
 }
 
-/// The epoch that new frames are sealed under. Rotation will raise it.
-pub(crate) const EPOCH: u32 = 0;
+/// The epoch that a repository begins in.
+const FIRST_EPOCH: u32 = 0;
 
 impl Repository {
-    /// Makes a new repository in an empty store, with one slot that `key` opens. The slot is
-    /// written before the config: a crash between leaves no repository rather than one that
-    /// nothing opens.
-    pub async fn create(store: Store, key: &UnlockKey, cache: &Path, ctx: &Context) -> Result<Self> {
-        match store.read(files::CONFIG).await {
-            Ok(_) => return Err(taken()),
-            Err(error) if error.kind() == Kind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-        let entropy = ctx.entropy.as_ref();
-        let root = RootKey::new(random(entropy));
-        let id = RepositoryId(random(entropy));
-        let keys = KeySchedule::new(root);
-        let slot = write_slot(&store, SlotKind::Server, id, &keys, key, entropy).await?;
-        let commitment = ObjectId(keys.root().commitment());
-        let settings = Settings {
-            repository: id,
-            commitment,
-            created_ms: ctx.clock.now_ms(),
-            reader_features: Vec::new(),
-            writer_features: Vec::new(),
-            deleter_features: Vec::new(),
-            exclusive: false,
-        };
-        let nonce = random(entropy);
-        let bytes = cpu::with_sealer(id, EPOCH, &keys, |sealer| config::encode(&settings, sealer, nonce))?;
-        match store.create(files::CONFIG, bytes.into()).await? {
-            Created::New => Self::with_keys(store, id, keys, cache, ctx),
-            Created::Taken => {
-                store.delete(&files::slot(slot)).await?;
-                Err(taken())
-            }
-        }
-    }
-
-    /// Opens a repository with a key that one of its slots is for.
-    pub async fn open(store: Store, key: &UnlockKey, cache: &Path, ctx: &Context) -> Result<Self> {
-        let bytes = store.read(files::CONFIG).await.map_err(|error| match error.kind() {
-            Kind::NotFound => Error::new(Kind::NotFound, "there is no repository at this place"),
-            _ => error,
-        })?;
-        let (preamble, sealed) = config::parse_preamble(&bytes)?;
-        let keys = KeySchedule::new(unlock(&store, preamble.repository, key).await?);
-        if keys.root().commitment() != preamble.commitment {
-            return Err(Error::damaged("the repository's config is of another repository than its slots"));
-        }
-        cpu::with_opener(preamble.repository, &keys, |opener| {
-            config::open_settings(&preamble, sealed, opener)
-        })?;
-        let repository = Self::with_keys(store, preamble.repository, keys, cache, ctx)?;
-        // What the cache kept may be older than the last kill.
-        repository.refresh_index().await?;
-        Ok(repository)
-    }
-
     fn with_keys(
         store: Store,
         id: RepositoryId,
@@ -131,14 +80,8 @@ impl Repository {
     ) -> Result<Self> {
         let cache = Cache::open(cache, id)?;
         let refreshing = tokio::sync::Mutex::default();
-        Ok(Self(Arc::new(Inner { store, id, keys, cache, entropy: ctx.entropy.clone(), refreshing })))
-    }
-
-    /// Adds a slot with a new recovery key and returns the key's text. It cannot be shown again.
-    pub async fn export_recovery_key(&self) -> Result<String> {
-        let key = UnlockKey::new(random(self.entropy()));
-        write_slot(&self.0.store, SlotKind::Recovery, self.0.id, &self.0.keys, &key, self.entropy()).await?;
-        Ok(key.to_recovery_text().to_string())
+        let (entropy, epoch) = (ctx.entropy.clone(), AtomicU32::new(FIRST_EPOCH));
+        Ok(Self(Arc::new(Inner { store, id, keys, cache, entropy, epoch, refreshing })))
     }
 
     /// The committed snapshots, newest first. A manifest that is damaged hides its snapshot and no
@@ -211,52 +154,20 @@ impl Repository {
         opened.map_err(|error| Error::damaged(format!("the stored file {name} is damaged: {error}")))
     }
 
-    /// Seals and creates a named file.
-    pub(crate) async fn create_file(&self, name: &str, plain: &[u8]) -> Result<(Created, u64)> {
+    /// Seals a named file under an epoch.
+    fn seal_file(&self, name: &str, epoch: u32, plain: &[u8]) -> Result<Vec<u8>> {
         let nonce = random(self.entropy());
         let mut sealed = Vec::new();
-        cpu::with_sealer(self.0.id, EPOCH, &self.0.keys, |sealer| {
+        cpu::with_sealer(self.0.id, epoch, &self.0.keys, |sealer| {
             sealer.seal(Subject::File(name), plain, nonce, &mut sealed)
         })?;
+        Ok(sealed)
+    }
+
+    /// Seals and creates a named file.
+    pub(crate) async fn create_file(&self, name: &str, plain: &[u8]) -> Result<(Created, u64)> {
+        let sealed = self.seal_file(name, self.epoch(), plain)?;
         let len = sealed.len() as u64;
         Ok((self.0.store.create(name, Bytes::from(sealed)).await?, len))
     }
-}
-
-fn taken() -> Error {
-    Error::new(Kind::Conflict, "there is a repository at this place already")
-        .with_help("Open it, or choose another place.")
-}
-
-async fn write_slot(
-    store: &Store,
-    kind: SlotKind,
-    repository: RepositoryId,
-    keys: &KeySchedule,
-    key: &UnlockKey,
-    entropy: &dyn Entropy,
-) -> Result<SlotId> {
-    let id = SlotId(random(entropy));
-    let bytes = slot::wrap(kind, repository, id, keys.root(), key, random(entropy))?;
-    match store.create(&files::slot(id), bytes.into()).await? {
-        Created::New => Ok(id),
-        Created::Taken => Err(Error::new(Kind::Internal, "two random slot ids were equal")),
-    }
-}
-
-/// Tries every slot. Damage of one is told only when no other opens.
-async fn unlock(store: &Store, repository: RepositoryId, key: &UnlockKey) -> Result<RootKey> {
-    let mut damage = None;
-    for file in store.list(files::SLOTS).await? {
-        let Some(id) = file.name.strip_prefix(files::SLOTS).and_then(SlotId::parse) else { continue };
-        match slot::unwrap(repository, id, &store.read(&file.name).await?, key) {
-            Ok(root) => return Ok(root),
-            Err(repo_format::Error::WrongKey) => {}
-            Err(error) => damage = Some(Error::damaged(format!("the key slot {id} is damaged: {error}"))),
-        }
-    }
-    Err(damage.unwrap_or_else(|| {
-        Error::new(Kind::Denied, "no key slot of the repository opens with this key")
-            .with_help("Use the server key file it was made with, or its recovery key.")
-    }))
 }

@@ -25,7 +25,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// Begins a session and brings the index up to date.
+    /// Begins a session and brings the key epoch and the index up to date.
     pub async fn begin(repository: &Repository, ctx: &Context) -> Result<Self> {
         let id = SnapshotId(random(ctx.entropy.as_ref()));
         let began_ms = ctx.clock.now_ms().to_le_bytes();
@@ -34,7 +34,11 @@ impl Session {
             Created::Taken => return Err(Error::new(Kind::Internal, "two random session ids were equal")),
         }
         let session = Self { repository: repository.clone(), id };
-        match repository.refresh_index().await {
+        let refreshed = async {
+            repository.refresh_epoch().await?;
+            repository.refresh_index().await
+        };
+        match refreshed.await {
             Ok(()) => Ok(session),
             Err(error) => {
                 session.close().await;

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use crate::clock::random;
 use crate::cpu;
 use crate::error::{Error, Kind, Result};
-use crate::repo::{EPOCH, Repository};
+use crate::repo::Repository;
 use crate::store::Created;
 
 /// Packs uploaded at a time. Each holds up to 32 MiB, so this is also what bounds their memory.
@@ -113,7 +113,7 @@ impl Writer {
         let repository = &self.0.repository;
         let nonce = random(repository.entropy());
         let mut frame = Vec::new();
-        cpu::with_sealer(repository.id(), EPOCH, repository.keys(), |sealer| {
+        cpu::with_sealer(repository.id(), repository.epoch(), repository.keys(), |sealer| {
             sealer.seal(Subject::Object(kind, id), plaintext, nonce, &mut frame)
         })?;
         Ok(SealedObject { kind, id, plain_len: plaintext.len() as u32, frame })
@@ -192,7 +192,9 @@ impl Writer {
         let nonces = [random(repository.entropy()), random(repository.entropy())];
         let id = pack.id();
         let (bytes, objects) = cpu::run(move || {
-            cpu::with_sealer(repository.id(), EPOCH, repository.keys(), |sealer| pack.finish(sealer, nonces))
+            cpu::with_sealer(repository.id(), repository.epoch(), repository.keys(), |sealer| {
+                pack.finish(sealer, nonces)
+            })
         })
         .await??;
         let len = bytes.len() as u64;

@@ -122,11 +122,36 @@ impl Folder {
         .await
     }
 
-    /// Removes the store's own folders, leftovers of killed writers included.
-    pub async fn remove_empty(&self) -> Result<()> {
+    /// Removes the folder with all that is in it, leftovers of killed writers included.
+    pub async fn remove(&self) -> Result<()> {
         self.blocking("deleting", "", |root| match std::fs::remove_dir_all(root) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             result => result,
+        })
+        .await
+    }
+
+    pub async fn has(&self, name: &str) -> Result<bool> {
+        self.blocking("reading", name, |path| path.try_exists()).await
+    }
+
+    /// The names of the folders right below.
+    pub async fn folders(&self) -> Result<Vec<String>> {
+        self.blocking("listing", "", |path| {
+            let entries = match std::fs::read_dir(path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+                entries => entries?,
+            };
+            let mut names = Vec::new();
+            for entry in entries {
+                let entry = entry?;
+                if entry.file_type()?.is_dir()
+                    && let Ok(name) = entry.file_name().into_string()
+                {
+                    names.push(name);
+                }
+            }
+            Ok(names)
         })
         .await
     }

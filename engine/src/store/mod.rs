@@ -5,6 +5,9 @@
 //! which leaves torn files, or renames over whatever is there, which lets two writers both win.
 
 mod folder;
+mod probe;
+mod s3;
+mod transport;
 
 use std::path::PathBuf;
 
@@ -12,8 +15,13 @@ use bytes::Bytes;
 use opendal::{ErrorKind, Operator, services};
 use url::Url;
 
+use crate::clock::Entropy;
 use crate::error::{Error, Kind, Result};
 use folder::Folder;
+use s3::{Bucket, failed};
+
+pub use s3::{Access, Credentials};
+pub use transport::Requests;
 
 /// Whether a file was created by this call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,118 +41,129 @@ pub struct Listed {
     pub size_bytes: u64,
 }
 
-/// Where all repositories of a server are.
+/// Where all repositories of a server are. Cheap to clone; clones share connections.
 #[derive(Clone, Debug)]
-pub enum Storage {
-    /// Below a folder.
-    Folder(PathBuf),
-    /// In this process's memory; gone with it. For tests.
-    Memory(Operator),
-    /// Below a prefix of an S3 bucket.
-    S3(Box<S3>),
+pub struct Storage {
+    place: Place,
+    owner: Option<[u8; 16]>,
 }
 
-/// An S3 bucket. Credentials come from the usual `AWS_*` variables, read by OpenDAL.
 #[derive(Clone, Debug)]
-pub struct S3 {
-    bucket: String,
-    prefix: String,
-    region: Option<String>,
-    endpoint: Option<String>,
+enum Place {
+    Folder(PathBuf),
+    Memory(Operator),
+    S3(Bucket),
 }
 
 impl Storage {
-    /// Reads `fs:///path` or `s3://bucket/prefix?region=..&endpoint=..`.
+    /// Reads `fs:///path` or `s3://bucket/prefix?region=..&endpoint=..[&exclusive=true]`.
     pub fn parse(text: &str) -> Result<Self> {
+        Self::parse_with(text, &Access::default())
+    }
+
+    /// As [`parse`](Self::parse), and says how S3 is reached.
+    pub fn parse_with(text: &str, access: &Access) -> Result<Self> {
         let invalid = |message: String| {
             Error::new(Kind::Invalid, message)
                 .with_help("Use fs:///absolute/path or s3://bucket/prefix?region=eu-central-1.")
         };
         if let Some(path) = text.strip_prefix("fs://") {
             return if path.starts_with('/') {
-                Ok(Self::Folder(PathBuf::from(path)))
+                Ok(Self { place: Place::Folder(PathBuf::from(path)), owner: None })
             } else {
                 Err(invalid(format!("the storage {text:?} is not an absolute path")))
             };
         }
         let url =
             Url::parse(text).map_err(|error| invalid(format!("the storage {text:?} is no URL: {error}")))?;
-        let bucket = url.host_str().unwrap_or_default();
-        if url.scheme() != "s3" || bucket.is_empty() {
+        if url.scheme() != "s3" || url.host_str().is_none_or(str::is_empty) {
             return Err(invalid(format!("the storage {text:?} is neither fs:// nor s3://")));
         }
-        let mut s3 = S3 {
-            bucket: bucket.to_owned(),
-            prefix: url.path().trim_matches('/').to_owned(),
-            region: None,
-            endpoint: None,
-        };
-        for (name, value) in url.query_pairs() {
-            match name.as_ref() {
-                "region" => s3.region = Some(value.into_owned()),
-                "endpoint" => s3.endpoint = Some(value.into_owned()),
-                other => return Err(invalid(format!("the storage has an unknown setting {other:?}"))),
-            }
-        }
-        Ok(Self::S3(Box::new(s3)))
+        Ok(Self { place: Place::S3(Bucket::parse(&url, access)?), owner: None })
     }
 
-    /// Storage in memory, for tests.
+    /// Storage in memory, for tests: gone with the process.
     pub fn memory() -> Result<Self> {
-        Ok(Self::Memory(Operator::new(services::Memory::default()).map_err(failed("opening", "memory"))?))
+        let operator = Operator::new(services::Memory::default()).map_err(failed("opening", "memory"))?;
+        Ok(Self { place: Place::Memory(operator), owner: None })
+    }
+
+    /// Names the server that uses the storage, so that two do not share what only one may use.
+    #[must_use]
+    pub fn owned_by(self, server: [u8; 16]) -> Self {
+        Self { owner: Some(server), ..self }
     }
 
     /// The store below `prefix`: one repository.
     pub fn store(&self, prefix: &str) -> Result<Store> {
-        Ok(match self {
-            Self::Folder(root) => Store(Backend::Folder(Folder::new(root.join(prefix)))),
-            Self::Memory(operator) => {
-                Store(Backend::Operator { operator: operator.clone(), prefix: format!("{prefix}/") })
+        let backend = match &self.place {
+            Place::Folder(root) => Backend::Folder(Folder::new(root.join(prefix))),
+            Place::Memory(operator) => {
+                Backend::Memory { operator: operator.clone(), prefix: format!("{prefix}/") }
             }
-            Self::S3(s3) => {
-                let mut builder =
-                    services::S3::default().bucket(&s3.bucket).root(&format!("/{}/{prefix}", s3.prefix));
-                if let Some(region) = &s3.region {
-                    builder = builder.region(region);
-                }
-                if let Some(endpoint) = &s3.endpoint {
-                    builder = builder.endpoint(endpoint);
-                }
-                let operator = Operator::new(builder).map_err(failed("opening", &s3.bucket))?;
-                Store(Backend::Operator { operator, prefix: String::new() })
-            }
-        })
+            Place::S3(bucket) => Backend::S3 { bucket: bucket.clone(), prefix: format!("{prefix}/") },
+        };
+        Ok(Store { backend, owner: self.owner })
     }
 
     /// Whether the storage can be reached and, for a folder, written: for readiness checks.
     pub async fn check(&self) -> Result<()> {
-        match self {
-            Self::Folder(root) => Folder::new(root.clone()).check().await,
-            Self::Memory(_) => Ok(()),
-            Self::S3(_) => self.store("")?.list("config").await.map(drop),
+        match &self.place {
+            Place::Folder(root) => Folder::new(root.clone()).check().await,
+            Place::Memory(_) => Ok(()),
+            Place::S3(bucket) => bucket.check().await,
         }
+    }
+
+    /// Requests sent so far, retries included; none where there is no network between.
+    pub fn requests(&self) -> Requests {
+        match &self.place {
+            Place::S3(bucket) => bucket.requests(),
+            Place::Folder(_) | Place::Memory(_) => Requests::default(),
+        }
+    }
+
+    /// The prefixes right below which there is a repository's `config`, sorted.
+    pub async fn repositories(&self) -> Result<Vec<String>> {
+        let prefixes = match &self.place {
+            Place::Folder(root) => Folder::new(root.clone()).folders().await?,
+            Place::Memory(operator) => s3::folders(operator).await?,
+            Place::S3(bucket) => s3::folders(bucket.operator()).await?,
+        };
+        let mut found = Vec::new();
+        for prefix in prefixes {
+            if self.store(&prefix)?.has(repo_format::files::CONFIG).await? {
+                found.push(prefix);
+            }
+        }
+        found.sort();
+        Ok(found)
     }
 }
 
 /// The files of one repository.
 #[derive(Clone, Debug)]
-pub struct Store(Backend);
+pub struct Store {
+    backend: Backend,
+    owner: Option<[u8; 16]>,
+}
 
 #[derive(Clone, Debug)]
 enum Backend {
     Folder(Folder),
-    Operator { operator: Operator, prefix: String },
+    Memory { operator: Operator, prefix: String },
+    S3 { bucket: Bucket, prefix: String },
 }
 
 impl Store {
     /// Creates a file, unless the name is taken. Once it returns [`Created::New`] the file is
     /// durable and whole; a crash before leaves nothing under the name.
     pub async fn create(&self, name: &str, content: Bytes) -> Result<Created> {
-        match &self.0 {
+        match &self.backend {
             Backend::Folder(folder) => folder.create(name, content).await,
-            Backend::Operator { operator, prefix } => {
-                let path = format!("{prefix}{name}");
-                match operator.write_with(&path, content).if_not_exists(true).await {
+            Backend::S3 { bucket, .. } => bucket.create(&self.path(name), content).await,
+            Backend::Memory { operator, .. } => {
+                match operator.write_with(&self.path(name), content).if_not_exists(true).await {
                     Ok(_) => Ok(Created::New),
                     Err(error) if error.kind() == ErrorKind::ConditionNotMatch => Ok(Created::Taken),
                     Err(error) => Err(failed("writing", name)(error)),
@@ -155,10 +174,10 @@ impl Store {
 
     /// A whole file. [`Kind::NotFound`] when there is none.
     pub async fn read(&self, name: &str) -> Result<Bytes> {
-        match &self.0 {
-            Backend::Folder(folder) => folder.read(name).await,
-            Backend::Operator { operator, prefix } => {
-                let content = operator.read(&format!("{prefix}{name}")).await;
+        match self.operator() {
+            Err(folder) => folder.read(name).await,
+            Ok(operator) => {
+                let content = operator.read(&self.path(name)).await;
                 content.map(|content| content.to_bytes()).map_err(failed("reading", name))
             }
         }
@@ -166,35 +185,17 @@ impl Store {
 
     /// `len` bytes of a file from `offset`. A file that is too short is [`Kind::Damaged`].
     pub async fn read_range(&self, name: &str, offset: u64, len: usize) -> Result<Bytes> {
-        let content = match &self.0 {
-            Backend::Folder(folder) => return folder.read_range(name, offset, len).await,
-            Backend::Operator { operator, prefix } => {
-                let range = offset..offset + len as u64;
-                let content = operator.read_with(&format!("{prefix}{name}")).range(range).await;
-                content.map(|content| content.to_bytes()).map_err(|error| match error.kind() {
-                    ErrorKind::RangeNotSatisfied => too_short(name),
-                    _ => failed("reading", name)(error),
-                })?
-            }
-        };
-        if content.len() == len { Ok(content) } else { Err(too_short(name)) }
+        match self.operator() {
+            Err(folder) => folder.read_range(name, offset, len).await,
+            Ok(operator) => s3::read_range(operator, &self.path(name), name, offset, len).await,
+        }
     }
 
     /// The files whose names begin with `folder`, which ends in a slash, sorted by name.
     pub async fn list(&self, folder: &str) -> Result<Vec<Listed>> {
-        let mut listed = match &self.0 {
-            Backend::Folder(inner) => inner.list(folder).await?,
-            Backend::Operator { operator, prefix } => {
-                let entries = operator.list(&format!("{prefix}{folder}")).await;
-                let entries = entries.map_err(failed("listing", folder))?;
-                let files = entries.into_iter().filter(|entry| entry.metadata().is_file());
-                files
-                    .filter_map(|entry| {
-                        let name = entry.path().strip_prefix(prefix.as_str())?.to_owned();
-                        Some(Listed { name, size_bytes: entry.metadata().content_length() })
-                    })
-                    .collect()
-            }
+        let mut listed = match self.operator() {
+            Err(inner) => inner.list(folder).await?,
+            Ok(operator) => s3::list(operator, &self.path(""), folder).await?,
         };
         listed.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(listed)
@@ -202,41 +203,68 @@ impl Store {
 
     /// Removes a file; one that is not there is no error.
     pub async fn delete(&self, name: &str) -> Result<()> {
-        match &self.0 {
-            Backend::Folder(folder) => folder.delete(name).await,
-            Backend::Operator { operator, prefix } => {
-                operator.delete(&format!("{prefix}{name}")).await.map_err(failed("deleting", name))
-            }
+        match self.operator() {
+            Err(folder) => folder.delete(name).await,
+            Ok(operator) => operator.delete(&self.path(name)).await.map_err(failed("deleting", name)),
         }
     }
 
     /// Removes everything, the keys first: without them the rest is noise.
     pub async fn delete_all(&self) -> Result<()> {
-        for folder in ["slots/", "snapshots/", "sessions/", "index/", "packs/"] {
-            for file in self.list(folder).await? {
-                self.delete(&file.name).await?;
-            }
+        for slot in self.list(repo_format::files::SLOTS).await? {
+            self.delete(&slot.name).await?;
         }
-        self.delete("config").await?;
-        if let Backend::Folder(folder) = &self.0 {
-            folder.remove_empty().await?;
+        match self.operator() {
+            Err(folder) => folder.remove().await,
+            Ok(operator) => s3::delete_below(operator, &self.path("")).await,
         }
-        Ok(())
+    }
+
+    /// Whether only one server may use this store.
+    pub(crate) fn is_exclusive(&self) -> bool {
+        matches!(&self.backend, Backend::S3 { bucket, .. } if bucket.is_exclusive())
+    }
+
+    /// The server that uses it, where that was told.
+    pub(crate) fn owner(&self) -> Option<[u8; 16]> {
+        self.owner
+    }
+
+    /// Finds out whether the store keeps several writers apart. [`Kind::Unsupported`] when not.
+    pub(crate) async fn probe(&self, entropy: &dyn Entropy) -> Result<()> {
+        match &self.backend {
+            Backend::S3 { bucket, .. } => bucket.probe(self, entropy).await,
+            // Ours, and OpenDAL's behind a lock.
+            Backend::Folder(_) | Backend::Memory { .. } => Ok(()),
+        }
+    }
+
+    async fn has(&self, name: &str) -> Result<bool> {
+        let found = match self.operator() {
+            Err(folder) => return folder.has(name).await,
+            Ok(operator) => operator.exists(&self.path(name)).await,
+        };
+        found.map_err(failed("reading", name))
+    }
+
+    /// OpenDAL's operator, or the folder where there is none.
+    fn operator(&self) -> Result<&Operator, &Folder> {
+        match &self.backend {
+            Backend::Folder(folder) => Err(folder),
+            Backend::Memory { operator, .. } => Ok(operator),
+            Backend::S3 { bucket, .. } => Ok(bucket.operator()),
+        }
+    }
+
+    /// What the operator calls a file.
+    fn path(&self, name: &str) -> String {
+        match &self.backend {
+            Backend::Folder(_) => name.to_owned(),
+            Backend::Memory { prefix, .. } | Backend::S3 { prefix, .. } => format!("{prefix}{name}"),
+        }
     }
 }
 
 fn too_short(name: &str) -> Error {
     Error::damaged(format!("the stored file {name} is shorter than its index says"))
-}
-
-fn failed<'a>(doing: &'a str, name: &'a str) -> impl Fn(opendal::Error) -> Error + 'a {
-    move |error| {
-        let kind = match error.kind() {
-            ErrorKind::NotFound => Kind::NotFound,
-            ErrorKind::PermissionDenied => Kind::Denied,
-            ErrorKind::ConfigInvalid => Kind::Invalid,
-            _ => Kind::Storage,
-        };
-        Error::new(kind, format!("{doing} {name} in the storage failed: {}", error.kind())).with_source(error)
-    }
 }

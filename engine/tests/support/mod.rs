@@ -4,15 +4,28 @@
 
 use engine::repo::{Repository, Snapshot, UnlockKey};
 use engine::source::Consistency;
-use engine::store::Storage;
+use engine::store::{Access, Credentials, Storage};
 use engine::{Context, backup};
 use engine_testutils::postgres::Cluster;
+use engine_testutils::store;
 use repo_format::manifest::Trigger;
 use tempfile::TempDir;
 
-/// A repository in a folder of its own.
+/// The storage at a URL, with the key that every object store of the tests takes. It gives up soon.
+pub fn storage(url: &str) -> Storage {
+    let credentials = Credentials {
+        access_key_id: store::ACCESS_KEY_ID.to_owned(),
+        secret_access_key: store::SECRET_ACCESS_KEY.to_owned(),
+    };
+    let (retries, pause) = (3, std::time::Duration::from_millis(10));
+    let access = Access { credentials: Some(credentials), retries, pause, ..Access::default() };
+    Storage::parse_with(url, &access).unwrap()
+}
+
+/// A repository of its own.
 pub struct TestRepo {
     pub folder: TempDir,
+    storage: Storage,
     pub repo: Repository,
     pub ctx: Context,
 }
@@ -22,37 +35,59 @@ pub fn key() -> UnlockKey {
 }
 
 impl TestRepo {
+    /// In a folder; with `DBSNAP_TEST_STORAGE=seaweedfs`, in SeaweedFS.
     pub async fn new() -> Self {
+        match std::env::var("DBSNAP_TEST_STORAGE").as_deref() {
+            Ok("seaweedfs") => {
+                Self::in_storage(storage(&store::seaweedfs::Server::shared().fresh_url())).await
+            }
+            Ok(other) => panic!("DBSNAP_TEST_STORAGE={other:?} is no storage: use seaweedfs"),
+            Err(_) => Self::in_folder().await,
+        }
+    }
+
+    /// In a folder in any case: for tests that change its files.
+    pub async fn in_folder() -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let storage = Storage::parse(&format!("fs://{}/storage", folder.path().display())).unwrap();
+        Self::made(folder, storage).await
+    }
+
+    pub async fn in_storage(storage: Storage) -> Self {
+        Self::made(tempfile::tempdir().unwrap(), storage).await
+    }
+
+    async fn made(folder: TempDir, storage: Storage) -> Self {
         let scratch = folder.path().join("scratch");
         std::fs::create_dir(&scratch).unwrap();
         let ctx = Context::new(scratch);
-        let store = Self::storage(&folder).store("project").unwrap();
         let cache = folder.path().join("cache.redb");
+        let store = storage.store("project").unwrap();
         let repo = Repository::create(store, &key(), &cache, &ctx).await.unwrap();
-        Self { folder, repo, ctx }
+        Self { folder, storage, repo, ctx }
     }
 
-    fn storage(folder: &TempDir) -> Storage {
-        Storage::parse(&format!("fs://{}/storage", folder.path().display())).unwrap()
+    /// Where the repository is.
+    pub fn storage(&self) -> &Storage {
+        &self.storage
     }
 
-    /// The repository's files.
+    /// The repository's files, of one that was made in a folder.
     pub fn path(&self) -> std::path::PathBuf {
         self.folder.path().join("storage/project")
     }
 
     /// Closes and opens it, with the cache where it was or in a new place.
     pub async fn reopen(self, fresh_cache: bool) -> Self {
-        let Self { folder, repo, ctx } = self;
+        let Self { folder, storage, repo, ctx } = self;
         drop(repo);
         let cache = folder.path().join("cache.redb");
         if fresh_cache {
             std::fs::remove_file(&cache).unwrap();
         }
-        let store = Self::storage(&folder).store("project").unwrap();
+        let store = storage.store("project").unwrap();
         let repo = Repository::open(store, &key(), &cache, &ctx).await.unwrap();
-        Self { folder, repo, ctx }
+        Self { folder, storage, repo, ctx }
     }
 
     pub async fn backup(&self, url: &str) -> Snapshot {

@@ -1,4 +1,4 @@
-//! Ephemeral database servers and generated databases for tests, the demo and benchmarks.
+//! Ephemeral database servers, object stores and generated databases for tests, the demo and benchmarks.
 //!
 //! ```no_run
 //! # async fn example() {
@@ -28,9 +28,11 @@
 
 pub mod bench;
 pub mod demo;
+pub mod kms;
 pub mod mongodb;
 pub mod postgres;
 mod process;
+pub mod store;
 
 /// `text` for a part of a URL: everything but letters, digits, `-`, `_`, `.` is escaped.
 pub(crate) fn percent_encode(text: &str) -> String {

@@ -57,6 +57,14 @@ pub(crate) fn free_port() -> u16 {
     listener.local_addr().expect("because it is bound").port()
 }
 
+/// Ports that were free a moment ago, each of them another.
+pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
+    let listeners: [TcpListener; N] = std::array::from_fn(|_| {
+        TcpListener::bind(("127.0.0.1", 0)).expect("because loopback has free ports")
+    });
+    listeners.map(|listener| listener.local_addr().expect("because it is bound").port())
+}
+
 /// What the server of `folder` has printed so far.
 pub(crate) fn read_log(folder: &Path) -> String {
     let bytes = std::fs::read(folder.join("log")).unwrap_or_default();

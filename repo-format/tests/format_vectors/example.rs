@@ -81,7 +81,8 @@ pub fn example(section: &mut Section) {
 
 fn write(section: &mut Section, keys: &KeySchedule, unlock: &UnlockKey, ids: &Ids) {
     let mut sealer = Sealer::new(ids.repository, 0, &keys.seal(0));
-    let slot = slot::wrap(SlotKind::Server, ids.repository, ids.slot, keys.root(), unlock, [1; 12]).unwrap();
+    let slot =
+        slot::wrap(&SlotKind::Server.into(), ids.repository, ids.slot, keys.root(), unlock, [1; 12]).unwrap();
     let settings = Settings {
         repository: ids.repository,
         commitment: ObjectId(keys.root().commitment()),

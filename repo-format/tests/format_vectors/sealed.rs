@@ -3,10 +3,11 @@
 use aes_gcm_siv::aead::{AeadInOut, KeyInit};
 use aes_gcm_siv::{Aes256GcmSiv, Nonce};
 use repo_format::config::{self, Settings};
+use repo_format::files;
 use repo_format::frame::{Opener, Sealer, Subject};
 use repo_format::id::{ObjectId, ObjectKind, RepositoryId, SlotId};
 use repo_format::keys::{RootKey, context};
-use repo_format::slot::{self, SlotKind, UnlockKey};
+use repo_format::slot::{self, KmsKey, Outline, SlotKind, UnlockKey};
 
 use crate::document::Section;
 use crate::keys::keys;
@@ -127,16 +128,46 @@ pub fn slot(section: &mut Section) {
     let root = RootKey::new(section.array("root"));
     let key = UnlockKey::new(section.array("unlocking-key"));
     let (repository, id) = (RepositoryId(section.array("repository-id")), SlotId(section.array("slot-id")));
-    let bytes = slot::wrap(SlotKind::Server, repository, id, &root, &key, section.array("nonce")).unwrap();
+    let bytes =
+        slot::wrap(&SlotKind::Server.into(), repository, id, &root, &key, section.array("nonce")).unwrap();
     section.check("slot", &bytes);
     let opened = slot::unwrap(repository, id, &bytes, &key).unwrap();
     assert_eq!(opened.commitment(), root.commitment());
     section.check_text("recovery-text", &key.to_recovery_text());
 }
 
+pub fn slot_kms(section: &mut Section) {
+    let kms = KmsKey { key_id: section.text("key-id"), ciphertext: section.bytes("ciphertext") };
+    let outline = Outline { kind: SlotKind::Kms, kms: Some(kms) };
+    let bytes = slot::wrap(&outline, REPOSITORY, SLOT, keys().root(), &unlocking_key(), [1; 12]).unwrap();
+    section.check("slot", &bytes);
+    assert_eq!(slot::outline(REPOSITORY, &bytes), Ok(outline));
+    let opened = slot::unwrap(REPOSITORY, SLOT, &bytes, &unlocking_key()).unwrap();
+    assert_eq!(opened.commitment(), keys().root().commitment());
+}
+
+pub fn refuse_slot_kms(section: &mut Section) {
+    let kms = KmsKey { key_id: "k".to_owned(), ciphertext: vec![7; 3] };
+    let outline = Outline { kind: SlotKind::Kms, kms: Some(kms) };
+    let good = slot::wrap(&outline, REPOSITORY, SLOT, keys().root(), &unlocking_key(), [1; 12]).unwrap();
+    let cases = [
+        ("another-key-id", changed(&good, 152, b'l')),
+        ("another-ciphertext", changed(&good, 157, 8)),
+        ("key-id-not-utf8", changed(&good, 152, 0xff)),
+        ("key-id-too-long", changed(&good, 151, 9)),
+        ("ciphertext-too-long", changed(&good, 154, 25)),
+        ("without-its-part", good[..150].to_vec()),
+        ("longer", [&good[..], &[0]].concat()),
+    ];
+    for (name, bytes) in cases {
+        section.seed(name, &bytes);
+    }
+    section.refuse_all(|bytes| slot::unwrap(REPOSITORY, SLOT, bytes, &unlocking_key()));
+}
+
 pub fn refuse_slot(section: &mut Section) {
     let wrap = |key: &UnlockKey, id: SlotId, repository: RepositoryId| {
-        slot::wrap(SlotKind::Server, repository, id, keys().root(), key, [1; 12]).unwrap()
+        slot::wrap(&SlotKind::Server.into(), repository, id, keys().root(), key, [1; 12]).unwrap()
     };
     let good = wrap(&unlocking_key(), SLOT, REPOSITORY);
     slot::unwrap(REPOSITORY, SLOT, &good, &unlocking_key()).unwrap();
@@ -145,7 +176,8 @@ pub fn refuse_slot(section: &mut Section) {
         ("magic", changed(&good, 7, b'M')),
         ("version", changed(&good, 8, 1)),
         ("another-kind", changed(&good, 9, 2)),
-        ("unknown-kind", changed(&good, 9, 3)),
+        ("unknown-kind", changed(&good, 9, 4)),
+        ("kms-without-its-part", changed(&good, 9, 3)),
         ("root-commitment", changed(&good, 58, good[58] ^ 1)),
         ("nonce", changed(&good, 90, 0)),
         ("tag", changed(&good, 149, good[149] ^ 1)),
@@ -159,6 +191,19 @@ pub fn refuse_slot(section: &mut Section) {
         section.seed(name, &bytes);
     }
     section.refuse_all(|bytes| slot::unwrap(REPOSITORY, SLOT, bytes, &unlocking_key()));
+}
+
+pub fn epoch(section: &mut Section) {
+    let (name, plain) = (section.text("name"), (section.number("created-ms") as i64).to_le_bytes());
+    let epoch = files::parse_epoch(&name).unwrap();
+    assert_eq!(files::epoch(epoch), name);
+    let mut file = Vec::new();
+    sealer(epoch).seal(Subject::File(&name), &plain, [9; 12], &mut file).unwrap();
+    section.check("file", &file);
+    assert_eq!(Opener::new(REPOSITORY, keys()).open(Subject::File(&name), &file).unwrap(), plain);
+    for other in ["epochs/1", "epochs/0000000G", "epochs/+0000001", "epochs/000000001", "00000001"] {
+        assert_eq!(files::parse_epoch(other), None, "{other}");
+    }
 }
 
 pub fn recovery_key(section: &mut Section) {

@@ -30,8 +30,14 @@ rm -rf -- "$1"
 exit "$code"
 "#;
 
-/// The database systems, as the program that runs their servers calls them.
-pub const SYSTEMS: [&str; 2] = ["postgresql", "mongodb"];
+/// The systems, as the program that runs their servers calls them.
+const SYSTEMS: [&str; 3] = ["postgresql", "mongodb", "seaweedfs"];
+
+/// Where dbsnap keeps its repositories, if not in its folder: `DBSNAP_STORAGE` and a key for it.
+pub struct Storage {
+    pub url: String,
+    pub key: String,
+}
 
 /// Everything the demo writes is in here. Dropping it removes it.
 pub struct Folder(PathBuf);
@@ -82,7 +88,7 @@ impl Drop for Program {
 }
 
 impl Program {
-    /// A private server of that system with its seeded database.
+    /// A private server of that system, with its seeded database if it is one.
     pub fn database(folder: &Folder, system: &'static str) -> Result<Self, String> {
         let mut command = built("demo-database")?;
         command.arg(system).env("TMPDIR", folder.0.join(system));
@@ -90,7 +96,7 @@ impl Program {
     }
 
     /// dbsnap with an empty data folder, listening on `listen`.
-    pub fn server(folder: &Folder, listen: &str) -> Result<Self, String> {
+    pub fn server(folder: &Folder, listen: &str, storage: Option<&Storage>) -> Result<Self, String> {
         folder.make("dbsnap")?;
         let folder = folder.0.join("dbsnap");
         let mut command = Command::new("sh");
@@ -102,6 +108,13 @@ impl Program {
             }
         }
         command.env("DBSNAP_DATA_DIR", folder.join("data")).env("DBSNAP_LISTEN", listen);
+        if let Some(Storage { url, key }) = storage {
+            let (id, secret) = key.split_once(' ').unwrap_or_default();
+            command
+                .env("DBSNAP_STORAGE", url)
+                .env("AWS_ACCESS_KEY_ID", id)
+                .env("AWS_SECRET_ACCESS_KEY", secret);
+        }
         Self::start("dbsnap", &mut command, Some(folder))
     }
 

@@ -1,6 +1,7 @@
 //! One of the demo's databases: a private server with the made-up content in it, steered by lines.
 //!
-//! `demo-database postgresql` or `demo-database mongodb`. It prints `reader URL` (a user that may
+//! `demo-database postgresql` or `demo-database mongodb`; `demo-database seaweedfs` is an object store, and prints
+//! `storage URL` and `key ID SECRET`. Of a database it prints `reader URL` (a user that may
 //! only read) and `owner URL`, then does what each line of its standard input names (`tuesday`,
 //! `wednesday`) and prints `done`. At the end of its input it ends the server and removes its folder.
 
@@ -9,6 +10,7 @@ use std::io::{BufRead, Write, stdin, stdout};
 use engine_testutils::demo::{self, Day};
 use engine_testutils::mongodb::{Scope, Server};
 use engine_testutils::postgres::Cluster;
+use engine_testutils::store::{ACCESS_KEY_ID, SECRET_ACCESS_KEY, seaweedfs};
 use tokio::runtime::Runtime;
 
 const SHOP: &str = "shop";
@@ -20,6 +22,7 @@ fn main() {
     match std::env::args().nth(1).as_deref() {
         Some("postgresql") => postgresql(&runtime),
         Some("mongodb") => mongodb(&runtime),
+        Some("seaweedfs") => seaweedfs(),
         other => panic!("no such database system: {other:?}"),
     }
 }
@@ -57,6 +60,12 @@ fn mongodb(runtime: &Runtime) {
         });
         say("done");
     }
+}
+
+fn seaweedfs() {
+    let server = seaweedfs::Server::start();
+    say(&format!("storage {}\nkey {ACCESS_KEY_ID} {SECRET_ACCESS_KEY}", server.url("demo")));
+    stdin().lock().lines().map_while(Result::ok).for_each(drop);
 }
 
 /// The days as they are asked for.
