@@ -5,6 +5,8 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use engine::clock::{Clock, Entropy, System};
+use engine::kms::Kms;
+use engine::repo::{Keyring, UnlockKey};
 use engine::store::Storage;
 use tokio_util::sync::CancellationToken;
 
@@ -82,18 +84,29 @@ impl App {
         let meta = open_meta(&metadata)?;
         // A store without a fingerprint never sealed anything, so a new key harms nothing.
         let fingerprint = meta.key_fingerprint().map_err(StartError::Meta)?;
-        let server_key = ServerKey::load(&config.server_key_file, fingerprint.is_none(), entropy.as_ref())?;
+        let kms = match &config.kms {
+            Some(kms) => Some(Kms::new(&kms.key_id, kms.endpoint.as_deref(), None).await),
+            None => None,
+        };
+        let server_key = match &kms {
+            None => ServerKey::load(&config.server_key_file, fingerprint.is_none(), entropy.as_ref())?,
+            Some(kms) => ServerKey::load_wrapped(&config.server_key_file, kms, fingerprint.is_none()).await?,
+        };
         match fingerprint {
             None => meta.set_key_fingerprint(server_key.fingerprint()).await.map_err(StartError::Meta)?,
             Some(known) if known == server_key.fingerprint() => {}
             Some(_) => return Err(StartError::OtherKey),
         }
+        let server_id = meta.server_id(entropy.as_ref()).await.map_err(StartError::Meta)?;
         let storage = Storage::parse(&config.storage).map_err(|error| bad_storage(&config, &error))?;
+        let storage = storage.owned_by(server_id);
+        let keyring = Keyring::new(UnlockKey::new(server_key.bytes()));
+        let keyring = kms.into_iter().fold(keyring, Keyring::with_kms);
         let loaded = TokenKeys::load(&meta, &server_key, entropy.as_ref()).await;
         let token_keys = loaded.map_err(|problem| StartError::Other(problem.describe()))?;
         let passwords = Passwords::new(Arc::clone(&entropy));
         let app = Self(Arc::new(Parts {
-            repositories: Repositories::new(storage.clone(), &server_key, config.data_dir.join("cache")),
+            repositories: Repositories::new(storage.clone(), keyring, config.data_dir.join("cache")),
             queue: Queue::new(config.workers, config.data_dir.join("scratch")),
             passwords,
             token_keys,
@@ -135,5 +148,6 @@ fn open_meta(path: &std::path::Path) -> Result<Meta, StartError> {
 }
 
 fn bad_storage(config: &Config, error: &engine::Error) -> StartError {
-    StartError::Storage { storage: config.storage.clone(), reason: causes(error) }
+    let help = error.help().map(|help| format!(". {help}")).unwrap_or_default();
+    StartError::Storage { storage: config.storage.clone(), reason: format!("{}{help}", causes(error)) }
 }

@@ -9,12 +9,13 @@ use url::Url;
 use crate::private;
 
 /// Every variable this program reads.
-pub const VARIABLES: [&str; 10] = [
+pub const VARIABLES: [&str; 11] = [
     "DBSNAP_LISTEN",
     "DBSNAP_DATA_DIR",
     "DBSNAP_STORAGE",
     "DBSNAP_SERVER_KEY_FILE",
     "DBSNAP_KMS_KEY_ID",
+    "DBSNAP_KMS_ENDPOINT",
     "DBSNAP_SIGNUP",
     "DBSNAP_PUBLIC_URL",
     "DBSNAP_WORKERS",
@@ -41,6 +42,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     pub storage: String,
     pub server_key_file: PathBuf,
+    /// The key in AWS KMS that wraps keys instead of the key file, and where KMS is if not at AWS.
+    pub kms: Option<KmsConfig>,
     pub signup: Signup,
     /// As browsers reach the server; without it, as the server listens.
     pub public_url: Option<Url>,
@@ -48,6 +51,13 @@ pub struct Config {
     pub workers: usize,
     pub log: String,
     pub log_json: bool,
+}
+
+/// A key in AWS KMS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KmsConfig {
+    pub key_id: String,
+    pub endpoint: Option<String>,
 }
 
 /// A variable with a value that cannot be used; `Display` says which and why.
@@ -73,10 +83,6 @@ impl Config {
             Some(Ok(value)) => Ok(Some(value)),
             Some(Err(value)) => Err(bad(variable, &value.to_string_lossy(), "it is not UTF-8")),
         };
-        if let Some(value) = text("DBSNAP_KMS_KEY_ID")? {
-            let reason = "this version keeps its keys in the key file only; unset it";
-            return Err(bad("DBSNAP_KMS_KEY_ID", &value, reason));
-        }
         let data_dir = data_dir(&text("DBSNAP_DATA_DIR")?.unwrap_or_else(|| "./dbsnap-data".to_owned()))?;
         let key_file = text("DBSNAP_SERVER_KEY_FILE")?.map(PathBuf::from);
         let storage = text("DBSNAP_STORAGE")?;
@@ -84,6 +90,7 @@ impl Config {
             listen: parse("DBSNAP_LISTEN", text("DBSNAP_LISTEN")?, "127.0.0.1:8080", "use address:port")?,
             storage: storage.unwrap_or_else(|| format!("fs://{}", data_dir.join("repositories").display())),
             server_key_file: key_file.unwrap_or_else(|| data_dir.join("server.key")),
+            kms: kms(text("DBSNAP_KMS_KEY_ID")?, text("DBSNAP_KMS_ENDPOINT")?)?,
             data_dir,
             signup: signup(text("DBSNAP_SIGNUP")?)?,
             public_url: text("DBSNAP_PUBLIC_URL")?.map(public_url).transpose()?,
@@ -145,6 +152,20 @@ fn workers(value: Option<String>) -> Result<usize, ConfigError> {
     }
 }
 
+fn kms(key_id: Option<String>, endpoint: Option<String>) -> Result<Option<KmsConfig>, ConfigError> {
+    let variable = "DBSNAP_KMS_ENDPOINT";
+    if let Some(value) = &endpoint
+        && !Url::parse(value).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+    {
+        return Err(bad(variable, value, "use a URL such as https://kms.eu-central-1.amazonaws.com"));
+    }
+    match (key_id, endpoint) {
+        (Some(key_id), endpoint) => Ok(Some(KmsConfig { key_id, endpoint })),
+        (None, None) => Ok(None),
+        (None, Some(value)) => Err(bad(variable, &value, "it means nothing without DBSNAP_KMS_KEY_ID")),
+    }
+}
+
 fn public_url(value: String) -> Result<Url, ConfigError> {
     let reason = "use the scheme, host and port that browsers use, such as https://dbsnap.example.com";
     let url = Url::parse(&value).map_err(|_| bad("DBSNAP_PUBLIC_URL", &value, reason))?;
@@ -189,7 +210,7 @@ mod tests {
             ("DBSNAP_PUBLIC_URL", "dbsnap.example.com"),
             ("DBSNAP_PUBLIC_URL", "https://example.com/dbsnap"),
             ("DBSNAP_LOG_FORMAT", "xml"),
-            ("DBSNAP_KMS_KEY_ID", "alias/dbsnap"),
+            ("DBSNAP_KMS_ENDPOINT", "http://127.0.0.1:4566"),
         ];
         for (variable, value) in cases {
             let message = read(&[(variable, value)]).unwrap_err().to_string();

@@ -90,6 +90,11 @@ impl Problem {
         }
     }
 
+    /// The engine's kind of the error that it came from.
+    pub fn kind(&self) -> Option<Kind> {
+        self.cause.as_ref()?.downcast_ref::<engine::Error>().map(engine::Error::kind)
+    }
+
     /// The body of an answer.
     pub fn body(&self) -> Value {
         let mut body = self.fields.clone();
@@ -155,6 +160,7 @@ fn of_kind(kind: Kind) -> (StatusCode, &'static str, &'static str) {
         Kind::SourceChanged => (StatusCode::CONFLICT, "source-changed", "The database changed meanwhile"),
         Kind::Damaged => (StatusCode::INTERNAL_SERVER_ERROR, "damaged", "Stored bytes are damaged"),
         Kind::Storage => (StatusCode::SERVICE_UNAVAILABLE, "storage", "The storage does not work"),
+        Kind::Keys => (StatusCode::SERVICE_UNAVAILABLE, "keys", "The key service does not work"),
         Kind::Unsupported => (StatusCode::UNPROCESSABLE_ENTITY, "unsupported", "Not supported"),
         Kind::Cancelled => (StatusCode::CONFLICT, "cancelled", "Cancelled"),
         _ => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something went wrong"),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use engine::Context;
-use engine::repo::{Repository, UnlockKey};
+use engine::repo::{Keyring, Repository};
 use engine::store::Storage;
 use repo_format::id::SnapshotId;
 use tokio::sync::OnceCell;
@@ -13,13 +13,12 @@ use tokio::sync::OnceCell;
 use crate::error::{Problem, Result};
 use crate::ids::ProjectId;
 use crate::private;
-use crate::server_key::ServerKey;
 
 /// Opens each project's repository once and keeps it open: its index cache is a file that only
 /// one opening may hold.
 pub struct Repositories {
     storage: Storage,
-    key: UnlockKey,
+    keyring: Keyring,
     cache_dir: PathBuf,
     opened: Mutex<HashMap<ProjectId, Arc<OnceCell<Repository>>>>,
     /// Where snapshots were seen; a hint that saves asking every repository.
@@ -27,28 +26,35 @@ pub struct Repositories {
 }
 
 impl Repositories {
-    pub fn new(storage: Storage, key: &ServerKey, cache_dir: PathBuf) -> Self {
-        Self {
-            storage,
-            key: UnlockKey::new(key.bytes()),
-            cache_dir,
-            opened: Mutex::default(),
-            seen: Mutex::default(),
-        }
+    pub fn new(storage: Storage, keyring: Keyring, cache_dir: PathBuf) -> Self {
+        Self { storage, keyring, cache_dir, opened: Mutex::default(), seen: Mutex::default() }
+    }
+
+    /// The keys that this server has.
+    pub fn keyring(&self) -> &Keyring {
+        &self.keyring
     }
 
     /// A project's repository.
     pub async fn get(&self, project: ProjectId) -> Result<Repository> {
-        self.get_with(project, async |store, cache, ctx| {
-            Repository::open(store, &self.key, &cache, &ctx).await
-        })
-        .await
+        self.open_with(project, &self.keyring).await
+    }
+
+    /// As [`get`](Self::get), with other keys than this server's if it is not open yet.
+    pub async fn open_with(&self, project: ProjectId, keys: &Keyring) -> Result<Repository> {
+        self.get_with(project, async |store, cache, ctx| Repository::open(store, keys, &cache, &ctx).await)
+            .await
+    }
+
+    /// Closes a repository that was opened and is not to be used.
+    pub fn forget(&self, project: ProjectId) {
+        self.lock().remove(&project);
     }
 
     /// Makes a project's repository.
     pub async fn create(&self, project: ProjectId) -> Result<Repository> {
         self.get_with(project, async |store, cache, ctx| {
-            Repository::create(store, &self.key, &cache, &ctx).await
+            Repository::create(store, &self.keyring, &cache, &ctx).await
         })
         .await
     }

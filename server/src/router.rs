@@ -3,9 +3,9 @@
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 
-use crate::api::{accounts, databases, diffs, jobs, projects, restores, snapshots, status};
+use crate::api::{accounts, databases, diffs, jobs, keys, projects, restores, snapshots, status};
 use crate::app::App;
 use crate::routes;
 use crate::{auth, metrics, security};
@@ -44,7 +44,13 @@ fn api() -> Router<App> {
         .route("/projects/{id}", get(projects::get).delete(projects::delete))
         .route("/projects/{id}/connection-test", post(projects::test_connection))
         .route("/projects/{id}/verify", post(projects::verify))
+        .route("/projects/{id}/keys", get(keys::list).post(keys::add))
         .route("/projects/{id}/keys/recovery", post(projects::export_recovery_key))
+        .route("/projects/{id}/keys/epoch", post(keys::begin_epoch))
+        .route("/projects/{id}/keys/{slot}", delete(keys::remove))
+        .route("/projects/{id}/keys/{slot}/rotate", post(keys::rotate))
+        .route("/storage", get(keys::storage))
+        .route("/storage/open", post(keys::open_storage))
         .route("/projects/{id}/databases", get(databases::list).post(databases::create))
         .route("/projects/{id}/diffs", get(diffs::list))
         .route("/projects/{id}/jobs", get(jobs::list))
@@ -67,7 +73,7 @@ fn api() -> Router<App> {
 
 fn pages() -> Router<App> {
     use crate::routes::{
-        account, assets, database_settings, databases, diffs, jobs, projects, restores, snapshots,
+        account, assets, database_settings, databases, diffs, jobs, keys, projects, restores, snapshots,
     };
     Router::new()
         .route("/", get(account::front))
@@ -78,7 +84,13 @@ fn pages() -> Router<App> {
         .route("/projects", get(projects::dashboard).post(projects::create))
         .route("/projects/{id}", get(projects::project_page))
         .route("/projects/{id}/settings", get(projects::settings_page))
-        .route("/projects/{id}/recovery-key", post(projects::recovery_key))
+        .route("/projects/{id}/recovery-key", post(keys::recovery_key))
+        .route("/projects/{id}/keys", post(keys::add))
+        .route("/projects/{id}/keys/epoch", post(keys::begin_epoch))
+        .route("/projects/{id}/keys/{slot}/rotate", post(keys::rotate))
+        .route("/projects/{id}/keys/{slot}/remove", post(keys::remove))
+        .route("/projects/{id}/delete", post(projects::delete))
+        .route("/storage", get(keys::storage_form).post(keys::open_storage))
         .route("/projects/{id}/connect", get(databases::connect_form).post(databases::connect))
         .route("/databases/{id}", get(databases::history))
         .route("/databases/{id}/settings", get(database_settings::form).post(database_settings::save))

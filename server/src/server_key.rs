@@ -10,9 +10,12 @@ use aes_gcm_siv::aead::{Aead, KeyInit, Payload};
 use aes_gcm_siv::{Aes256GcmSiv, Nonce};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use engine::clock::Entropy;
+use engine::clock::{Entropy, System};
+use engine::kms::Kms;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
+
+mod wrapped;
 
 const NONCE_LEN: usize = 12;
 
@@ -31,6 +34,12 @@ pub enum KeyFileError {
          DBSNAP_SERVER_KEY_FILE at it"
     )]
     Missing { path: PathBuf },
+    #[error("the server key was wrapped by AWS KMS ({path}): set DBSNAP_KMS_KEY_ID")]
+    Wrapped { path: PathBuf },
+    #[error("the wrapped server key {path} is damaged: restore it from your copy")]
+    Damaged { path: PathBuf },
+    #[error("{0}")]
+    Kms(String),
     #[error("the server key {path} cannot be used: {error}")]
     Io { path: PathBuf, error: io::Error },
 }
@@ -46,6 +55,9 @@ impl ServerKey {
         let io_error = |error| KeyFileError::Io { path: path.to_owned(), error };
         let mut file = match File::open(path) {
             Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && wrapped::path(path).exists() => {
+                return Err(KeyFileError::Wrapped { path: wrapped::path(path) });
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound && may_create => {
                 create(path, entropy).map_err(io_error)?;
                 File::open(path).map_err(io_error)?
@@ -68,6 +80,26 @@ impl ServerKey {
         Ok(Self(Arc::new(key)))
     }
 
+    /// The key that AWS KMS wraps, from the file beside `path`. A missing file is made if
+    /// `may_create`. A key that is in `path` itself, from before KMS was used, stays the key and is
+    /// wrapped.
+    pub async fn load_wrapped(path: &Path, kms: &Kms, may_create: bool) -> Result<Self, KeyFileError> {
+        if let Some(key) = wrapped::load(path, kms).await? {
+            return Ok(Self(Arc::new(key)));
+        }
+        if path.exists() {
+            // Never made here: it is there.
+            let plain = Self::load(path, false, &System)?;
+            wrapped::store(path, kms, Some(&plain.bytes())).await?;
+            tracing::warn!(path = %path.display(), "the server key is wrapped by KMS now; delete the plain file");
+            return Ok(plain);
+        }
+        if may_create {
+            return Ok(Self(Arc::new(wrapped::store(path, kms, None).await?)));
+        }
+        Err(KeyFileError::Missing { path: path.to_owned() })
+    }
+
     /// The bytes, for the engine's key slots.
     pub fn bytes(&self) -> [u8; 32] {
         **self.0
@@ -88,16 +120,20 @@ impl ServerKey {
     }
 }
 
-/// Creates the file whole or not at all: a crash leaves a temporary name, never a short key.
 fn create(path: &Path, entropy: &dyn Entropy) -> io::Result<()> {
+    let mut key = Zeroizing::new([0; 32]);
+    entropy.fill(key.as_mut());
+    create_file(path, key.as_slice(), entropy)
+}
+
+/// Creates the file whole or not at all: a crash leaves a temporary name, never a short key.
+fn create_file(path: &Path, content: &[u8], entropy: &dyn Entropy) -> io::Result<()> {
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut suffix = [0; 8];
     entropy.fill(&mut suffix);
     let temporary = folder.join(format!(".server-key-{:016x}", u64::from_be_bytes(suffix)));
-    let mut key = Zeroizing::new([0; 32]);
-    entropy.fill(key.as_mut());
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-    let written = file.write_all(key.as_slice()).and_then(|()| file.sync_all());
+    let written = file.write_all(content).and_then(|()| file.sync_all());
     let linked = written.and_then(|()| std::fs::hard_link(&temporary, path));
     std::fs::remove_file(&temporary)?;
     linked?;

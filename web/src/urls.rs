@@ -21,6 +21,8 @@ pub const LOGIN: &str = "/login";
 pub const LOGOUT: &str = "/logout";
 /// The form for a new account.
 pub const REGISTER: &str = "/register";
+/// Opens what is in the storage and of no project here (GET and POST).
+pub const STORAGE: &str = "/storage";
 /// All restores.
 pub const RESTORES: &str = "/restores";
 /// Starts a comparison (POST).
@@ -39,6 +41,31 @@ pub fn connect(project: &str) -> String {
 /// Keys of a project's repository.
 pub fn settings(project: &str) -> String {
     format!("/projects/{}/settings", escape(project))
+}
+
+/// Adds a key to a project (POST).
+pub fn keys(project: &str) -> String {
+    format!("/projects/{}/keys", escape(project))
+}
+
+/// Begins a new data key (POST).
+pub fn key_epoch(project: &str) -> String {
+    format!("/projects/{}/keys/epoch", escape(project))
+}
+
+/// Replaces a key by a new one of its kind (POST).
+pub fn key_rotate(project: &str, slot: &str) -> String {
+    format!("/projects/{}/keys/{}/rotate", escape(project), escape(slot))
+}
+
+/// Removes a key (POST).
+pub fn key_remove(project: &str, slot: &str) -> String {
+    format!("/projects/{}/keys/{}/remove", escape(project), escape(slot))
+}
+
+/// Deletes a project with all its snapshots (POST).
+pub fn project_delete(id: &str) -> String {
+    format!("/projects/{}/delete", escape(id))
 }
 
 /// Makes and shows a recovery key (POST).

@@ -5,6 +5,7 @@ pub mod databases;
 pub mod diffs;
 pub mod extract;
 pub mod jobs;
+pub mod keys;
 pub mod projects;
 pub mod restores;
 pub mod snapshots;

@@ -38,6 +38,10 @@ pub async fn after(app: &App, record: &JobRecord) -> Result<()> {
 async fn run_backup(app: &App, id: DatabaseId, note: Option<String>, context: &Context) -> Result<Done> {
     let database = app.meta.database(id).await?.ok_or_else(Problem::not_found)?;
     let sealed = database.url.as_ref().ok_or_else(|| {
+        if database.removed_ms.is_none() {
+            let detail = "The database came out of the storage, which holds no credentials. Give its URL in its settings.";
+            return Problem::conflict("no-credentials", "No credentials", detail);
+        }
         let detail = "The database was removed. Connect it again to back it up.";
         Problem::conflict("database-removed", "The database was removed", detail)
     })?;

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::rows::{self, Order, PROJECTS, PROJECTS_BY_USER};
-use super::{Meta, Page, PageRequest, Result, databases, diffs, jobs, restores};
+use super::rows::{self, DATABASES, DATABASES_BY_PROJECT, Order, PROJECTS, PROJECTS_BY_USER};
+use super::{ConnectedDatabase, Meta, Page, PageRequest, Result, databases, diffs, jobs, restores};
 use crate::ids::{ProjectId, UserId};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,13 +27,13 @@ impl Meta {
         self.write(move |tx| rows::put(tx, PROJECTS, &project.id.to_string(), &project)).await
     }
 
-    /// Remembers that a recovery key was exported.
-    pub async fn set_recovery_key_made(&self, id: ProjectId, at_ms: i64) -> Result<()> {
+    /// Remembers when a recovery key was last exported, or that there is none.
+    pub async fn set_recovery_key_made(&self, id: ProjectId, at_ms: Option<i64>) -> Result<()> {
         self.write(move |tx| {
             let found: Option<Project> = rows::get(&tx.open_table(PROJECTS)?, &id.to_string())?;
             match found {
                 Some(project) => {
-                    let project = Project { recovery_key_ms: Some(at_ms), ..project };
+                    let project = Project { recovery_key_ms: at_ms, ..project };
                     rows::put(tx, PROJECTS, &id.to_string(), &project)
                 }
                 None => Ok(()),
@@ -47,6 +47,33 @@ impl Meta {
         self.write(move |tx| {
             rows::put(tx, PROJECTS, &project.id.to_string(), &Project { ready: true, ..project.clone() })?;
             rows::link(tx, PROJECTS_BY_USER, &rows::below(project.user_id, project.id), "")
+        })
+        .await
+    }
+
+    /// Takes in a project whose repository was there before, with its databases. In one step: one
+    /// that is not ready would be removed with its repository at the next start.
+    pub async fn adopt_project(&self, project: Project, databases: Vec<ConnectedDatabase>) -> Result<()> {
+        self.write(move |tx| {
+            for database in &databases {
+                rows::put(tx, DATABASES, &database.id.to_string(), database)?;
+                rows::link(tx, DATABASES_BY_PROJECT, &rows::below(database.project_id, database.id), "")?;
+            }
+            rows::put(tx, PROJECTS, &project.id.to_string(), &Project { ready: true, ..project.clone() })?;
+            rows::link(tx, PROJECTS_BY_USER, &rows::below(project.user_id, project.id), "")
+        })
+        .await
+    }
+
+    /// The ids of all projects, of everybody, those being made or removed among them.
+    pub async fn project_ids(&self) -> Result<Vec<ProjectId>> {
+        self.read(|tx| {
+            let mut found = Vec::new();
+            for entry in tx.open_table(PROJECTS)?.range::<&str>(..)? {
+                let project: Project = serde_json::from_slice(entry?.1.value())?;
+                found.push(project.id);
+            }
+            Ok(found)
         })
         .await
     }

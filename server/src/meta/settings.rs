@@ -1,5 +1,6 @@
 //! Facts about the store itself.
 
+use engine::clock::Entropy;
 use redb::{ReadableDatabase, WriteTransaction};
 
 use super::rows::{self, SETTINGS};
@@ -9,6 +10,7 @@ use crate::server_key::Sealed;
 const VERSION: &str = "schema_version";
 const KEY_FINGERPRINT: &str = "server_key_fingerprint";
 const TOKEN_KEYS: &str = "token_keys";
+const SERVER_ID: &str = "server_id";
 
 /// Writes the version into a new store, and compares it in an old one.
 pub fn check_version(tx: &WriteTransaction) -> Result<()> {
@@ -30,6 +32,20 @@ impl Meta {
     /// Remembers which server key seals this store.
     pub async fn set_key_fingerprint(&self, fingerprint: String) -> Result<()> {
         self.write(move |tx| rows::put(tx, SETTINGS, KEY_FINGERPRINT, &fingerprint)).await
+    }
+
+    /// What tells this server from others that use the same storage; drawn once.
+    pub async fn server_id(&self, entropy: &dyn Entropy) -> Result<[u8; 16]> {
+        let mut drawn = [0; 16];
+        entropy.fill(&mut drawn);
+        self.write(move |tx| {
+            let known: Option<[u8; 16]> = rows::get(&tx.open_table(SETTINGS)?, SERVER_ID)?;
+            match known {
+                Some(known) => Ok(known),
+                None => rows::put(tx, SETTINGS, SERVER_ID, &drawn).map(|()| drawn),
+            }
+        })
+        .await
     }
 
     /// The sealed keys that sign access tokens.

@@ -7,6 +7,7 @@ pub mod database_settings;
 pub mod databases;
 pub mod diffs;
 pub mod jobs;
+pub mod keys;
 mod place;
 pub mod projects;
 pub mod restores;

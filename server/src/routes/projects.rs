@@ -5,19 +5,18 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use serde::Deserialize;
 use web::pages::projects::{DatabaseRow, ProjectCard, Projects};
-use web::pages::recovery_key::{self, RecoveryKey};
 use web::pages::settings::{self, Settings};
 use web::pages::{Named, project, projects as page};
 use web::urls;
 
 use super::place::{environment, id};
-use super::{again, databases::backups_of, html, see_other, shell, shown};
+use super::{again, databases::backups_of, html, keys, see_other, shell, shown};
 use crate::app::App;
 use crate::auth::{PageUser, Visitor};
-use crate::error::Result;
+use crate::error::{Problem, Result};
 use crate::ids::ProjectId;
 use crate::meta::{ConnectedDatabase, PageRequest, Project};
-use crate::service::{databases, diffs, projects, snapshots};
+use crate::service::{databases, diffs, existing, projects, snapshots};
 use crate::view;
 
 /// What a new project is called.
@@ -72,26 +71,26 @@ pub async fn settings_page(
     Path(project): Path<String>,
 ) -> Result<Response> {
     let project = find(&app, &visitor, &project).await?;
-    let view = Settings {
-        shell: shell(&app, &visitor),
-        created_ms: project.created_ms,
-        recovery_key_ms: project.recovery_key_ms,
-        project: Named::new(project.id.to_string(), project.name),
-    };
+    let view = keys::settings_view(&app, &visitor, project).await?;
     Ok(html(settings::page(&view)))
 }
 
-/// Makes a recovery key and shows it. No redirect: it cannot be shown again.
-pub async fn recovery_key(
+/// Deletes a project, once its name was typed.
+pub async fn delete(
     State(app): State<App>,
     PageUser(visitor): PageUser,
     Path(project): Path<String>,
+    Form(typed): Form<Typed>,
 ) -> Result<Response> {
     let project = find(&app, &visitor, &project).await?;
-    let key = projects::export_recovery_key(&app, visitor.user_id, project.id).await?;
-    let project = Named::new(project.id.to_string(), project.name);
-    let view = RecoveryKey { shell: shell(&app, &visitor), project, key };
-    Ok(html(recovery_key::page(&view)))
+    if typed.name.trim() != project.name {
+        let problem = Problem::invalid("name", "Type the project's name as it is written at the top.");
+        let view = keys::settings_view(&app, &visitor, project).await?;
+        let view = Settings { problem: Some(shown(&problem)), ..view };
+        return Ok(again(&problem, settings::page(&view)));
+    }
+    projects::delete(&app, visitor.user_id, project.id).await?;
+    Ok(see_other(urls::PROJECTS))
 }
 
 async fn find(app: &App, visitor: &Visitor, project: &str) -> Result<Project> {
@@ -107,8 +106,10 @@ async fn overview(app: &App, visitor: &Visitor) -> Result<Projects> {
         let databases = rows(app, visitor, &project).await?;
         cards.push(ProjectCard { project: Named::new(project.id.to_string(), project.name), databases });
     }
+    // Asked of the storage only where it matters: each look costs requests.
+    let unclaimed = if cards.is_empty() { existing::unclaimed(app).await?.len() } else { 0 };
     let name = if cards.is_empty() { "My project".to_owned() } else { String::new() };
-    Ok(Projects { shell: shell(app, visitor), projects: cards, has_compared, name, problem: None })
+    Ok(Projects { shell: shell(app, visitor), projects: cards, unclaimed, has_compared, name, problem: None })
 }
 
 async fn rows(app: &App, visitor: &Visitor, project: &Project) -> Result<Vec<DatabaseRow>> {

@@ -6,6 +6,8 @@ pub mod accounts;
 pub mod addresses;
 pub mod databases;
 pub mod diffs;
+pub mod existing;
+pub mod keys;
 pub mod projects;
 pub mod restores;
 pub mod snapshots;

@@ -9,7 +9,7 @@ use crate::jobs;
 use crate::meta::{Page, PageRequest, Project, VerifyMode, Work};
 
 /// The longest name of a project or database.
-const MAX_NAME_CHARS: usize = 100;
+pub(super) const MAX_NAME_CHARS: usize = 100;
 
 /// A name as people gave it: trimmed, one line, not endless.
 pub(super) fn parse_name(name: &str) -> Result<String> {
@@ -86,7 +86,7 @@ pub async fn start_verify(app: &App, user: UserId, id: ProjectId, mode: VerifyMo
 pub async fn export_recovery_key(app: &App, user: UserId, id: ProjectId) -> Result<String> {
     find(app, user, id).await?;
     let key = app.repositories.get(id).await?.export_recovery_key().await?;
-    app.meta.set_recovery_key_made(id, app.now_ms()).await?;
+    app.meta.set_recovery_key_made(id, Some(app.now_ms())).await?;
     Ok(key)
 }
 

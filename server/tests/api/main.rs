@@ -7,9 +7,11 @@ mod connecting;
 mod foreign;
 mod harness;
 mod journey;
+mod keys;
 mod mongodb;
 #[path = "../pages/mongodb_shop.rs"]
 mod mongodb_shop;
+mod object_storage;
 mod process;
 mod queue;
 mod security;

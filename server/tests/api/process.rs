@@ -12,13 +12,13 @@ use crate::harness::{Api, PASSWORD, shop, text};
 use crate::queue::locked;
 
 /// A running `dbsnap`. Killed when dropped.
-struct Program {
+pub struct Program {
     child: Child,
-    base: String,
+    pub base: String,
 }
 
 impl Program {
-    fn command(folder: &Path) -> Command {
+    pub fn command(folder: &Path) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dbsnap"));
         command.env("DBSNAP_DATA_DIR", folder).env("DBSNAP_LISTEN", "127.0.0.1:0").env("DBSNAP_LOG", "warn");
         command
@@ -28,7 +28,7 @@ impl Program {
         Self::spawn(&mut Self::command(folder))
     }
 
-    fn spawn(command: &mut Command) -> Self {
+    pub fn spawn(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -37,7 +37,7 @@ impl Program {
     }
 
     /// Asks it to stop, as an operator does, and gives its exit code and how long it took.
-    fn terminate(mut self) -> (Option<i32>, Duration) {
+    pub fn terminate(mut self) -> (Option<i32>, Duration) {
         let begun = Instant::now();
         let pid = self.child.id().to_string();
         assert!(Command::new("sh").args(["-c", &format!("kill -TERM {pid}")]).status().unwrap().success());
@@ -49,7 +49,7 @@ impl Program {
         self.child.wait().unwrap();
     }
 
-    async fn login(&self) -> Api {
+    pub async fn login(&self) -> Api {
         let api = Api::new(&self.base);
         let body = json!({ "email": "ada@example.com", "password": PASSWORD });
         let tokens = api.post("/auth/login", body).await.expect(StatusCode::OK);

@@ -5,7 +5,7 @@ use maud::Markup;
 
 use super::{
     account, changes, connect, database, database_settings, diff, error, job, project, projects, records,
-    recovery_key, restore_new, restore_plan, restore_result, restores, settings, snapshot,
+    recovery_key, restore_new, restore_plan, restore_result, restores, settings, snapshot, storage,
 };
 
 /// Every sample, named after its page.
@@ -64,6 +64,10 @@ pub fn samples() -> Vec<(&'static str, Markup)> {
         ("restores-empty", restores::page(&restores::Restores::sample_empty())),
         ("settings", settings::page(&settings::Settings::sample())),
         ("settings-saved", settings::page(&settings::Settings::sample_saved())),
+        ("settings-refused", settings::page(&settings::Settings::sample_refused())),
+        ("storage", storage::page(&storage::Storage::sample())),
+        ("storage-refused", storage::page(&storage::Storage::sample_refused())),
+        ("storage-empty", storage::page(&storage::Storage::sample_empty())),
         ("recovery-key", recovery_key::page(&recovery_key::RecoveryKey::sample())),
         ("error", error::page(&error::ErrorPage::sample())),
         ("error-server", error::page(&error::ErrorPage::sample_server())),

@@ -19,6 +19,7 @@ pub mod restore_result;
 pub mod restores;
 pub mod settings;
 pub mod snapshot;
+pub mod storage;
 
 /// A name and an id: what a link to another page needs.
 #[derive(Clone, Debug)]

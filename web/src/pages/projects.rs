@@ -53,6 +53,8 @@ pub struct Projects {
     pub shell: Shell,
     /// All projects of the account.
     pub projects: Vec<ProjectCard>,
+    /// Repositories in the storage that no project here is of.
+    pub unclaimed: usize,
     /// Whether the account has ever compared two snapshots.
     pub has_compared: bool,
     /// What was typed as a new project's name.
@@ -111,6 +113,7 @@ impl Projects {
                 project: Named::new("p1", "Web shop"),
                 databases: DatabaseRow::samples(),
             }],
+            unclaimed: 0,
             has_compared: true,
             name: String::new(),
             problem: None,
@@ -119,7 +122,13 @@ impl Projects {
 
     /// A new account.
     pub fn sample_first_run() -> Self {
-        Self { projects: Vec::new(), has_compared: false, name: "My project".to_owned(), ..Self::sample() }
+        Self {
+            projects: Vec::new(),
+            unclaimed: 1,
+            has_compared: false,
+            name: "My project".to_owned(),
+            ..Self::sample()
+        }
     }
 
     fn databases(&self) -> impl Iterator<Item = &DatabaseRow> {
@@ -131,6 +140,12 @@ impl Projects {
 pub fn page(view: &Projects) -> Markup {
     let body = html! {
         div.head { h1 { "Projects" } }
+        @if view.unclaimed > 0 {
+            p.card.padded {
+                "The storage holds snapshots that this server does not know. "
+                a href=(urls::STORAGE) { "Open existing storage" }
+            }
+        }
         @if !view.has_compared { (first_steps(view)) }
         @for card in &view.projects { (project_card(card, view.shell.now_ms)) }
         @if !view.projects.is_empty() { (new_project(view)) }

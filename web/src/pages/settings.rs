@@ -1,14 +1,56 @@
-//! A project's settings: the keys that open its snapshots.
+//! A project's settings: the keys that open its snapshots, and its end.
 
 use maud::{Markup, html};
 
 use super::Named;
 use crate::{
-    components::{fact, form::post_button, warning},
+    components::{
+        Problem, alert, fact,
+        form::{Field, post_button},
+        table::scrolling,
+        warning,
+    },
     format,
     layout::{Frame, Section, Shell},
     urls,
 };
+
+/// What kind of key opens the snapshots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyKind {
+    /// This or another server's key file.
+    Server,
+    /// A key in AWS KMS.
+    Kms,
+    /// A recovery key.
+    Recovery,
+    /// Its file is damaged.
+    Damaged,
+}
+
+impl KeyKind {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Server => "Server key",
+            Self::Kms => "AWS KMS",
+            Self::Recovery => "Recovery key",
+            Self::Damaged => "Damaged",
+        }
+    }
+}
+
+/// One key.
+#[derive(Clone, Debug)]
+pub struct Key {
+    /// Its slot's id.
+    pub slot: String,
+    /// Of what kind it is.
+    pub kind: KeyKind,
+    /// The name of the key in KMS.
+    pub kms_key_id: Option<String>,
+    /// Whether this server opened the snapshots with it just now.
+    pub usable: bool,
+}
 
 /// The settings.
 #[derive(Clone, Debug)]
@@ -21,6 +63,14 @@ pub struct Settings {
     pub created_ms: i64,
     /// When a recovery key was last made.
     pub recovery_key_ms: Option<i64>,
+    /// All keys.
+    pub keys: Vec<Key>,
+    /// The number of the data key in use.
+    pub epoch: u32,
+    /// Whether this server uses AWS KMS.
+    pub has_kms: bool,
+    /// Why the last request was not carried out.
+    pub problem: Option<Problem>,
 }
 
 impl Settings {
@@ -31,12 +81,32 @@ impl Settings {
             project: Named::new("p1", "Web shop"),
             created_ms: crate::samples::NOW_MS - 400_000_000,
             recovery_key_ms: None,
+            keys: vec![Key { slot: "5a1f".repeat(8), kind: KeyKind::Server, kms_key_id: None, usable: true }],
+            epoch: 0,
+            has_kms: false,
+            problem: None,
         }
     }
 
-    /// With one.
+    /// With one, and with a key in KMS.
     pub fn sample_saved() -> Self {
-        Self { recovery_key_ms: Some(crate::samples::NOW_MS - 90_000_000), ..Self::sample() }
+        let arn = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
+        let mut keys = Self::sample().keys;
+        keys.push(Key { slot: "7b20".repeat(8), kind: KeyKind::Recovery, kms_key_id: None, usable: false });
+        keys.push(Key {
+            slot: "9c31".repeat(8),
+            kind: KeyKind::Kms,
+            kms_key_id: Some(arn.to_owned()),
+            usable: true,
+        });
+        let recovery_key_ms = Some(crate::samples::NOW_MS - 90_000_000);
+        Self { recovery_key_ms, keys, epoch: 3, has_kms: true, ..Self::sample() }
+    }
+
+    /// Somebody tried to remove the last key.
+    pub fn sample_refused() -> Self {
+        let problem = Problem::new("The last key stays").with_fix("Add another key first.");
+        Self { problem: Some(problem), ..Self::sample() }
     }
 }
 
@@ -45,6 +115,7 @@ pub fn page(view: &Settings) -> Markup {
     let now_ms = view.shell.now_ms;
     let body = html! {
         h1 { "Settings of " (view.project.name) }
+        @if let Some(problem) = &view.problem { (alert(problem)) }
         section.card.padded aria-labelledby="recovery" {
             h2 #recovery { "Recovery key" }
             p {
@@ -62,10 +133,31 @@ pub fn page(view: &Settings) -> Markup {
                 }
             }
         }
+        section.card.padded aria-labelledby="keys" {
+            h2 #keys { "All keys" }
+            p {
+                "Each of these opens every snapshot. Removing one does not shut out whoever has already used it to copy "
+                "the key within; what they copied opens what is stored here, now and later."
+            }
+            (keys(view))
+            div.actions {
+                (add_button(view, "server", "Add this server's key"))
+                @if view.has_kms { (add_button(view, "kms", "Add a key of AWS KMS")) }
+            }
+        }
+        section.card.padded aria-labelledby="data" {
+            h2 #data { "Data key" }
+            p {
+                "New records are sealed under data key " (view.epoch) ". A new one limits how much is sealed under one key; "
+                "what is stored stays readable and is not sealed again."
+            }
+            (post_button(&urls::key_epoch(&view.project.id), "Begin a new data key", "plain"))
+        }
         dl.facts.card.padded {
             (fact("Project", &html! { (view.project.name) }))
             (fact("Created", &format::time(view.created_ms, now_ms)))
         }
+        (end(view))
     };
     let crumbs = [
         ("Projects", urls::PROJECTS.to_owned()),
@@ -73,4 +165,75 @@ pub fn page(view: &Settings) -> Markup {
     ];
     Frame::new(&view.shell, &format!("Settings of {}", view.project.name), Section::Projects, &crumbs)
         .render(&body)
+}
+
+fn keys(view: &Settings) -> Markup {
+    scrolling(
+        "Keys",
+        &html! {
+            table {
+                caption.visually-hidden { "Keys" }
+                thead { tr {
+                    th scope="col" { "Key" }
+                    th scope="col" { "Opens here" }
+                    th scope="col" { "Change" }
+                } }
+                tbody { @for key in &view.keys { (row(view, key)) } }
+            }
+        },
+    )
+}
+
+fn row(view: &Settings, key: &Key) -> Markup {
+    let opens = match (key.usable, key.kind) {
+        (true, _) => "Yes",
+        (false, KeyKind::Recovery) => "Only whoever has it knows",
+        (false, _) => "No",
+    };
+    html! {
+        tr {
+            th scope="row" {
+                (key.kind.words())
+                div.sub { (key.kms_key_id.as_deref().unwrap_or_default()) " " code { (key.slot.get(..8).unwrap_or(&key.slot)) } }
+            }
+            td { (opens) }
+            td {
+                div.actions {
+                    @if key.kind != KeyKind::Damaged {
+                        (post_button(&urls::key_rotate(&view.project.id, &key.slot), "Replace", "plain"))
+                    }
+                    (post_button(&urls::key_remove(&view.project.id, &key.slot), "Remove", "plain"))
+                }
+            }
+        }
+    }
+}
+
+fn add_button(view: &Settings, kind: &str, words: &str) -> Markup {
+    html! {
+        form.inline method="post" action=(urls::keys(&view.project.id)) {
+            input type="hidden" name="kind" value=(kind);
+            button.plain type="submit" { (words) }
+        }
+    }
+}
+
+fn end(view: &Settings) -> Markup {
+    html! {
+        section.card.padded aria-labelledby="delete" {
+            h2 #delete { "Delete this project" }
+            p {
+                "First its keys are destroyed, then all its snapshots. No recovery key opens anything then, and nothing "
+                "brings it back."
+            }
+            p {
+                "It does not reach what is elsewhere: copies of the storage (backups, replicas, versions that a bucket keeps), "
+                "a copied data folder together with a copied key, and what was exported or restored."
+            }
+            form method="post" action=(urls::project_delete(&view.project.id)) {
+                (Field::text("name", "Type the project's name to delete it", "").render())
+                button.danger type="submit" { "Delete the project and its snapshots" }
+            }
+        }
+    }
 }

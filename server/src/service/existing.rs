@@ -1,0 +1,129 @@
+//! Repositories that are in the storage and that no project here is of: after a data folder was
+//! lost, all of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use axum::http::StatusCode;
+use engine::Kind;
+use engine::repo::{Keyring, Repository, SlotKind, UnlockKey};
+use engine::source::Consistency;
+use repo_format::manifest::Source;
+
+use crate::app::App;
+use crate::error::{Problem, Result};
+use crate::ids::{DatabaseId, ProjectId, UserId};
+use crate::meta::{ConnectedDatabase, Endpoint, Environment, Project};
+
+/// The repositories that no project is of.
+pub async fn unclaimed(app: &App) -> Result<Vec<ProjectId>> {
+    let known: BTreeSet<ProjectId> = app.meta.project_ids().await?.into_iter().collect();
+    let stored = app.storage.repositories().await?;
+    let ids = stored.iter().filter_map(|name| ProjectId::parse(name));
+    Ok(ids.filter(|id| !known.contains(id)).collect())
+}
+
+/// Makes projects of the repositories that a recovery key opens; without one, of those that this
+/// server's own keys open, if it has no project yet. Their databases come without credentials.
+pub async fn open(app: &App, user: UserId, recovery_key: Option<&str>) -> Result<Vec<Project>> {
+    let keyring = match recovery_key {
+        Some(text) => Keyring::new(parse(text)?),
+        // Whoever shares this storage with another server must not take over what is that one's.
+        None if !app.meta.project_ids().await?.is_empty() => {
+            return Err(Problem::invalid("recovery_key", "Give the recovery key of the project to open."));
+        }
+        None => app.repositories.keyring().clone(),
+    };
+    let (mut opened, mut failed) = (Vec::new(), None);
+    for id in unclaimed(app).await? {
+        match app.repositories.open_with(id, &keyring).await {
+            Ok(repository) => match adopt(app, user, id, &repository).await {
+                Ok(project) => opened.push(project),
+                Err(problem) => {
+                    app.repositories.forget(id);
+                    return Err(problem);
+                }
+            },
+            // Another key's.
+            Err(problem) if problem.kind() == Some(Kind::Denied) => {}
+            // One that is in trouble must not keep the others closed.
+            Err(problem) => {
+                tracing::warn!(project = %id, cause = problem.describe(), "a stored repository does not open");
+                failed = Some(problem);
+            }
+        }
+    }
+    if let (true, Some(problem)) = (opened.is_empty(), failed) {
+        return Err(problem);
+    }
+    if opened.is_empty() {
+        let detail = "No repository in the storage opens with this key. Check the key, and that DBSNAP_STORAGE names \
+                      the storage it is of.";
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "wrong-key", "Nothing opens", detail));
+    }
+    Ok(opened)
+}
+
+fn parse(text: &str) -> Result<UnlockKey> {
+    UnlockKey::from_recovery_text(text).map_err(|error| {
+        Problem::invalid("recovery_key", format!("This is no recovery key: {error}. Check what was typed."))
+    })
+}
+
+/// Makes sure that this server's keys open the repository from now on, and lists what is in it.
+async fn adopt(app: &App, user: UserId, id: ProjectId, repository: &Repository) -> Result<Project> {
+    let keyring = app.repositories.keyring();
+    let mut slots = repository.slots(keyring).await?;
+    if !slots.iter().any(|slot| slot.opens) {
+        let kind = if app.config.kms.is_some() { SlotKind::Kms } else { SlotKind::Server };
+        repository.add_slot(kind, keyring).await?;
+        slots = repository.slots(keyring).await?;
+    }
+    let has_recovery_key = slots.iter().any(|slot| slot.kind == Some(SlotKind::Recovery));
+    let mut sources: BTreeMap<DatabaseId, (Source, i64)> = BTreeMap::new();
+    // Newest first: a database has the name it had last, and was made before its first snapshot.
+    for snapshot in repository.snapshots().await? {
+        let Some(database) = DatabaseId::parse(&snapshot.manifest.source.id) else { continue };
+        app.repositories.saw(snapshot.id, id);
+        let (source, started_ms) = (snapshot.manifest.source, snapshot.manifest.started_ms);
+        sources.entry(database).or_insert((source, started_ms)).1 = started_ms;
+    }
+    let names: Vec<&str> = sources.values().map(|(source, _)| source.name.as_str()).collect();
+    let name: String = names.join(", ").chars().take(super::projects::MAX_NAME_CHARS).collect();
+    let now_ms = app.now_ms();
+    let project = Project {
+        id,
+        user_id: user,
+        name: if name.is_empty() { "Opened from storage".to_owned() } else { name },
+        created_ms: sources.values().map(|(_, first_ms)| *first_ms).min().unwrap_or(now_ms),
+        ready: true,
+        recovery_key_ms: has_recovery_key.then_some(now_ms),
+    };
+    let databases =
+        sources.into_iter().map(|(database, (source, first_ms))| known(database, id, source, first_ms));
+    app.meta.adopt_project(project.clone(), databases.collect()).await?;
+    Ok(project)
+}
+
+/// A database as its newest snapshot knows it. Where it is and who reads it are in no snapshot.
+fn known(id: DatabaseId, project_id: ProjectId, source: Source, created_ms: i64) -> ConnectedDatabase {
+    ConnectedDatabase {
+        id,
+        project_id,
+        name: source.name,
+        // The careful guess.
+        environment: Environment::Prod,
+        engine: source.engine,
+        server_version: source.version,
+        endpoint: Endpoint {
+            host: "unknown".to_owned(),
+            port: 0,
+            other_hosts: Vec::new(),
+            database: Some(source.database).filter(|name| !name.is_empty()),
+            user: String::new(),
+        },
+        consistency: Consistency::PointInTime,
+        url: None,
+        created_ms,
+        removed_ms: None,
+    }
+}

@@ -1,0 +1,71 @@
+//! The keys that open a project's repository.
+
+use engine::repo::{NewSlot, Slot, SlotKind};
+use repo_format::id::SlotId;
+
+use super::projects;
+use crate::app::App;
+use crate::error::{Problem, Result};
+use crate::ids::{ProjectId, UserId};
+
+/// A project's slots and the epoch that it is in.
+pub struct Keys {
+    pub slots: Vec<Slot>,
+    pub epoch: u32,
+}
+
+/// The slots. Each was just tried with this server's keys.
+pub async fn list(app: &App, user: UserId, id: ProjectId) -> Result<Keys> {
+    projects::find(app, user, id).await?;
+    let repository = app.repositories.get(id).await?;
+    Ok(Keys { slots: repository.slots(app.repositories.keyring()).await?, epoch: repository.epoch() })
+}
+
+/// Adds a slot. The text of a recovery key is in the answer and nowhere else.
+pub async fn add(app: &App, user: UserId, id: ProjectId, kind: SlotKind) -> Result<NewSlot> {
+    projects::find(app, user, id).await?;
+    let made = app.repositories.get(id).await?.add_slot(kind, app.repositories.keyring()).await?;
+    if made.recovery_key.is_some() {
+        app.meta.set_recovery_key_made(id, Some(app.now_ms())).await?;
+    }
+    Ok(made)
+}
+
+/// Replaces a slot by a new one of its kind.
+pub async fn rotate(app: &App, user: UserId, id: ProjectId, slot: &str) -> Result<NewSlot> {
+    projects::find(app, user, id).await?;
+    let slot = SlotId::parse(slot).ok_or_else(Problem::not_found)?;
+    let made = app.repositories.get(id).await?.rotate_slot(slot, app.repositories.keyring()).await?;
+    if made.recovery_key.is_some() {
+        app.meta.set_recovery_key_made(id, Some(app.now_ms())).await?;
+    }
+    Ok(made)
+}
+
+/// Removes a slot, unless this server could then not open the repository any more.
+pub async fn remove(app: &App, user: UserId, id: ProjectId, slot: &str) -> Result<()> {
+    projects::find(app, user, id).await?;
+    let slot = SlotId::parse(slot).ok_or_else(Problem::not_found)?;
+    let repository = app.repositories.get(id).await?;
+    repository.remove_slot(slot, app.repositories.keyring()).await.map_err(|error| match error.kind() {
+        engine::Kind::Conflict => Problem::conflict(
+            "last-key",
+            "The last key stays",
+            crate::error::sentences(error.message(), error.help()),
+        ),
+        _ => error.into(),
+    })?;
+    let left = repository.slots(app.repositories.keyring()).await?;
+    if !left.iter().any(|slot| slot.kind == Some(SlotKind::Recovery)) {
+        app.meta.set_recovery_key_made(id, None).await?;
+    }
+    Ok(())
+}
+
+/// Begins a new epoch: what is stored from now on is sealed under a new data key.
+pub async fn begin_epoch(app: &App, user: UserId, id: ProjectId) -> Result<u32> {
+    projects::find(app, user, id).await?;
+    let repository = app.repositories.get(id).await?;
+    let context = engine::Context::new(&app.config.data_dir);
+    Ok(repository.begin_epoch(&context).await?)
+}

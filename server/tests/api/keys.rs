@@ -1,0 +1,110 @@
+//! Keys of a project, and opening storage that another data folder made.
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, Api, Server, shop, text};
+
+async fn slots(api: &Api, project: &str) -> Vec<Value> {
+    let body = api.get(&format!("/projects/{project}/keys")).await.expect(StatusCode::OK);
+    assert_eq!(body["next_cursor"], Value::Null);
+    body["items"].as_array().unwrap().clone()
+}
+
+#[tokio::test]
+async fn keys_are_listed_added_replaced_and_removed() {
+    let server = Server::start().await;
+    let api = server.user("ada@example.com").await;
+    let project = api.project("shop").await;
+    let keys = format!("/projects/{project}/keys");
+    let first = slots(&api, &project).await.remove(0);
+    assert_eq!((&first["kind"], &first["usable"]), (&json!("server"), &json!(true)));
+
+    let only = text(&first["slot"]);
+    let refused = Answer::of(api.request(Method::DELETE, &format!("{keys}/{only}"))).await;
+    refused.problem(409, "last-key");
+    assert_eq!(slots(&api, &project).await.len(), 1);
+
+    let made = api.post(&keys, json!({ "kind": "server" })).await.expect(StatusCode::CREATED);
+    assert!(made["recovery_key"].is_null());
+    Answer::of(api.request(Method::DELETE, &format!("{keys}/{only}"))).await.expect(StatusCode::NO_CONTENT);
+    Answer::of(api.request(Method::DELETE, &format!("{keys}/{only}"))).await.problem(404, "not-found");
+
+    let exported = api.post(&format!("{keys}/recovery"), json!({})).await.expect(StatusCode::CREATED);
+    assert_eq!(text(&exported["recovery_key"]).len(), 69);
+    let recovery = slots(&api, &project).await.into_iter().find(|slot| slot["kind"] == "recovery").unwrap();
+    let path = format!("{keys}/{}/rotate", text(&recovery["slot"]));
+    let replaced = api.post(&path, json!({})).await.expect(StatusCode::CREATED);
+    assert_ne!(replaced["recovery_key"], exported["recovery_key"]);
+    assert_eq!(slots(&api, &project).await.len(), 2);
+
+    api.post(&keys, json!({ "kind": "kms" })).await.problem(422, "invalid");
+    let begun = api.post(&format!("{keys}/epoch"), json!({})).await.expect(StatusCode::CREATED);
+    assert_eq!(begun["epoch"], 1);
+    assert_eq!(api.get(&keys).await.body["epoch"], 1);
+
+    let stranger = server.user("eve@example.com").await;
+    stranger.get(&keys).await.problem(404, "not-found");
+    stranger.post(&format!("{keys}/epoch"), json!({})).await.problem(404, "not-found");
+}
+
+/// Of the first server nothing is left but its storage, and what its owner wrote down.
+#[tokio::test]
+async fn a_fresh_server_reads_the_whole_history_with_a_recovery_key() {
+    let (_, url) = shop().await;
+    let storage = tempfile::tempdir().unwrap();
+    let place = format!("fs://{}", storage.path().display());
+    let variables = [("DBSNAP_STORAGE", place.as_str()), ("DBSNAP_SIGNUP", "open")];
+    let lost = Server::start_with(&variables).await;
+    let api = lost.user("ada@example.com").await;
+    let project = api.project("shop").await;
+    let database = api.database(&project, &url).await;
+    let snapshots = [api.back_up(&database).await, api.back_up(&database).await];
+    let exported = api.post(&format!("/projects/{project}/keys/recovery"), json!({})).await;
+    let recovery_key = text(&exported.expect(StatusCode::CREATED)["recovery_key"]);
+    drop(lost.stop().await);
+
+    let fresh = Server::start_with(&variables).await;
+    let api = fresh.user("ada@example.com").await;
+    assert_eq!(api.get("/storage").await.expect(StatusCode::OK)["unclaimed"], 1);
+    api.post("/storage/open", json!({})).await.problem(422, "wrong-key");
+    let typo =
+        recovery_key.replace(&recovery_key[..1], if recovery_key.starts_with('A') { "B" } else { "A" });
+    api.post("/storage/open", json!({ "recovery_key": typo })).await.problem(422, "invalid");
+    let opened = api.post("/storage/open", json!({ "recovery_key": recovery_key })).await;
+    let opened = opened.expect(StatusCode::OK)["projects"][0].clone();
+    assert_eq!(text(&opened["id"]), project);
+    assert_eq!(api.get("/storage").await.body["unclaimed"], 0);
+
+    // The ids are those of before, and everything is there.
+    let listed = api.get(&format!("/databases/{database}/snapshots")).await.expect(StatusCode::OK);
+    let ids: Vec<String> = listed["items"].as_array().unwrap().iter().map(|s| text(&s["id"])).collect();
+    assert_eq!(ids.len(), 2);
+    assert!(snapshots.iter().all(|snapshot| ids.contains(snapshot)));
+    let found = api.get(&format!("/snapshots/{}", ids[0])).await.expect(StatusCode::OK);
+    let collection = text(&found["collections"][0]["name"]);
+    let records = api.get(&format!("/snapshots/{}/collections/{collection}/records", ids[0])).await;
+    assert!(!records.expect(StatusCode::OK)["items"].as_array().unwrap().is_empty());
+
+    // Credentials are not in the storage; with them the history goes on.
+    let job = api.start_backup(&database).await;
+    let failed = api.ended(&job).await;
+    assert_eq!((&failed["state"], &failed["error"]["type"]), (&json!("failed"), &json!("no-credentials")));
+    api.send(Method::PATCH, &format!("/databases/{database}"), json!({ "url": url }))
+        .await
+        .expect(StatusCode::OK);
+    let next = api.back_up(&database).await;
+    let parent = api.get(&format!("/snapshots/{next}")).await.body["parent"].clone();
+    assert_eq!(parent, json!(ids[0]));
+
+    // From now on this server's own key opens it, also after a restart.
+    let folder = fresh.stop().await;
+    let again = Server::start_in(folder, &variables).await;
+    let body = json!({ "email": "ada@example.com", "password": crate::harness::PASSWORD });
+    let tokens = Api::new(&again.base).post("/auth/login", body).await.expect(StatusCode::OK);
+    let api = Api::new(&again.base).with_token(&text(&tokens["access_token"]));
+    let keys = slots(&api, &project).await;
+    assert_eq!(keys.iter().filter(|slot| slot["usable"] == true).count(), 1);
+    assert_eq!(keys.len(), 3, "the lost server's, the recovery key, this server's");
+    api.get(&format!("/snapshots/{next}")).await.expect(StatusCode::OK);
+}
