@@ -1,6 +1,7 @@
 //! Where records come from. A source lists collections and streams each one's records; it knows
 //! nothing of trees, packs or repositories.
 
+mod address;
 pub mod mongodb;
 mod open;
 pub mod postgres;
@@ -10,6 +11,7 @@ mod url;
 use repo_format::catalog::Layout;
 use serde::{Deserialize, Serialize};
 
+pub use address::{is_never_a_database, is_private};
 pub(crate) use open::{Identity, Options, Source};
 pub use test::test;
 pub use url::{DatabaseUrl, Engine};

@@ -1,5 +1,6 @@
 //! A connection test that says at which step it failed and what to do there.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bson::doc;
@@ -12,7 +13,7 @@ use super::connect::{Deployment, Topology};
 use super::url::host_and_port;
 use super::{MongoUrl, fault, readonly};
 use crate::error::{Error, Kind, Result};
-use crate::source::{ConnectionReport, Stage, StageReport};
+use crate::source::{ConnectionReport, Stage, StageReport, is_never_a_database};
 
 /// So many collections are read from for real.
 const TRIED: usize = 20;
@@ -113,17 +114,26 @@ async fn resolve(url: &MongoUrl) -> Result<(ClientOptions, String)> {
     let looked_up = join_all(options.hosts.iter().map(async |address| {
         let (host, port) = place(address);
         let found = tokio::time::timeout(CONNECT_TIMEOUT, lookup_host((host.as_str(), port))).await;
-        let addresses: Vec<String> = match found {
-            Ok(Ok(addresses)) => addresses.map(|address| address.ip().to_string()).collect(),
+        let addresses: Vec<IpAddr> = match found {
+            Ok(Ok(addresses)) => addresses.map(|address| address.ip()).collect(),
             _ => Vec::new(),
         };
         (host.clone(), addresses)
     }))
     .await;
+    if let Some((host, _)) =
+        looked_up.iter().find(|(_, addresses)| addresses.iter().any(|address| is_never_a_database(*address)))
+    {
+        let message = format!("{host} leads to a link-local or metadata address, where no database is");
+        return Err(Error::new(Kind::Invalid, message).with_help("Use the database's own address."));
+    }
     let lines: Vec<String> = looked_up
         .iter()
         .filter(|(_, addresses)| !addresses.is_empty())
-        .map(|(host, addresses)| format!("{host} is {}", addresses.join(", ")))
+        .map(|(host, addresses)| {
+            let addresses: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+            format!("{host} is {}", addresses.join(", "))
+        })
         .collect();
     if lines.is_empty() {
         let hosts: Vec<&str> = looked_up.iter().map(|(host, _)| host.as_str()).collect();

@@ -85,6 +85,8 @@ impl Snapshot {
 
     fn dump_command(&self, tool: &Tool) -> Command {
         let mut command = tool.command(self.connector.url());
+        // The server that holds the snapshot, whatever else its name may mean by now.
+        command.env("PGHOSTADDR", self.holder.address().ip().to_string());
         command.args(["--format=custom", "--schema-only", "--no-password"]);
         command.arg(format!("--snapshot={}", self.evidence().snapshot_name));
         // pg_dump waits for its locks for ever if it is let.

@@ -33,6 +33,11 @@ impl Session {
         Self { client, driver, connector, address }
     }
 
+    /// Where it is connected to.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Runs statements one after the other, without answers. Utility statements sent this way take
     /// no snapshot, which the extended protocol could not promise.
     pub(crate) async fn run(&self, sql: &str) -> Result<(), tokio_postgres::Error> {

@@ -80,7 +80,7 @@ pub struct Snapshot {
     pub(super) options: Options,
     pub(super) server: Server,
     /// Holds the locks and the exported snapshot; does nothing else.
-    holder: Session,
+    pub(super) holder: Session,
     collections: Vec<Collection>,
     incomplete: Vec<Incomplete>,
     evidence: Evidence,
