@@ -7,6 +7,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+/// The account that [`Server::start`] registers.
+pub const EMAIL: &str = "bench@example.com";
+/// Its password.
+pub const PASSWORD: &str = "a long passphrase for a benchmark";
+
 /// A server of our own, on a free port, with a data folder that goes with it.
 pub struct Server {
     process: Child,
@@ -19,11 +24,17 @@ pub struct Server {
 impl Server {
     /// Starts `program` and registers an account.
     pub async fn start(program: &Path) -> Self {
+        Self::start_with(program, &[]).await
+    }
+
+    /// The same with further configuration.
+    pub async fn start_with(program: &Path, variables: &[(&str, &str)]) -> Self {
         let data = tempfile::tempdir().expect("because a benchmark needs a data folder");
         let mut process = Command::new(program)
             .env("DBSNAP_LISTEN", "127.0.0.1:0")
             .env("DBSNAP_DATA_DIR", data.path())
             .env("DBSNAP_LOG", "warn")
+            .envs(variables.iter().copied())
             .stdout(Stdio::piped())
             .spawn()
             .expect("because there is nothing to measure without the server");
@@ -34,10 +45,15 @@ impl Server {
             .find_map(|line| line.split_once("listening on ").map(|(_, url)| url.trim().to_owned()))
             .expect("because the server says where it listens");
         let mut server = Self { process, base, token: String::new(), http: reqwest::Client::new(), data };
-        let account = json!({"email": "bench@example.com", "password": "a long passphrase for a benchmark"});
+        let account = json!({"email": EMAIL, "password": PASSWORD});
         let answer = server.post("/auth/register", account).await;
         server.token = text(&answer, "access_token");
         server
+    }
+
+    /// Where its pages are: `http://host:port`.
+    pub fn base(&self) -> &str {
+        &self.base
     }
 
     /// POST below `/api/v1`; panics unless the answer is a success.

@@ -1,14 +1,15 @@
 //! The running program's parts, shared by every request and job.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use engine::clock::{Clock, Entropy, System};
 use engine::kms::Kms;
 use engine::repo::{Keyring, UnlockKey};
 use engine::store::Storage;
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 use crate::auth::{Passwords, Rotations, Throttle, TokenKeys};
 use crate::config::Config;
@@ -43,9 +44,12 @@ pub struct Parts {
     pub rotations: Rotations,
     pub credentials: Sealer,
     pub summaries: Sealer,
+    pub sign_ins: Sealer,
     pub metrics: Metrics,
     /// Cancelled once: no new jobs, running ones stop, streams end.
     pub stopping: CancellationToken,
+    /// Where it is reached; known once it listens.
+    pub address: OnceLock<SocketAddr>,
 }
 
 impl Deref for App {
@@ -102,7 +106,7 @@ impl App {
         let storage = storage.owned_by(server_id);
         let keyring = Keyring::new(UnlockKey::new(server_key.bytes()));
         let keyring = kms.into_iter().fold(keyring, Keyring::with_kms);
-        let loaded = TokenKeys::load(&meta, &server_key, entropy.as_ref()).await;
+        let loaded = TokenKeys::load(&meta, &server_key, clock.as_ref(), entropy.as_ref()).await;
         let token_keys = loaded.map_err(|problem| StartError::Other(problem.describe()))?;
         let passwords = Passwords::new(Arc::clone(&entropy));
         let app = Self(Arc::new(Parts {
@@ -115,8 +119,10 @@ impl App {
             rotations: Rotations::default(),
             credentials: server_key.sealer(Purpose::Credentials),
             summaries: server_key.sealer(Purpose::Summaries),
+            sign_ins: server_key.sealer(Purpose::SignIn),
             metrics: Metrics::new(clock.now_ms()),
             stopping: CancellationToken::new(),
+            address: OnceLock::new(),
             config,
             clock,
             entropy,
@@ -134,13 +140,26 @@ impl App {
         service::projects::remove_unready(self).await.map_err(other)
     }
 
+    /// The address browsers use: as the operator says, or as the server listens.
+    pub fn public_url(&self) -> Url {
+        if let Some(url) = &self.config.public_url {
+            return url.clone();
+        }
+        let address = self.address.get().copied().unwrap_or(self.config.listen);
+        let text = match address.ip().is_unspecified() {
+            true => format!("http://localhost:{}", address.port()),
+            false => format!("http://{address}"),
+        };
+        Url::parse(&text).expect("because an address and a port make a URL")
+    }
+
     /// Milliseconds since 1970.
     pub fn now_ms(&self) -> i64 {
         self.clock.now_ms()
     }
 }
 
-fn open_meta(path: &std::path::Path) -> Result<Meta, StartError> {
+pub(crate) fn open_meta(path: &std::path::Path) -> Result<Meta, StartError> {
     Meta::open(path).map_err(|error| match error {
         meta::Error::Store(store) if matches!(*store, redb::Error::DatabaseAlreadyOpen) => StartError::InUse,
         other => StartError::Meta(other),

@@ -5,11 +5,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use url::Url;
+use zeroize::Zeroizing;
 
+use crate::meta::Provider;
 use crate::private;
 
 /// Every variable this program reads.
-pub const VARIABLES: [&str; 11] = [
+pub const VARIABLES: &[&str] = &[
     "DBSNAP_LISTEN",
     "DBSNAP_DATA_DIR",
     "DBSNAP_STORAGE",
@@ -17,7 +19,18 @@ pub const VARIABLES: [&str; 11] = [
     "DBSNAP_KMS_KEY_ID",
     "DBSNAP_KMS_ENDPOINT",
     "DBSNAP_SIGNUP",
+    "DBSNAP_PRIVATE_ADDRESSES",
     "DBSNAP_PUBLIC_URL",
+    "DBSNAP_OAUTH_GITHUB_CLIENT_ID",
+    "DBSNAP_OAUTH_GITHUB_CLIENT_SECRET",
+    "DBSNAP_OAUTH_GITHUB_AUTH_URL",
+    "DBSNAP_OAUTH_GITHUB_TOKEN_URL",
+    "DBSNAP_OAUTH_GITHUB_USERINFO_URL",
+    "DBSNAP_OAUTH_GOOGLE_CLIENT_ID",
+    "DBSNAP_OAUTH_GOOGLE_CLIENT_SECRET",
+    "DBSNAP_OAUTH_GOOGLE_AUTH_URL",
+    "DBSNAP_OAUTH_GOOGLE_TOKEN_URL",
+    "DBSNAP_OAUTH_GOOGLE_USERINFO_URL",
     "DBSNAP_WORKERS",
     "DBSNAP_LOG",
     "DBSNAP_LOG_FORMAT",
@@ -34,6 +47,24 @@ pub enum Signup {
     Closed,
 }
 
+/// A provider that people may sign in with.
+#[derive(Clone)]
+pub struct SignInProvider {
+    pub provider: Provider,
+    pub client_id: String,
+    pub client_secret: Zeroizing<String>,
+    /// Where browsers are sent.
+    pub auth_url: Url,
+    pub token_url: Url,
+    pub userinfo_url: Url,
+}
+
+impl std::fmt::Debug for SignInProvider {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SignInProvider").field("provider", &self.provider).finish_non_exhaustive()
+    }
+}
+
 /// What the operator decided.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -45,8 +76,12 @@ pub struct Config {
     /// The key in AWS KMS that wraps keys instead of the key file, and where KMS is if not at AWS.
     pub kms: Option<KmsConfig>,
     pub signup: Signup,
+    /// Whether databases at private addresses may be connected.
+    pub private_addresses: bool,
     /// As browsers reach the server; without it, as the server listens.
     pub public_url: Option<Url>,
+    /// Those that are set up, in the order that pages offer them.
+    pub providers: Vec<SignInProvider>,
     /// Jobs at a time.
     pub workers: usize,
     pub log: String,
@@ -93,7 +128,13 @@ impl Config {
             kms: kms(text("DBSNAP_KMS_KEY_ID")?, text("DBSNAP_KMS_ENDPOINT")?)?,
             data_dir,
             signup: signup(text("DBSNAP_SIGNUP")?)?,
+            private_addresses: match text("DBSNAP_PRIVATE_ADDRESSES")?.as_deref() {
+                None | Some("allow") => true,
+                Some("refuse") => false,
+                Some(other) => return Err(bad("DBSNAP_PRIVATE_ADDRESSES", other, "use allow or refuse")),
+            },
             public_url: text("DBSNAP_PUBLIC_URL")?.map(public_url).transpose()?,
+            providers: providers(text)?,
             workers: workers(text("DBSNAP_WORKERS")?)?,
             log: text("DBSNAP_LOG")?.unwrap_or_else(|| "info".to_owned()),
             log_json: match text("DBSNAP_LOG_FORMAT")?.as_deref() {
@@ -177,6 +218,67 @@ fn public_url(value: String) -> Result<Url, ConfigError> {
     }
 }
 
+/// The names of a provider's variables, in the order of [`SignInProvider`]'s fields.
+type ProviderVariables = [&'static str; 5];
+
+const GITHUB: ProviderVariables = [
+    "DBSNAP_OAUTH_GITHUB_CLIENT_ID",
+    "DBSNAP_OAUTH_GITHUB_CLIENT_SECRET",
+    "DBSNAP_OAUTH_GITHUB_AUTH_URL",
+    "DBSNAP_OAUTH_GITHUB_TOKEN_URL",
+    "DBSNAP_OAUTH_GITHUB_USERINFO_URL",
+];
+const GITHUB_URLS: [&str; 3] = [
+    "https://github.com/login/oauth/authorize",
+    "https://github.com/login/oauth/access_token",
+    "https://api.github.com/user",
+];
+const GOOGLE: ProviderVariables = [
+    "DBSNAP_OAUTH_GOOGLE_CLIENT_ID",
+    "DBSNAP_OAUTH_GOOGLE_CLIENT_SECRET",
+    "DBSNAP_OAUTH_GOOGLE_AUTH_URL",
+    "DBSNAP_OAUTH_GOOGLE_TOKEN_URL",
+    "DBSNAP_OAUTH_GOOGLE_USERINFO_URL",
+];
+const GOOGLE_URLS: [&str; 3] = [
+    "https://accounts.google.com/o/oauth2/v2/auth",
+    "https://oauth2.googleapis.com/token",
+    "https://openidconnect.googleapis.com/v1/userinfo",
+];
+
+fn providers(
+    text: impl Fn(&'static str) -> Result<Option<String>, ConfigError>,
+) -> Result<Vec<SignInProvider>, ConfigError> {
+    let mut found = Vec::new();
+    for (provider, variables, defaults) in
+        [(Provider::GitHub, GITHUB, GITHUB_URLS), (Provider::Google, GOOGLE, GOOGLE_URLS)]
+    {
+        let [id, secret, ..] = variables;
+        let url = |at: usize| -> Result<Url, ConfigError> {
+            let variable = variables[at + 2];
+            let value = text(variable)?.unwrap_or_else(|| defaults[at].to_owned());
+            let parsed = Url::parse(&value).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+            parsed.ok_or_else(|| bad(variable, &value, "use an http or https URL"))
+        };
+        match (text(id)?, text(secret)?) {
+            (Some(client_id), Some(client_secret)) => found.push(SignInProvider {
+                provider,
+                client_id,
+                client_secret: Zeroizing::new(client_secret),
+                auth_url: url(0)?,
+                token_url: url(1)?,
+                userinfo_url: url(2)?,
+            }),
+            (Some(client_id), None) => {
+                return Err(bad(id, &client_id, format!("it needs {secret} beside it")));
+            }
+            (None, Some(_)) => return Err(bad(secret, "", format!("it needs {id} beside it"))),
+            (None, None) => {}
+        }
+    }
+    Ok(found)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -209,6 +311,8 @@ mod tests {
             ("DBSNAP_WORKERS", "many"),
             ("DBSNAP_PUBLIC_URL", "dbsnap.example.com"),
             ("DBSNAP_PUBLIC_URL", "https://example.com/dbsnap"),
+            ("DBSNAP_OAUTH_GITHUB_CLIENT_ID", "alone"),
+            ("DBSNAP_PRIVATE_ADDRESSES", "no"),
             ("DBSNAP_LOG_FORMAT", "xml"),
             ("DBSNAP_KMS_ENDPOINT", "http://127.0.0.1:4566"),
         ];

@@ -74,6 +74,11 @@ impl Problem {
             .caused_by(cause)
     }
 
+    /// Whether the reason may pass by itself, so that the same attempt may succeed later.
+    pub fn is_transient(&self) -> bool {
+        matches!(self.slug, "unreachable" | "storage" | "source-changed")
+    }
+
     /// Logs what the caller cannot mend. Called once, where the answer is made.
     pub fn log(&self) {
         if self.status.is_server_error() {
@@ -203,7 +208,7 @@ impl From<engine::Error> for Problem {
 }
 
 /// A problem as a job keeps it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct JobError {
     #[serde(rename = "type")]
     pub slug: String,

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use server::app::App;
 use server::config::{Config, unknown_variables};
+use server::operate::{self, Command};
 use server::serve::serve;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -25,7 +26,12 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return refuse(&error.to_string()),
     };
-    let ended = runtime.block_on(run(config));
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let ended = match Command::parse(&arguments) {
+        Some(Command::Serve) => runtime.block_on(run(config)),
+        Some(Command::Operate(operation)) => runtime.block_on(operation.carry_out(&config)).and_then(tell),
+        None => Err(operate::USAGE.to_owned()),
+    };
     // Blocking work that outlives its job must not hold up the exit.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     match ended {
@@ -42,13 +48,15 @@ async fn run(config: Config) -> Result<(), String> {
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     stop_on_signals(&app)?;
     // Not the log: whoever starts the server on port 0 reads the port from here.
-    let mut stdout = std::io::stdout().lock();
-    let told = writeln!(stdout, "listening on http://{address}").and_then(|()| stdout.flush());
-    told.map_err(|error| error.to_string())?;
-    drop(stdout);
+    tell(format!("listening on http://{address}"))?;
     serve(app, listener).await;
     tracing::info!("stopped");
     Ok(())
+}
+
+fn tell(line: String) -> Result<(), String> {
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{line}").and_then(|()| stdout.flush()).map_err(|error| error.to_string())
 }
 
 fn stop_on_signals(app: &App) -> Result<(), String> {

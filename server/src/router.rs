@@ -3,22 +3,22 @@
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{delete, get, post};
 
-use crate::api::{accounts, databases, diffs, jobs, keys, projects, restores, snapshots, status};
+use crate::api::{
+    accounts, databases, diffs, jobs, keys, openapi, projects, restores, sign_in, snapshots, status,
+};
 use crate::app::App;
 use crate::routes;
+use crate::routing::{Route, Table, delete, get, post};
 use crate::{auth, metrics, security};
 
 /// Everything this server answers.
 pub fn router(app: App) -> Router {
     let layered = |app: &App| app.clone();
     Router::new()
-        .route("/healthz", get(status::healthz))
-        .route("/readyz", get(status::readyz))
-        .route("/metrics", get(status::metrics))
-        .nest("/api/v1", api())
-        .merge(pages())
+        .merge(operation().into_router())
+        .nest("/api/v1", api().into_router())
+        .merge(pages().into_router())
         .fallback(status::not_found)
         .method_not_allowed_fallback(status::wrong_method)
         // The last layer is the first that a request meets.
@@ -32,14 +32,39 @@ pub fn router(app: App) -> Router {
         .with_state(app)
 }
 
-fn api() -> Router<App> {
-    Router::new()
+/// Every route of the JSON API, below `/api/v1`.
+pub fn api_routes() -> Vec<Route> {
+    api().routes().to_vec()
+}
+
+/// Every route of the pages.
+pub fn page_routes() -> Vec<Route> {
+    pages().routes().to_vec()
+}
+
+/// For whoever runs the server.
+fn operation() -> Table {
+    Table::new()
+        .route("/healthz", get(status::healthz))
+        .route("/readyz", get(status::readyz))
+        .route("/metrics", get(status::metrics))
+}
+
+fn api() -> Table {
+    Table::new()
+        .route("/openapi.json", get(openapi::document))
         .route("/auth/register", post(accounts::register))
         .route("/auth/login", post(accounts::login))
         .route("/auth/refresh", post(accounts::refresh))
         .route("/auth/logout", post(accounts::logout))
+        .route("/auth/{provider}/start", get(sign_in::start))
+        .route("/auth/{provider}/callback", get(sign_in::callback))
         .route("/me", get(accounts::me))
         .route("/me/password", post(accounts::change_password))
+        .route("/me/sign-out-everywhere", post(accounts::sign_out_everywhere))
+        .route("/me/delete", post(accounts::delete))
+        .route("/me/identities", get(sign_in::identities))
+        .route("/me/identities/{provider}", delete(sign_in::unlink))
         .route("/projects", get(projects::list).post(projects::create))
         .route("/projects/{id}", get(projects::get).delete(projects::delete))
         .route("/projects/{id}/connection-test", post(projects::test_connection))
@@ -71,16 +96,22 @@ fn api() -> Router<App> {
         .route("/restores/{id}/apply", post(restores::apply))
 }
 
-fn pages() -> Router<App> {
+fn pages() -> Table {
     use crate::routes::{
-        account, assets, database_settings, databases, diffs, jobs, keys, projects, restores, snapshots,
+        account, account_settings, assets, database_settings, databases, diffs, jobs, keys, projects,
+        restores, snapshots,
     };
-    Router::new()
+    Table::new()
         .route("/", get(account::front))
         .route("/assets/{file}", get(assets::asset))
         .route("/register", get(account::register_form).post(account::register))
         .route("/login", get(account::login_form).post(account::login))
         .route("/logout", post(account::logout))
+        .route("/account", get(account_settings::page))
+        .route("/account/password", post(account_settings::change_password))
+        .route("/account/sign-out-everywhere", post(account_settings::sign_out_everywhere))
+        .route("/account/unlink", post(account_settings::unlink))
+        .route("/account/delete", post(account_settings::delete))
         .route("/projects", get(projects::dashboard).post(projects::create))
         .route("/projects/{id}", get(projects::project_page))
         .route("/projects/{id}/settings", get(projects::settings_page))

@@ -29,6 +29,9 @@ const HOUSEKEEPING: Duration = Duration::from_secs(60 * 60);
 /// Serves until `app.stopping` is cancelled, then ends in order: no new connections and jobs,
 /// running jobs stop at a safe point, open requests finish.
 pub async fn serve(app: App, listener: TcpListener) {
+    if let Ok(address) = listener.local_addr() {
+        app.address.get_or_init(|| address);
+    }
     let service = router::router(app.clone());
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -94,6 +97,11 @@ async fn keep_house(app: App) {
         match app.meta.remove_expired_sessions(app.now_ms()).await {
             Ok(removed) => tracing::debug!(removed, "removed expired sessions"),
             Err(error) => tracing::warn!(%error, "expired sessions stay"),
+        }
+        match app.token_keys.rotate(&app.meta, app.clock.as_ref(), app.entropy.as_ref()).await {
+            Ok(false) => {}
+            Ok(true) => tracing::info!("access tokens are signed by a new key, or an old one went"),
+            Err(problem) => problem.log(),
         }
         tokio::time::sleep(HOUSEKEEPING).await;
     }

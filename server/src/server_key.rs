@@ -149,6 +149,8 @@ pub enum Purpose {
     Summaries,
     /// Keys that sign access tokens.
     TokenKeys,
+    /// What a browser carries while it signs in with a provider.
+    SignIn,
 }
 
 impl Purpose {
@@ -157,6 +159,7 @@ impl Purpose {
             Self::Credentials => "dbsnap 2026-01 sealed credentials",
             Self::Summaries => "dbsnap 2026-01 sealed summaries",
             Self::TokenKeys => "dbsnap 2026-01 sealed token keys",
+            Self::SignIn => "dbsnap 2026-01 sealed sign-in",
         }
     }
 }

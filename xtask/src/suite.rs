@@ -33,6 +33,7 @@ pub fn run(extent: Extent) -> Result<ExitCode, String> {
         needs::browser()?;
         needs::mongodb()?;
         needs::object_stores()?;
+        needs::api_programs()?;
     }
     tally.time("what is needed", started.elapsed(), String::new());
 

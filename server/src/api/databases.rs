@@ -4,9 +4,11 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use engine::source::Consistency;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 use zeroize::Zeroizing;
 
 use super::extract::{Json, ListQuery, Path, Query};
+use super::words::ConsistencyWord;
 use super::{Accepted, rfc3339};
 use crate::app::App;
 use crate::auth::ApiUser;
@@ -15,31 +17,37 @@ use crate::ids::{DatabaseId, ProjectId};
 use crate::meta::{ConnectedDatabase, Environment, Page};
 use crate::service::databases::{self, DatabaseChange, Snapshots};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 pub struct NewDatabase {
     name: String,
+    #[schema(value_type = String)]
     url: Zeroizing<String>,
     environment: Environment,
     /// `point_in_time` where absent: a server that cannot show one moment is refused.
     #[serde(default)]
+    #[schema(value_type = ConsistencyWord, default = "point_in_time")]
     consistency: Consistency,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 pub struct Change {
     name: Option<String>,
     environment: Option<Environment>,
+    #[schema(value_type = Option<String>)]
     url: Option<Zeroizing<String>>,
+    #[schema(value_type = Option<ConsistencyWord>)]
     consistency: Option<Consistency>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct Removal {
     #[serde(default)]
+    #[param(inline, required = false)]
     snapshots: SnapshotsOf,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum SnapshotsOf {
     #[default]
@@ -47,13 +55,13 @@ enum SnapshotsOf {
     Delete,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, ToSchema)]
 pub struct NewBackup {
     note: Option<String>,
 }
 
 /// A database without its password.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct DatabaseBody {
     id: DatabaseId,
     project_id: ProjectId,
@@ -64,13 +72,16 @@ pub struct DatabaseBody {
     /// The first host; of a `mongodb+srv://` URL the name whose records list the hosts.
     host: String,
     /// Null where the records of a `mongodb+srv://` name say it.
+    #[schema(required)]
     port: Option<u16>,
     /// All hosts, each with its port where it has one.
     hosts: Vec<String>,
     /// Null where all databases of a MongoDB server are backed up.
+    #[schema(required)]
     database: Option<String>,
     /// Empty where nobody signs in.
     user: String,
+    #[schema(value_type = ConsistencyWord)]
     consistency: Consistency,
     created_at: String,
 }
@@ -95,6 +106,13 @@ impl From<ConnectedDatabase> for DatabaseBody {
     }
 }
 
+/// Connects a database that can be read and not written.
+#[utoipa::path(
+    post, path = "/projects/{id}/databases", tag = "databases",
+    params(("id" = String, Path)),
+    request_body = NewDatabase,
+    responses((status = 201, description = "Connected; 422 is `not-read-only` with `privileges`, `unreachable` with the failed `stage`, or `invalid`", body = DatabaseBody)),
+)]
 pub async fn create(
     State(app): State<App>,
     ApiUser(visitor): ApiUser,
@@ -107,6 +125,12 @@ pub async fn create(
     Ok((StatusCode::CREATED, axum::Json(database.into())))
 }
 
+/// A project's databases, oldest first.
+#[utoipa::path(
+    get, path = "/projects/{id}/databases", tag = "databases",
+    params(("id" = String, Path), ListQuery),
+    responses((status = 200, description = "A page", body = Page<DatabaseBody>)),
+)]
 pub async fn list(
     State(app): State<App>,
     ApiUser(visitor): ApiUser,
@@ -117,6 +141,12 @@ pub async fn list(
     Ok(axum::Json(page.map(DatabaseBody::from)))
 }
 
+/// A database.
+#[utoipa::path(
+    get, path = "/databases/{id}", tag = "databases",
+    params(("id" = String, Path)),
+    responses((status = 200, description = "The database", body = DatabaseBody)),
+)]
 pub async fn get(
     State(app): State<App>,
     ApiUser(visitor): ApiUser,
@@ -125,6 +155,13 @@ pub async fn get(
     Ok(axum::Json(databases::find(&app, visitor.user_id, id).await?.into()))
 }
 
+/// Renames, re-tags or re-connects a database; a new URL is tested like the first.
+#[utoipa::path(
+    patch, path = "/databases/{id}", tag = "databases",
+    params(("id" = String, Path)),
+    request_body = Change,
+    responses((status = 200, description = "As it is now", body = DatabaseBody)),
+)]
 pub async fn change(
     State(app): State<App>,
     ApiUser(visitor): ApiUser,
@@ -136,6 +173,12 @@ pub async fn change(
     Ok(axum::Json(databases::change(&app, visitor.user_id, id, change).await?.into()))
 }
 
+/// Removes a database; its snapshots stay unless they are to be deleted.
+#[utoipa::path(
+    delete, path = "/databases/{id}", tag = "databases",
+    params(("id" = String, Path), Removal),
+    responses((status = 204, description = "Gone")),
+)]
 pub async fn remove(
     State(app): State<App>,
     ApiUser(visitor): ApiUser,
@@ -150,7 +193,13 @@ pub async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// The body may be absent: a note is all there is to say.
+/// Queues a backup. The body may be absent: a note is all there is to say.
+#[utoipa::path(
+    post, path = "/databases/{id}/backups", tag = "databases",
+    params(("id" = String, Path)),
+    request_body = Option<NewBackup>,
+    responses((status = 202, description = "Queued, behind those of the same database", body = Accepted)),
+)]
 pub async fn start_backup(
     State(app): State<App>,
     ApiUser(visitor): ApiUser,

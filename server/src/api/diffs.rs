@@ -2,13 +2,15 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use engine::diff::{Change, ChangeKind, CollectionDiff, Counts, Filter, Operation, Status};
+use engine::diff::{Change, ChangeKind, CollectionDiff, Filter, Operation, Status, Summary};
 use engine::rows::{Content, PageRequest};
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{self, Json, ListQuery, Path, Query};
 use super::rfc3339;
 use super::snapshots::RecordValue;
+use super::words::{ChangeKindWord, CountsBody, OperationBody, StatusWord};
 use crate::app::App;
 use crate::auth::ApiUser;
 use crate::error::{Problem, Result};
@@ -16,19 +18,19 @@ use crate::ids::{DiffId, JobId, ProjectId};
 use crate::meta::{JobState, Page};
 use crate::service::diffs::{self, FoundDiff};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 pub struct NewDiff {
     from: String,
     to: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Started {
     id: DiffId,
     job_id: JobId,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct DiffBody {
     id: DiffId,
     project_id: ProjectId,
@@ -39,43 +41,60 @@ pub struct DiffBody {
     created_at: String,
     /// Absent until the comparison is made.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     collections: Option<Vec<CollectionBody>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     not_compared: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     objects_read: Option<u64>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct CollectionBody {
     name: String,
+    #[schema(value_type = StatusWord)]
     status: Status,
     /// Null where `rekeyed` says why the records were not compared: zeros would say they are equal.
-    records: Option<Counts>,
+    #[schema(required)]
+    records: Option<CountsBody>,
     schema_changes: Vec<String>,
+    #[schema(required)]
     rekeyed: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct ChangesQuery {
+    #[param(value_type = u32, required = false, minimum = 1, maximum = 1000, default = 100)]
     limit: Option<String>,
+    /// `next_cursor` of the page before.
+    #[param(value_type = String, required = false)]
     cursor: Option<String>,
+    #[param(value_type = ChangeKindWord, required = false)]
     kind: Option<ChangeKind>,
+    /// Only changes of this column.
+    #[param(value_type = String, required = false)]
     column: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct ChangeBody {
     id: String,
+    #[schema(value_type = ChangeKindWord)]
     kind: ChangeKind,
     key: String,
+    #[schema(required, value_type = Option<Object>)]
     old: Option<RecordValue>,
+    #[schema(required, value_type = Option<Object>)]
     new: Option<RecordValue>,
     /// The columns whose values differ; of documents, the top-level fields.
     columns: Vec<String>,
     /// Of documents alone: what makes `new` of `old` (RFC 6902). Null where nothing was changed but
     /// added or removed, and where it is longer than what is shown.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<OperationBody>>)]
     patch: Option<Option<Vec<Operation>>>,
     /// Whether a document differs in nothing but the order of its fields.
     order_only: bool,
@@ -83,6 +102,7 @@ pub struct ChangeBody {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     reformatted: Vec<String>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
     truncated: bool,
 }
 
@@ -112,12 +132,30 @@ impl From<FoundDiff> for DiffBody {
     }
 }
 
+/// A comparison as a restore's preview shows it: what is there now against what would be.
+#[derive(Serialize, ToSchema)]
+pub struct SummaryBody {
+    collections: Vec<CollectionBody>,
+    not_compared: Vec<String>,
+    objects_read: u64,
+}
+
+impl From<Summary> for SummaryBody {
+    fn from(summary: Summary) -> Self {
+        Self {
+            collections: summary.collections.into_iter().map(CollectionBody::from).collect(),
+            not_compared: summary.not_compared,
+            objects_read: summary.objects_read,
+        }
+    }
+}
+
 impl From<CollectionDiff> for CollectionBody {
     fn from(diff: CollectionDiff) -> Self {
         Self {
             name: diff.name,
             status: diff.status,
-            records: diff.rekeyed.is_none().then_some(diff.records),
+            records: diff.rekeyed.is_none().then_some(diff.records.into()),
             schema_changes: diff.schema_changes,
             rekeyed: diff.rekeyed,
         }
@@ -145,6 +183,12 @@ impl TryFrom<Change> for ChangeBody {
     }
 }
 
+/// Compares two snapshots of one project.
+#[utoipa::path(
+    post, path = "/diffs", tag = "diffs",
+    request_body = NewDiff,
+    responses((status = 202, description = "Queued, or known already", body = Started)),
+)]
 pub async fn start(
     State(app): State<App>,
     ApiUser(visitor): ApiUser,
@@ -154,6 +198,12 @@ pub async fn start(
     Ok((StatusCode::ACCEPTED, axum::Json(Started { id, job_id })))
 }
 
+/// A project's comparisons, newest first.
+#[utoipa::path(
+    get, path = "/projects/{id}/diffs", tag = "diffs",
+    params(("id" = String, Path), ListQuery),
+    responses((status = 200, description = "A page", body = Page<DiffBody>)),
+)]
 pub async fn list(
     State(app): State<App>,
     ApiUser(visitor): ApiUser,
@@ -164,6 +214,12 @@ pub async fn list(
     Ok(axum::Json(page.map(DiffBody::from)))
 }
 
+/// A comparison; its collections once it is made.
+#[utoipa::path(
+    get, path = "/diffs/{id}", tag = "diffs",
+    params(("id" = String, Path)),
+    responses((status = 200, description = "The comparison", body = DiffBody)),
+)]
 pub async fn get(
     State(app): State<App>,
     ApiUser(visitor): ApiUser,
@@ -172,6 +228,12 @@ pub async fn get(
     Ok(axum::Json(diffs::find(&app, visitor.user_id, id).await?.into()))
 }
 
+/// The records that differ in one collection, in key order.
+#[utoipa::path(
+    get, path = "/diffs/{id}/collections/{name}/changes", tag = "diffs",
+    params(("id" = String, Path), ("name" = String, Path, description = "The collection's name, percent-encoded"), ChangesQuery),
+    responses((status = 200, description = "A page", body = Page<ChangeBody>)),
+)]
 pub async fn changes(
     State(app): State<App>,
     ApiUser(visitor): ApiUser,
@@ -189,6 +251,7 @@ pub async fn changes(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use engine::diff::Counts;
 
     #[test]
     fn a_rekeyed_table_has_no_counts() {

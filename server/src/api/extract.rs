@@ -59,6 +59,11 @@ fn reason(error: &dyn std::error::Error) -> String {
     // serde_json repeats wrong values ("invalid type: string \"hunter2\""), and one may be a secret
     // in the wrong place.
     let text = innermost.to_string();
+    if let Some((_, expected)) =
+        text.strip_prefix("unknown variant `").and_then(|text| text.rsplit_once("`, expected"))
+    {
+        return format!("unknown variant, expected{expected}.");
+    }
     match text.split_once('"') {
         Some((before, after)) => {
             let place = after.rfind(" at line").map_or("", |at| &after[at..]);
@@ -97,9 +102,13 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
 }
 
 /// `?limit=` and `?cursor=` of every list.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct ListQuery {
+    #[param(value_type = u32, required = false, minimum = 1, maximum = 1000, default = 100)]
     limit: Option<String>,
+    /// `next_cursor` of the page before.
+    #[param(value_type = String, required = false)]
     cursor: Option<String>,
 }
 
@@ -116,6 +125,11 @@ pub fn limit(text: Option<&str>) -> Result<usize> {
 }
 
 impl ListQuery {
+    /// The limit and the cursor of a list whose cursors are no ids.
+    pub fn limit_and_cursor(self) -> Result<(usize, Option<String>)> {
+        Ok((limit(self.limit.as_deref())?, self.cursor))
+    }
+
     /// The page of a list whose cursors are ids.
     pub fn page(self) -> Result<PageRequest> {
         if let Some(cursor) = &self.cursor
@@ -159,6 +173,9 @@ mod tests {
         let text = reason(&error);
         assert!(!text.contains("hunter2"), "{text}");
         assert_eq!(text, "invalid type: string… at line 1 column 19.");
+        let error = serde_json::from_str::<crate::meta::Environment>("\"hunter2`, expected\"").unwrap_err();
+        assert!(!reason(&error).contains("hunter2"), "{}", reason(&error));
+        assert!(reason(&error).starts_with("unknown variant, expected one of `prod`"), "{}", reason(&error));
     }
 
     #[test]

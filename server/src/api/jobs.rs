@@ -3,12 +3,13 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use engine::monitor::Progress;
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::extract::{ListQuery, Path, Query};
 use super::rfc3339;
+use super::words::ProgressBody;
 use crate::app::App;
 use crate::auth::ApiUser;
 use crate::error::{JobError, Result};
@@ -18,17 +19,24 @@ use crate::jobs::{self, Job};
 use crate::meta::{JobState, Page};
 use crate::service::projects;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct JobBody {
     id: JobId,
     project_id: ProjectId,
+    /// `backup`, `diff`, `restore-plan`, `restore-apply`, `verify` and what later versions add.
     kind: &'static str,
     state: JobState,
     created_at: String,
+    #[schema(required)]
     started_at: Option<String>,
+    #[schema(required)]
     finished_at: Option<String>,
-    progress: Progress,
+    progress: ProgressBody,
+    /// What came of it, by its kind; null until it has ended well.
+    #[schema(required, value_type = Option<Object>)]
     result: Option<Value>,
+    /// Why it failed.
+    #[schema(required)]
     error: Option<JobError>,
 }
 
@@ -43,13 +51,19 @@ impl From<Job> for JobBody {
             created_at: rfc3339(record.created_ms),
             started_at: record.started_ms.map(rfc3339),
             finished_at: record.finished_ms.map(rfc3339),
-            progress: record.progress,
+            progress: record.progress.into(),
             result,
             error,
         }
     }
 }
 
+/// A job.
+#[utoipa::path(
+    get, path = "/jobs/{id}", tag = "jobs",
+    params(("id" = String, Path)),
+    responses((status = 200, description = "The job", body = JobBody)),
+)]
 pub async fn get(
     State(app): State<App>,
     ApiUser(visitor): ApiUser,
@@ -58,6 +72,12 @@ pub async fn get(
     Ok(axum::Json(jobs::find(&app, visitor.user_id, id).await?.into()))
 }
 
+/// A project's jobs, newest first.
+#[utoipa::path(
+    get, path = "/projects/{id}/jobs", tag = "jobs",
+    params(("id" = String, Path), ListQuery),
+    responses((status = 200, description = "A page", body = Page<JobBody>)),
+)]
 pub async fn list(
     State(app): State<App>,
     ApiUser(visitor): ApiUser,
@@ -69,6 +89,12 @@ pub async fn list(
     Ok(axum::Json(page.map(JobBody::from)))
 }
 
+/// Asks a job to stop at its next safe point.
+#[utoipa::path(
+    post, path = "/jobs/{id}/cancel", tag = "jobs",
+    params(("id" = String, Path)),
+    responses((status = 202, description = "Asked to stop")),
+)]
 pub async fn cancel(
     State(app): State<App>,
     ApiUser(visitor): ApiUser,
@@ -79,6 +105,12 @@ pub async fn cancel(
     Ok(StatusCode::ACCEPTED)
 }
 
+/// Server-sent events: `state` at once and when it changes, `progress` in between. Their data is the job.
+#[utoipa::path(
+    get, path = "/jobs/{id}/events", tag = "jobs",
+    params(("id" = String, Path), ("last-event-id" = Option<String>, Header, description = "The last event seen")),
+    responses((status = 200, description = "Until the job has ended", body = String, content_type = "text/event-stream"), (status = 204, description = "The job has ended and its end was seen")),
+)]
 pub async fn follow(
     State(app): State<App>,
     ApiUser(visitor): ApiUser,

@@ -6,10 +6,13 @@ pub mod diffs;
 pub mod extract;
 pub mod jobs;
 pub mod keys;
+pub mod openapi;
 pub mod projects;
 pub mod restores;
+pub mod sign_in;
 pub mod snapshots;
 pub mod status;
+pub mod words;
 
 use serde::Serialize;
 
@@ -22,7 +25,7 @@ pub fn rfc3339(ms: i64) -> String {
 }
 
 /// The answer to a request that queued a job.
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
 pub struct Accepted {
     pub job_id: JobId,
 }

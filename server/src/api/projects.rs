@@ -2,11 +2,14 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use engine::source::{ConnectionReport, Consistency};
+use engine::source::Consistency;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use super::extract::{Json, ListQuery, Path, Query};
+use super::openapi::ProblemBody;
+use super::words::{ConnectionBody, ConsistencyWord};
 use super::{Accepted, rfc3339};
 use crate::app::App;
 use crate::auth::ApiUser;
@@ -15,32 +18,34 @@ use crate::ids::ProjectId;
 use crate::meta::{Page, Project, VerifyMode};
 use crate::service::{databases, projects};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 pub struct NewProject {
     name: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 pub struct ConnectionTest {
+    #[schema(value_type = String)]
     url: Zeroizing<String>,
     /// What the test is for; `point_in_time` where absent.
     #[serde(default)]
+    #[schema(value_type = ConsistencyWord, default = "point_in_time")]
     consistency: Consistency,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 pub struct Verification {
     mode: VerifyMode,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct ProjectBody {
     id: ProjectId,
     name: String,
     created_at: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct RecoveryKey {
     /// Shown this once.
     recovery_key: String,
@@ -52,6 +57,12 @@ impl From<Project> for ProjectBody {
     }
 }
 
+/// Makes a project and its repository.
+#[utoipa::path(
+    post, path = "/projects", tag = "projects",
+    request_body = NewProject,
+    responses((status = 201, description = "Made", body = ProjectBody)),
+)]
 pub async fn create(
     State(app): State<App>,
     ApiUser(visitor): ApiUser,
@@ -61,6 +72,12 @@ pub async fn create(
     Ok((StatusCode::CREATED, axum::Json(project.into())))
 }
 
+/// The projects, oldest first.
+#[utoipa::path(
+    get, path = "/projects", tag = "projects",
+    params(ListQuery),
+    responses((status = 200, description = "A page", body = Page<ProjectBody>)),
+)]
 pub async fn list(
     State(app): State<App>,
     ApiUser(visitor): ApiUser,
@@ -70,6 +87,12 @@ pub async fn list(
     Ok(axum::Json(page.map(ProjectBody::from)))
 }
 
+/// A project.
+#[utoipa::path(
+    get, path = "/projects/{id}", tag = "projects",
+    params(("id" = String, Path)),
+    responses((status = 200, description = "The project", body = ProjectBody)),
+)]
 pub async fn get(
     State(app): State<App>,
     ApiUser(visitor): ApiUser,
@@ -78,6 +101,12 @@ pub async fn get(
     Ok(axum::Json(projects::find(&app, visitor.user_id, id).await?.into()))
 }
 
+/// Removes a project with its snapshots.
+#[utoipa::path(
+    delete, path = "/projects/{id}", tag = "projects",
+    params(("id" = String, Path)),
+    responses((status = 204, description = "Gone"), (status = 409, description = "`jobs-running`", body = ProblemBody)),
+)]
 pub async fn delete(
     State(app): State<App>,
     ApiUser(visitor): ApiUser,
@@ -87,16 +116,30 @@ pub async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// Tests a connection, stage by stage, and keeps nothing.
+#[utoipa::path(
+    post, path = "/projects/{id}/connection-test", tag = "projects",
+    params(("id" = String, Path)),
+    request_body = ConnectionTest,
+    responses((status = 200, description = "What was found; `ok` says whether it can be backed up", body = ConnectionBody)),
+)]
 pub async fn test_connection(
     State(app): State<App>,
     ApiUser(visitor): ApiUser,
     Path(id): Path<ProjectId>,
     Json(body): Json<ConnectionTest>,
-) -> Result<axum::Json<ConnectionReport>> {
+) -> Result<axum::Json<ConnectionBody>> {
     let ConnectionTest { url, consistency } = body;
-    Ok(axum::Json(databases::test(&app, visitor.user_id, id, &url, consistency).await?))
+    Ok(axum::Json(databases::test(&app, visitor.user_id, id, &url, consistency).await?.into()))
 }
 
+/// Queues a verification of everything in the repository.
+#[utoipa::path(
+    post, path = "/projects/{id}/verify", tag = "projects",
+    params(("id" = String, Path)),
+    request_body = Verification,
+    responses((status = 202, description = "Queued", body = Accepted)),
+)]
 pub async fn verify(
     State(app): State<App>,
     ApiUser(visitor): ApiUser,
@@ -107,6 +150,12 @@ pub async fn verify(
     Ok((StatusCode::ACCEPTED, axum::Json(Accepted { job_id })))
 }
 
+/// Adds a recovery key and shows it this once.
+#[utoipa::path(
+    post, path = "/projects/{id}/keys/recovery", tag = "projects",
+    params(("id" = String, Path)),
+    responses((status = 201, description = "The key", body = RecoveryKey)),
+)]
 pub async fn export_recovery_key(
     State(app): State<App>,
     ApiUser(visitor): ApiUser,

@@ -2,13 +2,15 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use engine::diff::Summary;
-use engine::target::PreflightCheck;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
+use super::diffs::SummaryBody;
 use super::extract::{Json, ListQuery, Path, Query};
+use super::openapi::ProblemBody;
+use super::words::CheckBody;
 use super::{Accepted, rfc3339};
 use crate::app::App;
 use crate::auth::ApiUser;
@@ -16,31 +18,34 @@ use crate::error::{JobError, Problem, Result};
 use crate::ids::{JobId, ProjectId, RestoreId};
 use crate::jobs::ApplyOrder;
 use crate::meta::{Page, Scope};
-use crate::service::restores::{self, FoundRestore, NewRestore};
+use crate::service::restores::{self, FoundRestore, NewRestore, RestoreState};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 pub struct NewPlan {
     snapshot: String,
     scope: ScopeBody,
     target: TargetBody,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 struct ScopeBody {
     #[serde(default)]
     all: bool,
     collections: Option<Vec<String>>,
+    /// Ids of records by collection.
+    #[schema(value_type = Option<HashMap<String, Vec<String>>>)]
     records: Option<Value>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 struct TargetBody {
+    #[schema(value_type = String)]
     url: Zeroizing<String>,
     #[serde(default)]
     mode: Mode,
 }
 
-#[derive(Default, Deserialize, PartialEq, Eq)]
+#[derive(Default, Deserialize, PartialEq, Eq, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum Mode {
     #[default]
@@ -48,33 +53,42 @@ enum Mode {
     InPlace,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 pub struct Confirmation {
     confirm: String,
+    #[schema(value_type = String)]
     url: Zeroizing<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Planned {
     id: RestoreId,
     job_id: JobId,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct RestoreBody {
     id: RestoreId,
     project_id: ProjectId,
     snapshot: String,
+    #[schema(value_type = Object)]
     scope: Value,
     target: String,
+    #[schema(value_type = RestoreState)]
     state: &'static str,
     created_at: String,
     plan_job_id: JobId,
+    #[schema(required)]
     apply_job_id: Option<JobId>,
-    preflight: Option<Vec<PreflightCheck>>,
-    preview: Option<Summary>,
+    #[schema(required)]
+    preflight: Option<Vec<CheckBody>>,
+    #[schema(required)]
+    preview: Option<SummaryBody>,
+    #[schema(required)]
     confirm_phrase: Option<String>,
+    #[schema(required, value_type = Option<Object>)]
     result: Option<Value>,
+    #[schema(required)]
     error: Option<JobError>,
 }
 
@@ -82,7 +96,10 @@ impl From<FoundRestore> for RestoreBody {
     fn from(found: FoundRestore) -> Self {
         let FoundRestore { restore, state, plan, plan_job, apply_job } = found;
         let (preflight, preview, confirm_phrase) = match plan {
-            Some(plan) => (Some(plan.preflight), Some(plan.preview), Some(plan.confirm_phrase)),
+            Some(plan) => {
+                let preflight = plan.preflight.into_iter().map(CheckBody::from).collect();
+                (Some(preflight), Some(plan.preview.into()), Some(plan.confirm_phrase))
+            }
             None => (None, None, None),
         };
         let (result, error) = match apply_job {
@@ -124,6 +141,12 @@ impl ScopeBody {
     }
 }
 
+/// Plans a restore; nothing is written.
+#[utoipa::path(
+    post, path = "/restores/plan", tag = "restores",
+    request_body = NewPlan,
+    responses((status = 202, description = "Queued", body = Planned)),
+)]
 pub async fn plan(
     State(app): State<App>,
     ApiUser(visitor): ApiUser,
@@ -138,6 +161,12 @@ pub async fn plan(
     Ok((StatusCode::ACCEPTED, axum::Json(Planned { id, job_id })))
 }
 
+/// The restores, newest first.
+#[utoipa::path(
+    get, path = "/restores", tag = "restores",
+    params(ListQuery),
+    responses((status = 200, description = "A page", body = Page<RestoreBody>)),
+)]
 pub async fn list(
     State(app): State<App>,
     ApiUser(visitor): ApiUser,
@@ -147,6 +176,12 @@ pub async fn list(
     Ok(axum::Json(page.map(RestoreBody::from)))
 }
 
+/// A restore: its plan, and what came of it.
+#[utoipa::path(
+    get, path = "/restores/{id}", tag = "restores",
+    params(("id" = String, Path)),
+    responses((status = 200, description = "The restore", body = RestoreBody)),
+)]
 pub async fn get(
     State(app): State<App>,
     ApiUser(visitor): ApiUser,
@@ -155,6 +190,13 @@ pub async fn get(
     Ok(axum::Json(restores::find(&app, visitor.user_id, id).await?.into()))
 }
 
+/// Carries a planned restore out.
+#[utoipa::path(
+    post, path = "/restores/{id}/apply", tag = "restores",
+    params(("id" = String, Path)),
+    request_body = Confirmation,
+    responses((status = 202, description = "Queued", body = Accepted), (status = 409, description = "The target or the restore is not as planned; 422 where the phrase is wrong", body = ProblemBody)),
+)]
 pub async fn apply(
     State(app): State<App>,
     ApiUser(visitor): ApiUser,

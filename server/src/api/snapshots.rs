@@ -8,9 +8,11 @@ use repo_format::manifest::{Grade, Manifest, Trigger};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{self, ListQuery, Path, Query};
 use super::rfc3339;
+use super::words::{SnapshotCollection, SnapshotStateWord, TriggerWord};
 use crate::app::App;
 use crate::auth::ApiUser;
 use crate::error::{Problem, Result};
@@ -18,28 +20,38 @@ use crate::ids::DatabaseId;
 use crate::meta::Page;
 use crate::service::snapshots;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct RecordsQuery {
+    #[param(value_type = u32, required = false, minimum = 1, maximum = 1000, default = 100)]
     limit: Option<String>,
+    /// `next_cursor` of the page before.
+    #[param(value_type = String, required = false)]
     cursor: Option<String>,
+    /// The readable key to begin at.
+    #[param(value_type = String, required = false)]
     from_key: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Missing {
     name: String,
     reason: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct SnapshotBody {
     id: String,
     database_id: String,
     created_at: String,
+    #[schema(value_type = TriggerWord)]
     trigger: &'static str,
+    #[schema(value_type = SnapshotStateWord)]
     state: &'static str,
     root: String,
+    #[schema(required)]
     parent: Option<String>,
+    #[schema(required)]
     note: Option<String>,
     records: u64,
     logical_bytes: u64,
@@ -47,8 +59,10 @@ pub struct SnapshotBody {
     collection_count: u64,
     /// Absent in lists: naming every table of every snapshot would read every catalog.
     #[serde(skip_serializing_if = "Option::is_none")]
-    collections: Option<Vec<CollectionSummary>>,
+    #[schema(value_type = Option<Vec<SnapshotCollection>>, nullable = false)]
+    collections: Option<Vec<SnapshotCollection>>,
     incomplete: Vec<Missing>,
+    #[schema(required)]
     verified_at: Option<String>,
     engine: String,
     server_version: String,
@@ -58,12 +72,15 @@ pub struct SnapshotBody {
     consistency_method: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct RecordBody {
     id: String,
     key: String,
+    /// Column texts, null for NULL; or a document in canonical Extended JSON.
+    #[schema(value_type = Object)]
     value: RecordValue,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
     truncated: bool,
 }
 
@@ -128,7 +145,7 @@ impl SnapshotBody {
             logical_bytes: manifest.logical_bytes,
             new_bytes: manifest.new_bytes,
             collection_count: manifest.collections,
-            collections,
+            collections: collections.map(|all| all.into_iter().map(SnapshotCollection::from).collect()),
             incomplete: manifest
                 .missing
                 .into_iter()
@@ -153,6 +170,12 @@ impl TryFrom<Record> for RecordBody {
     }
 }
 
+/// A database's snapshots, newest first; those of a removed database, too.
+#[utoipa::path(
+    get, path = "/databases/{id}/snapshots", tag = "snapshots",
+    params(("id" = String, Path), ListQuery),
+    responses((status = 200, description = "A page", body = Page<SnapshotBody>)),
+)]
 pub async fn list(
     State(app): State<App>,
     ApiUser(visitor): ApiUser,
@@ -163,6 +186,12 @@ pub async fn list(
     Ok(axum::Json(page.map(|snapshot| SnapshotBody::new(snapshot, None))))
 }
 
+/// A snapshot and its collections.
+#[utoipa::path(
+    get, path = "/snapshots/{id}", tag = "snapshots",
+    params(("id" = String, Path)),
+    responses((status = 200, description = "The snapshot", body = SnapshotBody)),
+)]
 pub async fn get(
     State(app): State<App>,
     ApiUser(visitor): ApiUser,
@@ -173,6 +202,12 @@ pub async fn get(
     Ok(axum::Json(SnapshotBody::new(found.snapshot, Some(collections))))
 }
 
+/// A collection's records, in key order.
+#[utoipa::path(
+    get, path = "/snapshots/{id}/collections/{name}/records", tag = "snapshots",
+    params(("id" = String, Path), ("name" = String, Path, description = "The collection's name, percent-encoded"), RecordsQuery),
+    responses((status = 200, description = "A page", body = Page<RecordBody>)),
+)]
 pub async fn records(
     State(app): State<App>,
     ApiUser(visitor): ApiUser,

@@ -1,6 +1,7 @@
 //! Accounts: passwords, access tokens, refresh tokens and who is signed in.
 
 mod current;
+pub mod oauth;
 mod password;
 mod session;
 mod throttle;
@@ -8,8 +9,9 @@ mod token;
 
 pub use current::{ApiUser, PageUser, Visitor};
 pub use password::Passwords;
-pub use session::{Rotations, carry_session, end_cookies, set_cookies};
+pub use session::{Rotations, attempt, carry_session, end_attempt, end_cookies, set_attempt, set_cookies};
 pub use throttle::Throttle;
+pub(crate) use token::random_text;
 pub use token::{Claims, TokenKeys, Tokens, hash as hash_token, new_refresh_token};
 
 /// How long an access token is accepted.

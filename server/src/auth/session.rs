@@ -58,7 +58,7 @@ pub async fn carry_session(State(app): State<App>, mut request: Request, next: N
             }
             let mut response = next.run(request).await;
             // Signing in or out during this request has set cookies of its own.
-            if !response.headers().contains_key(header::SET_COOKIE) {
+            if !sets_session(&app, response.headers()) {
                 match renewed {
                     Some(tokens) => set_cookies(&app, response.headers_mut(), &tokens),
                     None if !known => end_cookies(&app, response.headers_mut()),
@@ -73,6 +73,12 @@ pub async fn carry_session(State(app): State<App>, mut request: Request, next: N
             next.run(request).await
         }
     }
+}
+
+fn sets_session(app: &App, headers: &HeaderMap) -> bool {
+    let access = name(app, Kind::Access);
+    let mut set = headers.get_all(header::SET_COOKIE).iter();
+    set.any(|value| value.to_str().is_ok_and(|value| value.starts_with(&access)))
 }
 
 async fn visitor(
@@ -95,6 +101,8 @@ async fn visitor(
 enum Kind {
     Access,
     Refresh,
+    /// An attempt to sign in with a provider.
+    Attempt,
 }
 
 /// Behind https the prefix holds the cookie to this host alone.
@@ -102,6 +110,7 @@ fn name(app: &App, kind: Kind) -> String {
     let name = match kind {
         Kind::Access => "dbsnap_access",
         Kind::Refresh => "dbsnap_refresh",
+        Kind::Attempt => "dbsnap_attempt",
     };
     if app.config.is_https() { format!("__Host-{name}") } else { name.to_owned() }
 }
@@ -116,6 +125,22 @@ pub fn set_cookies(app: &App, headers: &mut HeaderMap, tokens: &Tokens) {
 pub fn end_cookies(app: &App, headers: &mut HeaderMap) {
     add(app, headers, Kind::Access, String::new(), 0);
     add(app, headers, Kind::Refresh, String::new(), 0);
+}
+
+/// Lets a browser carry its attempt to sign in with a provider.
+pub fn set_attempt(app: &App, headers: &mut HeaderMap, sealed: String, seconds: i64) {
+    add(app, headers, Kind::Attempt, sealed, seconds);
+}
+
+/// The attempt ended.
+pub fn end_attempt(app: &App, headers: &mut HeaderMap) {
+    add(app, headers, Kind::Attempt, String::new(), 0);
+}
+
+/// The attempt a browser carries.
+pub fn attempt(app: &App, headers: &HeaderMap) -> Option<String> {
+    let jar = CookieJar::from_headers(headers);
+    jar.get(&name(app, Kind::Attempt)).map(|cookie| cookie.value().to_owned())
 }
 
 fn add(app: &App, headers: &mut HeaderMap, kind: Kind, value: String, seconds: i64) {

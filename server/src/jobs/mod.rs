@@ -121,6 +121,8 @@ pub async fn enqueue(app: &App, id: JobId, project_id: ProjectId, user_id: UserI
         created_ms: app.now_ms(),
         started_ms: None,
         finished_ms: None,
+        retries: 0,
+        not_before_ms: 0,
         progress: Default::default(),
         outcome: None,
     };

@@ -20,6 +20,9 @@ const TICK: Duration = Duration::from_millis(250);
 const TICKS_PER_WRITE: u32 = 8;
 /// The queue is looked at this often even if nobody rang.
 const PATROL: Duration = Duration::from_secs(30);
+/// How long a job waits before each further attempt, after a failure that may pass by itself.
+/// Short: a database that restarts is back by then, and nobody waits long for one that is gone.
+const RETRY_PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
 /// How long running jobs may take to reach a safe point when the server stops.
 const DRAIN: Duration = Duration::from_secs(20);
 
@@ -114,19 +117,60 @@ async fn course(app: App, record: JobRecord, permit: OwnedSemaphorePermit) {
         ..Context::new(app.queue.scratch(record.id))
     };
     let ticking = tokio::spawn(tick(app.clone(), feed.clone(), Arc::clone(&gauge)));
-    let (state, outcome) = carry_out(&app, &record, &feed, context).await;
+    let end = carry_out(&app, &record, &feed, context).await;
     ticking.abort();
     feed.publish_progress(gauge.read());
-    finish(&app, &record, &feed, state, outcome).await;
+    match end {
+        End::Final(state, outcome) => finish(&app, &record, &feed, state, outcome).await,
+        End::Transient(problem) => try_again(&app, &record, &feed, problem).await,
+    }
     drop(permit);
     // Its lane is free: a job that waited behind it may go.
     app.queue.wake.notify_one();
 }
 
-async fn carry_out(app: &App, record: &JobRecord, feed: &Feed, context: Context) -> (JobState, Outcome) {
+/// How one attempt at a job ended.
+enum End {
+    Final(JobState, Outcome),
+    /// It failed for a reason that may pass by itself.
+    Transient(Problem),
+}
+
+/// Puts a job back into the queue, to be tried again after a pause.
+async fn try_again(app: &App, record: &JobRecord, feed: &Feed, problem: Problem) {
+    let pause = RETRY_PAUSES[record.retries as usize];
+    let not_before_ms = app.now_ms() + i64::try_from(pause.as_millis()).unwrap_or(i64::MAX);
+    match app.meta.retry_job(record.id, not_before_ms).await {
+        Ok(Some(queued)) => {
+            let cause = problem.describe();
+            tracing::warn!(job = %record.id, slug = problem.slug, cause, ?pause, "failed, and is tried again");
+            feed.publish(Job { record: queued, result: None, error: None });
+            let waker = app.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(pause).await;
+                waker.queue.wake.notify_one();
+            });
+            // Asked to stop since it failed: nobody runs it now who would hear of it.
+            if feed.stopped_as() == Some(JobState::Cancelled)
+                && let Err(problem) = super::cancel(app, record.id).await
+            {
+                problem.log();
+            }
+        }
+        Ok(None) => {}
+        Err(error) => {
+            tracing::error!(job = %record.id, %error, "it cannot be queued again");
+            let (state, outcome) = failed(record, problem);
+            finish(app, record, feed, state, outcome).await;
+        }
+    }
+}
+
+async fn carry_out(app: &App, record: &JobRecord, feed: &Feed, context: Context) -> End {
     let scratch = context.scratch.clone();
     if let Err(error) = private::create_folder(&scratch) {
-        return failed(record, Problem::internal(error));
+        let (state, outcome) = failed(record, Problem::internal(error));
+        return End::Final(state, outcome);
     }
     // A thread of its own: a panic ends this job alone, and what a job computes between two
     // awaits holds up no request.
@@ -138,11 +182,20 @@ async fn carry_out(app: &App, record: &JobRecord, feed: &Feed, context: Context)
         tracing::warn!(job = %record.id, %error, "its scratch folder stays until the next start");
     }
     match (done, feed.stopped_as()) {
-        (Ok((state, result)), _) => (state, Outcome { result: Some(result), error: None }),
+        (Ok((state, result)), _) => End::Final(state, Outcome { result: Some(result), error: None }),
         // Whatever a stopped job reports, it is for having been stopped.
-        (Err(_), Some(state)) => (state, Outcome::default()),
-        (Err(problem), None) => failed(record, problem),
+        (Err(_), Some(state)) => End::Final(state, Outcome::default()),
+        (Err(problem), None) if may_pass(record, &problem) => End::Transient(problem),
+        (Err(problem), None) => {
+            let (state, outcome) = failed(record, problem);
+            End::Final(state, outcome)
+        }
     }
+}
+
+/// Whether a failed job is worth another attempt: the reason may pass, and there is one left.
+fn may_pass(record: &JobRecord, problem: &Problem) -> bool {
+    problem.is_transient() && record.work.is_repeatable() && (record.retries as usize) < RETRY_PAUSES.len()
 }
 
 fn failed(record: &JobRecord, problem: Problem) -> (JobState, Outcome) {

@@ -46,7 +46,7 @@ async fn run_backup(app: &App, id: DatabaseId, note: Option<String>, context: &C
         Problem::conflict("database-removed", "The database was removed", detail)
     })?;
     let url = opened(app, &id.to_string(), sealed)?;
-    addresses::check_url(&url).await?;
+    addresses::check_url(app, &url).await?;
     let repository = app.repositories.get(database.project_id).await?;
     let request = backup::Request {
         source_id: id.to_string(),
@@ -96,7 +96,7 @@ async fn run_plan(app: &App, id: RestoreId, context: &Context) -> Result<Done> {
         .as_ref()
         .ok_or_else(|| Problem::conflict("plan-ended", "The plan has ended", "Plan the restore again."))?;
     let url = opened(app, &id.to_string(), sealed)?;
-    addresses::check_url(&url).await?;
+    addresses::check_url(app, &url).await?;
     let repository = app.repositories.get(found.project_id).await?;
     let snapshot = snapshot(&repository, &found.snapshot_id).await?;
     let plan = restore::plan(&repository, &snapshot, &scope(&found.scope), &url, context).await?;
@@ -112,7 +112,7 @@ async fn run_apply(app: &App, record: &JobRecord, id: RestoreId, context: &Conte
         let detail = "The write credentials are gone with the process that took them. Apply again.";
         Problem::conflict("credentials-gone", "The credentials are gone", detail)
     })?;
-    addresses::check_url(&order.url).await?;
+    addresses::check_url(app, &order.url).await?;
     let sealed = found.plan.as_ref().ok_or_else(Problem::not_found)?;
     let plain = app.summaries.open(&id.to_string(), sealed)?;
     let plan: restore::Plan = serde_json::from_slice(&plain).map_err(Problem::internal)?;

@@ -12,7 +12,7 @@ use crate::ids::{DatabaseId, ProjectId};
 use crate::server_key::Sealed;
 
 /// What a database is used for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Environment {
     Prod,

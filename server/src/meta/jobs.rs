@@ -11,7 +11,7 @@ use crate::ids::{DatabaseId, DiffId, JobId, ProjectId, RestoreId, UserId};
 use crate::server_key::Sealed;
 
 /// Where a job stands. The last five are final.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum JobState {
     Queued,
@@ -56,7 +56,7 @@ impl JobState {
 }
 
 /// How thorough a verification is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum VerifyMode {
     Structure,
@@ -104,6 +104,12 @@ impl Work {
         !matches!(self, Self::RestoreApply { .. })
     }
 
+    /// Whether it may be done again after it failed half-way. Writing into somebody's database is
+    /// theirs to repeat.
+    pub fn is_repeatable(&self) -> bool {
+        !matches!(self, Self::RestoreApply { .. })
+    }
+
     /// Jobs of one lane run one after the other; no lane, no order.
     fn lane(&self) -> String {
         match self {
@@ -125,6 +131,12 @@ pub struct JobRecord {
     pub created_ms: i64,
     pub started_ms: Option<i64>,
     pub finished_ms: Option<i64>,
+    /// How often it failed for a reason that may pass.
+    #[serde(default)]
+    pub retries: u32,
+    /// A retry waits until then.
+    #[serde(default)]
+    pub not_before_ms: i64,
     /// Counters only: the phase names customers' tables.
     pub progress: Progress,
     /// Result and error: they name customers' tables, so they are sealed.
@@ -165,14 +177,14 @@ impl Meta {
         .await
     }
 
-    /// Takes the oldest queued job whose lane is free and marks it running.
+    /// Takes the oldest queued job whose time has come and whose lane is free, and marks it running.
     pub async fn claim_job(&self, now_ms: i64) -> Result<Option<JobRecord>> {
         // Most calls find nothing, and a write transaction would make them wait for each other.
         if self.read(|tx| Ok(tx.open_table(JOBS_QUEUED)?.is_empty()?)).await? {
             return Ok(None);
         }
         self.write(move |tx| {
-            let Some(id) = first_claimable(tx)? else { return Ok(None) };
+            let Some(id) = first_claimable(tx, now_ms)? else { return Ok(None) };
             let found: Option<JobRecord> = rows::get(&tx.open_table(JOBS)?, &id)?;
             rows::unlink(tx, JOBS_QUEUED, &id)?;
             let Some(mut job) = found else { return Ok(None) };
@@ -180,6 +192,22 @@ impl Meta {
             job.started_ms = Some(now_ms);
             rows::put(tx, JOBS, &id, &job)?;
             rows::link(tx, JOBS_RUNNING, &id, &job.work.lane())?;
+            Ok(Some(job))
+        })
+        .await
+    }
+
+    /// Puts a running job back into its place in the queue, to be tried again at `not_before_ms`.
+    /// `None` when it is not running any more.
+    pub async fn retry_job(&self, id: JobId, not_before_ms: i64) -> Result<Option<JobRecord>> {
+        self.write(move |tx| {
+            let found: Option<JobRecord> = rows::get(&tx.open_table(JOBS)?, &id.to_string())?;
+            let Some(job) = found.filter(|job| job.state == JobState::Running) else { return Ok(None) };
+            let retries = job.retries + 1;
+            let job = JobRecord { state: JobState::Queued, started_ms: None, retries, not_before_ms, ..job };
+            rows::put(tx, JOBS, &id.to_string(), &job)?;
+            rows::unlink(tx, JOBS_RUNNING, &id.to_string())?;
+            rows::link(tx, JOBS_QUEUED, &id.to_string(), &job.work.lane())?;
             Ok(Some(job))
         })
         .await
@@ -224,6 +252,9 @@ impl Meta {
             let (mut interrupted, mut queued) = (Vec::new(), Vec::new());
             for job in active(tx)? {
                 if job.state == JobState::Queued && job.work.survives_restart() {
+                    // What a retry waited for may have passed, and nobody is left to wake it.
+                    let job = JobRecord { not_before_ms: 0, ..job };
+                    rows::put(tx, JOBS, &job.id.to_string(), &job)?;
                     queued.push(job);
                     continue;
                 }
@@ -247,16 +278,26 @@ fn counters(progress: Progress) -> Progress {
     Progress { phase: String::new(), ..progress }
 }
 
-fn first_claimable(tx: &WriteTransaction) -> Result<Option<String>> {
+fn first_claimable(tx: &WriteTransaction, now_ms: i64) -> Result<Option<String>> {
     let mut busy = std::collections::HashSet::new();
     for entry in tx.open_table(JOBS_RUNNING)?.range::<&str>(..)? {
         busy.insert(entry?.1.value().to_owned());
     }
+    let jobs = tx.open_table(JOBS)?;
     for entry in tx.open_table(JOBS_QUEUED)?.range::<&str>(..)? {
         let (id, lane) = entry?;
-        if lane.value().is_empty() || !busy.contains(lane.value()) {
-            return Ok(Some(id.value().to_owned()));
+        if !lane.value().is_empty() && busy.contains(lane.value()) {
+            continue;
         }
+        let job: Option<JobRecord> = rows::get(&jobs, id.value())?;
+        if job.is_some_and(|job| job.not_before_ms > now_ms) {
+            // Its lane waits with it: what came later does not overtake it.
+            if !lane.value().is_empty() {
+                busy.insert(lane.value().to_owned());
+            }
+            continue;
+        }
+        return Ok(Some(id.value().to_owned()));
     }
     Ok(None)
 }
@@ -312,6 +353,8 @@ mod tests {
             created_ms: 1,
             started_ms: None,
             finished_ms: None,
+            retries: 0,
+            not_before_ms: 0,
             progress: Progress::default(),
             outcome: None,
         }
@@ -370,6 +413,34 @@ mod tests {
         assert_eq!(queued.len(), 1);
         assert_eq!(meta.job(ran.id).await.unwrap().unwrap().state, JobState::Interrupted);
         assert_eq!(meta.claim_job(6).await.unwrap().unwrap().id, queued[0].id);
+    }
+
+    #[tokio::test]
+    async fn a_retry_waits_its_time_and_is_not_overtaken_in_its_lane() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("meta.redb");
+        let meta = Meta::open(&path).unwrap();
+        let project = ProjectId::new(&System, &System);
+        let (a, b) = (DatabaseId::new(&System, &System), DatabaseId::new(&System, &System));
+        let first = backup(a, project);
+        meta.add_job(first.clone()).await.unwrap();
+        assert_eq!(meta.claim_job(10).await.unwrap().unwrap().id, first.id);
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        let (behind, other) = (backup(a, project), backup(b, project));
+        meta.add_job(behind.clone()).await.unwrap();
+        meta.add_job(other.clone()).await.unwrap();
+        let again = meta.retry_job(first.id, 100).await.unwrap().unwrap();
+        assert_eq!((again.state, again.retries), (JobState::Queued, 1));
+        assert!(meta.retry_job(first.id, 100).await.unwrap().is_none(), "it is not running");
+        assert_eq!(meta.claim_job(99).await.unwrap().unwrap().id, other.id);
+        assert!(meta.claim_job(99).await.unwrap().is_none());
+        assert_eq!(meta.claim_job(100).await.unwrap().unwrap().id, first.id);
+        meta.retry_job(first.id, 1_000_000).await.unwrap();
+        drop(meta);
+
+        let meta = Meta::open(&path).unwrap();
+        meta.recover_jobs(101).await.unwrap();
+        assert_eq!(meta.claim_job(102).await.unwrap().unwrap().id, first.id, "a restart is not waited out");
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@
 
 mod databases;
 mod diffs;
+mod identities;
 mod jobs;
 mod projects;
 mod restores;
@@ -21,11 +22,12 @@ use serde::{Deserialize, Serialize};
 
 pub use databases::{ConnectedDatabase, Endpoint, Environment};
 pub use diffs::Diff;
+pub use identities::{Identity, LinkOutcome, Provider, UnlinkOutcome};
 pub use jobs::{Finish, JobRecord, JobState, VerifyMode, Work};
 pub use projects::Project;
 pub use restores::{Restore, Scope};
 pub use sessions::{Rotation, Session, TokenHash};
-pub use users::{Registration, User};
+pub use users::{PasswordOutcome, Registration, User};
 
 /// The layout of the tables. A file of another version is refused, not guessed at.
 const SCHEMA_VERSION: u32 = 1;
@@ -73,10 +75,11 @@ impl PageRequest {
 }
 
 /// A part of a list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Page<T> {
     pub items: Vec<T>,
     /// Where the next page begins; absent on the last.
+    #[schema(required)]
     pub next_cursor: Option<String>,
 }
 

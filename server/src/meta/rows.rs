@@ -14,6 +14,10 @@ pub type Links = TableDefinition<'static, &'static str, &'static str>;
 pub const SETTINGS: Rows = Rows::new("settings");
 pub const USERS: Rows = Rows::new("users");
 pub const USERS_BY_EMAIL: Links = Links::new("users_by_email");
+/// Key: provider, slash, the provider's id of the person.
+pub const IDENTITIES: Rows = Rows::new("identities");
+/// Key: user, slash, provider.
+pub const IDENTITIES_BY_USER: Links = Links::new("identities_by_user");
 pub const SESSIONS: Rows = Rows::new("sessions");
 pub const SESSIONS_BY_USER: Links = Links::new("sessions_by_user");
 pub const REFRESH_TOKENS: Rows = Rows::new("refresh_tokens");
@@ -33,9 +37,11 @@ pub const RESTORES: Rows = Rows::new("restores");
 pub const RESTORES_BY_USER: Links = Links::new("restores_by_user");
 pub const RESTORES_BY_PROJECT: Links = Links::new("restores_by_project");
 
-const ALL_ROWS: [Rows; 8] = [SETTINGS, USERS, SESSIONS, REFRESH_TOKENS, PROJECTS, DATABASES, JOBS, DIFFS];
-const ALL_LINKS: [Links; 12] = [
+const ALL_ROWS: [Rows; 9] =
+    [SETTINGS, USERS, IDENTITIES, SESSIONS, REFRESH_TOKENS, PROJECTS, DATABASES, JOBS, DIFFS];
+const ALL_LINKS: [Links; 13] = [
     USERS_BY_EMAIL,
+    IDENTITIES_BY_USER,
     SESSIONS_BY_USER,
     TOKENS_BY_SESSION,
     PROJECTS_BY_USER,

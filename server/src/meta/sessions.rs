@@ -102,23 +102,8 @@ impl Meta {
     }
 
     /// Ends every session of `user` but `kept`.
-    pub async fn end_other_sessions(&self, user: UserId, kept: SessionId) -> Result<()> {
-        self.write(move |tx| {
-            let ids = rows::children(
-                &tx.open_table(SESSIONS_BY_USER)?,
-                user,
-                Order::OldestFirst,
-                &PageRequest::all(),
-            )?;
-            for id in ids.items.iter().filter(|id| **id != kept.to_string()) {
-                let session: Option<Session> = rows::get(&tx.open_table(SESSIONS)?, id)?;
-                if let Some(session) = session {
-                    end(tx, &session)?;
-                }
-            }
-            Ok(())
-        })
-        .await
+    pub async fn end_sessions(&self, user: UserId, kept: Option<SessionId>) -> Result<()> {
+        self.write(move |tx| end_all(tx, user, kept)).await
     }
 
     /// Removes sessions that ended by themselves; returns how many.
@@ -136,6 +121,20 @@ impl Meta {
         })
         .await
     }
+}
+
+/// Ends every session of `user` but `kept`.
+pub(super) fn end_all(tx: &WriteTransaction, user: UserId, kept: Option<SessionId>) -> Result<()> {
+    let ids =
+        rows::children(&tx.open_table(SESSIONS_BY_USER)?, user, Order::OldestFirst, &PageRequest::all())?;
+    let kept = kept.map(|id| id.to_string());
+    for id in ids.items.iter().filter(|id| Some(*id) != kept.as_ref()) {
+        let session: Option<Session> = rows::get(&tx.open_table(SESSIONS)?, id)?;
+        if let Some(session) = session {
+            end(tx, &session)?;
+        }
+    }
+    Ok(())
 }
 
 fn add_token(tx: &WriteTransaction, session: &Session, token: TokenHash) -> Result<()> {

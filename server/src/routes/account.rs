@@ -5,7 +5,7 @@ use axum::extract::{Query, State};
 use axum::response::{Redirect, Response};
 use serde::Deserialize;
 use web::layout::Shell;
-use web::pages::account::{self, Account, Purpose};
+use web::pages::account::{self, Account, Purpose, SignInLink};
 use web::urls;
 use zeroize::Zeroizing;
 
@@ -138,17 +138,24 @@ async fn view(app: &App, purpose: Purpose, email: String, next: Option<String>) 
         email,
         problem: None,
         signup_open: accounts::registration_is_open(app).await?,
-        next: next.filter(|next| is_local(next)),
+        providers: providers(app, next.as_deref().filter(|next| local(next))),
+        next: next.filter(|next| local(next)),
     })
 }
 
+/// The sites that this server takes sign-ins from.
+pub(super) fn providers(app: &App, next: Option<&str>) -> Vec<SignInLink> {
+    let all = app.config.providers.iter().map(|configured| configured.provider);
+    all.map(|provider| SignInLink::new(provider.as_str(), provider.name(), next)).collect()
+}
+
 fn destination(next: Option<&str>) -> &str {
-    next.filter(|next| is_local(next)).unwrap_or(urls::PROJECTS)
+    next.filter(|next| local(next)).unwrap_or(urls::PROJECTS)
 }
 
 /// A path of this site. Browsers read `//host` and `/\host` as another site, and drop control
 /// characters before looking.
-fn is_local(next: &str) -> bool {
+pub(crate) fn local(next: &str) -> bool {
     next.starts_with('/')
         && !next[1..].starts_with(['/', '\\'])
         && next.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\')

@@ -30,6 +30,12 @@ pub struct Typed {
     url: Zeroizing<String>,
 }
 
+/// What confirms a removal.
+#[derive(Deserialize)]
+pub struct Removal {
+    confirm: String,
+}
+
 /// The settings.
 pub async fn form(
     State(app): State<App>,
@@ -77,13 +83,20 @@ pub async fn save(
     }
 }
 
-/// Removes a database; its snapshots stay.
+/// Removes a database whose name was typed; its snapshots stay.
 pub async fn remove(
     State(app): State<App>,
     PageUser(visitor): PageUser,
     Path(database): Path<String>,
+    Form(removal): Form<Removal>,
 ) -> Result<Response> {
     let id = id(DatabaseId::parse, &database)?;
+    let view = current(&app, &visitor, id).await?;
+    if removal.confirm.trim() != view.database.name {
+        let problem = Problem::invalid("confirm", format!("Type {} to remove it.", view.database.name));
+        let view = DatabaseSettings { problem: Some(shown(&problem)), ..view };
+        return Ok(again(&problem, page::page(&view)));
+    }
     databases::remove(&app, visitor.user_id, id, Snapshots::Keep).await?;
     Ok(see_other(&urls::database(&database)))
 }

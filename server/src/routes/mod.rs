@@ -2,6 +2,7 @@
 //! [`crate::service`], and fills a view model; `web` does the rest.
 
 pub mod account;
+pub mod account_settings;
 pub mod assets;
 pub mod database_settings;
 pub mod databases;
@@ -63,7 +64,7 @@ pub async fn errors_as_pages(
     request: Request,
     next: Next,
 ) -> Response {
-    let for_people = is_page(request.uri().path());
+    let for_people = is_page(request.uri().path(), request.headers());
     let response = next.run(request).await;
     let status = response.status();
     let failed = status.is_client_error() || status.is_server_error();
@@ -83,7 +84,15 @@ pub async fn errors_as_pages(
 }
 
 /// Whether people go to this address; the others are for programs.
-fn is_page(path: &str) -> bool {
+fn is_page(path: &str, headers: &HeaderMap) -> bool {
+    // A sign-in with another site ends at an address of the API, in front of a person.
+    let accepts_pages = || {
+        let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+        accepted.is_some_and(|accepted| accepted.contains("text/html"))
+    };
+    if path.starts_with("/api/v1/auth/") && path.ends_with("/callback") {
+        return accepts_pages();
+    }
     !path.starts_with("/api/") && !matches!(path, "/healthz" | "/readyz" | "/metrics")
 }
 

@@ -1,16 +1,19 @@
 //! Registering, signing in and out.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use axum::http::StatusCode;
+use engine::clock::Entropy;
 use zeroize::Zeroizing;
 
+use super::projects;
 use crate::app::App;
-use crate::auth::{REFRESH_SECONDS, Tokens, Visitor, hash_token, new_refresh_token};
+use crate::auth::{Passwords, REFRESH_SECONDS, Tokens, Visitor, hash_token, new_refresh_token, random_text};
 use crate::config::Signup;
 use crate::error::{Problem, Result};
 use crate::ids::{SessionId, UserId};
-use crate::meta::{Registration, Rotation, Session, User};
+use crate::meta::{Meta, PageRequest, PasswordOutcome, Registration, Rotation, Session, User};
 
 const MIN_PASSWORD_CHARS: usize = 8;
 const MAX_PASSWORD_BYTES: usize = 1024;
@@ -23,21 +26,24 @@ pub async fn register(app: &App, email: &str, password: Zeroizing<String>, from:
     // Hashed first: whether the address is known shows in the answer alone, not in its time.
     let password_hash = app.passwords.hash(password).await?;
     let id = UserId::new(app.clock.as_ref(), app.entropy.as_ref());
-    let user = User { id, email, password_hash, created_ms: app.now_ms() };
+    let user = User { id, email, password_hash: Some(password_hash), created_ms: app.now_ms() };
     match app.meta.register(user, app.config.signup).await? {
         Registration::Created => {
             app.addresses.take_back(&from);
             begin_session(app, id).await
         }
-        Registration::Closed => {
-            let detail = "This server takes no new accounts. Ask its operator for one.";
-            Err(Problem::new(StatusCode::FORBIDDEN, "signup-closed", "Sign-up is closed", detail))
-        }
+        Registration::Closed => Err(signup_closed()),
         Registration::EmailTaken => {
             let detail = "There is an account with this address. Sign in, or use another address.";
             Err(Problem::conflict("email-taken", "The address is taken", detail))
         }
+        Registration::IdentityTaken => Err(Problem::internal("no identity was to be registered")),
     }
+}
+
+pub(super) fn signup_closed() -> Problem {
+    let detail = "This server takes no new accounts. Ask its operator for one.";
+    Problem::new(StatusCode::FORBIDDEN, "signup-closed", "Sign-up is closed", detail)
 }
 
 /// Whether a registration could succeed now, for pages that offer it.
@@ -63,7 +69,7 @@ pub async fn login(app: &App, email: &str, password: Zeroizing<String>, from: Ip
         return Err(wrong());
     }
     let user = app.meta.user_by_email(email).await?;
-    let stored = user.as_ref().map(|user| user.password_hash.clone());
+    let stored = user.as_ref().and_then(|user| user.password_hash.clone());
     let matches = app.passwords.verify(password, stored).await?;
     let user = user.filter(|_| matches).ok_or_else(wrong)?;
     app.logins.succeeded(&pair);
@@ -106,28 +112,97 @@ pub async fn logout(app: &App, visitor: &Visitor) -> Result<()> {
     Ok(app.meta.end_session(visitor.session_id).await?)
 }
 
-/// Gives the caller another password and signs out everywhere else.
+/// Gives the caller another password, or a first one, and signs out everywhere else.
 pub async fn change_password(
     app: &App,
     visitor: &Visitor,
-    current: Zeroizing<String>,
+    current: Option<Zeroizing<String>>,
     new: Zeroizing<String>,
     from: IpAddr,
 ) -> Result<()> {
     check_password(&new)?;
-    let pair = (visitor.email.clone(), from);
-    throttled(app.logins.begin(&pair, app.now_ms()))?;
-    let user = app.meta.user(visitor.user_id).await?.ok_or_else(Problem::unauthorized)?;
-    if current.len() > MAX_PASSWORD_BYTES || !app.passwords.verify(current, Some(user.password_hash)).await? {
-        return Err(Problem::invalid("current_password", "The current password is wrong."));
-    }
-    app.logins.succeeded(&pair);
+    check_current(app, visitor, current, "current_password", from).await?;
     let hash = app.passwords.hash(new).await?;
-    app.meta.set_password_hash(visitor.user_id, hash).await?;
-    Ok(app.meta.end_other_sessions(visitor.user_id, visitor.session_id).await?)
+    match app.meta.set_password_hash(visitor.user_id, hash).await? {
+        PasswordOutcome::Set => Ok(app.meta.end_sessions(visitor.user_id, Some(visitor.session_id)).await?),
+        PasswordOutcome::EmailTaken => {
+            let detail = "Another account signs in by this address and a password, so this one cannot. Go on \
+                          signing in as you did.";
+            Err(Problem::conflict("email-taken", "The address is taken", detail))
+        }
+        PasswordOutcome::NoSuchUser => Err(Problem::unauthorized()),
+    }
 }
 
-async fn begin_session(app: &App, user_id: UserId) -> Result<Tokens> {
+/// Ends every session of the caller, this one too.
+pub async fn sign_out_everywhere(app: &App, visitor: &Visitor) -> Result<()> {
+    Ok(app.meta.end_sessions(visitor.user_id, None).await?)
+}
+
+/// Removes the caller's account with all its projects and their snapshots. `confirm` is the
+/// account's address, typed; the password is asked for where there is one.
+pub async fn delete(
+    app: &App,
+    visitor: &Visitor,
+    confirm: &str,
+    password: Option<Zeroizing<String>>,
+    from: IpAddr,
+) -> Result<()> {
+    if confirm.trim().to_lowercase() != visitor.email {
+        let detail = format!("Type {} to confirm.", visitor.email);
+        return Err(Problem::invalid("confirm", detail));
+    }
+    check_current(app, visitor, password, "password", from).await?;
+    let (app, user) = (app.clone(), visitor.user_id);
+    // A task of its own: who asked may go away, and half an account is none.
+    let removal = tokio::spawn(async move {
+        for project in projects::list(&app, user, PageRequest::all()).await?.items {
+            projects::delete(&app, user, project.id).await?;
+        }
+        Ok::<_, Problem>(app.meta.remove_user(user).await?)
+    });
+    removal.await.map_err(Problem::internal)?
+}
+
+/// Whether the account has a password, for pages that ask for it.
+pub async fn has_password(app: &App, visitor: &Visitor) -> Result<bool> {
+    let user = app.meta.user(visitor.user_id).await?.ok_or_else(Problem::unauthorized)?;
+    Ok(user.password_hash.is_some())
+}
+
+/// A stolen session is not enough for what cannot be undone: the password is asked for, too.
+async fn check_current(
+    app: &App,
+    visitor: &Visitor,
+    password: Option<Zeroizing<String>>,
+    field: &str,
+    from: IpAddr,
+) -> Result<()> {
+    let user = app.meta.user(visitor.user_id).await?.ok_or_else(Problem::unauthorized)?;
+    let Some(stored) = user.password_hash else { return Ok(()) };
+    let pair = (visitor.email.clone(), from);
+    throttled(app.logins.begin(&pair, app.now_ms()))?;
+    let password = password.unwrap_or_default();
+    let fits = password.len() <= MAX_PASSWORD_BYTES;
+    if !fits || !app.passwords.verify(password, Some(stored)).await? {
+        return Err(Problem::invalid(field, "This is not the account's password. Type it again."));
+    }
+    app.logins.succeeded(&pair);
+    Ok(())
+}
+
+/// Gives the account that signs in by `email` a new password, which is returned, and ends its
+/// sessions. For the operator, who has nothing to prove here.
+pub async fn reset_password(meta: &Meta, entropy: Arc<dyn Entropy>, email: &str) -> Result<Option<String>> {
+    let Some(user) = meta.user_by_email(email.trim().to_lowercase()).await? else { return Ok(None) };
+    let password = random_text(entropy.as_ref());
+    let hash = Passwords::new(entropy).hash(Zeroizing::new(password.clone())).await?;
+    meta.set_password_hash(user.id, hash).await?;
+    meta.end_sessions(user.id, None).await?;
+    Ok(Some(password))
+}
+
+pub(super) async fn begin_session(app: &App, user_id: UserId) -> Result<Tokens> {
     let id = SessionId::new(app.clock.as_ref(), app.entropy.as_ref());
     let created_ms = app.now_ms();
     let session = Session { id, user_id, created_ms, expires_ms: created_ms + REFRESH_SECONDS * 1000 };
@@ -141,7 +216,7 @@ fn tokens(app: &App, user: UserId, session: SessionId, refresh_token: String) ->
     Ok(Tokens { access_token, refresh_token, expires_in })
 }
 
-fn throttled(attempt: std::result::Result<(), u64>) -> Result<()> {
+pub(super) fn throttled(attempt: std::result::Result<(), u64>) -> Result<()> {
     attempt.map_err(|seconds| {
         let detail = format!("There were too many failed attempts. Try again in {seconds} seconds.");
         Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-attempts", "Too many attempts", detail)
@@ -149,7 +224,7 @@ fn throttled(attempt: std::result::Result<(), u64>) -> Result<()> {
     })
 }
 
-fn parse_email(email: &str) -> Result<String> {
+pub(super) fn parse_email(email: &str) -> Result<String> {
     let email = email.trim().to_lowercase();
     let plausible = email.len() <= 254
         && !email.contains(|c: char| c.is_whitespace() || c.is_control())

@@ -1,51 +1,53 @@
 //! Which addresses this server connects to on a user's behalf. Private ones are allowed, that is
-//! where databases live; those of cloud metadata services never are: they hand out credentials.
+//! where databases live, unless the operator says otherwise; those of cloud metadata services never
+//! are: they hand out credentials. The engine asks again of the address that it connects to.
 
-use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use engine::source::DatabaseUrl;
+use engine::source::{DatabaseUrl, is_never_a_database, is_private};
 
+use crate::app::App;
 use crate::error::{Problem, Result};
 
 /// Resolving is part of the connection test, which says more when it takes too long.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Amazon's metadata service by IPv6.
-const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
 
 /// Reads a database URL and refuses one of whose hosts leads to a metadata service. Of a
 /// `mongodb+srv://` URL the name itself is checked: the hosts behind it are the engine's to find.
-pub async fn check_url(url: &str) -> Result<DatabaseUrl> {
+pub async fn check_url(app: &App, url: &str) -> Result<DatabaseUrl> {
+    check(url, app.config.private_addresses).await
+}
+
+async fn check(url: &str, private_allowed: bool) -> Result<DatabaseUrl> {
     let url = DatabaseUrl::parse(url).map_err(|error| Problem::from(error).with("field", "url"))?;
     let hosts = url.hosts();
-    futures::future::try_join_all(hosts.iter().map(|(host, port)| check_host(host, *port))).await?;
+    futures::future::try_join_all(hosts.iter().map(|(host, port)| check_host(host, *port, private_allowed)))
+        .await?;
     Ok(url)
 }
 
-async fn check_host(host: &str, port: u16) -> Result<()> {
+async fn check_host(host: &str, port: u16, private_allowed: bool) -> Result<()> {
     // The system's resolver also reads the odd spellings of numbers that a parser would let pass.
     let lookup = tokio::time::timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host((host, port))).await;
     // A host that does not resolve is for the connection test to explain.
-    let Ok(Ok(mut addresses)) = lookup else { return Ok(()) };
-    if addresses.any(|address| is_forbidden(address.ip())) {
-        let detail =
-            "The host is a link-local address, where no database is. Use the database's own address.";
+    let Ok(Ok(addresses)) = lookup else { return Ok(()) };
+    let refused = |detail: &str| {
         let status = StatusCode::UNPROCESSABLE_ENTITY;
-        return Err(Problem::new(status, "forbidden-address", "The address is not allowed", detail)
-            .with("field", "url"));
+        Err(Problem::new(status, "forbidden-address", "The address is not allowed", detail)
+            .with("field", "url"))
+    };
+    for address in addresses {
+        if is_never_a_database(address.ip()) {
+            return refused(
+                "The host is a link-local or metadata address, where no database is. Use the database's own address.",
+            );
+        }
+        if !private_allowed && is_private(address.ip()) {
+            return refused("This server connects to public addresses only. Ask its operator.");
+        }
     }
     Ok(())
-}
-
-fn is_forbidden(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => address.is_link_local(),
-        IpAddr::V6(address) => match address.to_ipv4_mapped() {
-            Some(address) => address.is_link_local(),
-            None => address.is_unicast_link_local() || address == METADATA_V6,
-        },
-    }
 }
 
 #[cfg(test)]
@@ -59,7 +61,7 @@ mod tests {
         {
             for url in [format!("postgres://u:p@{host}/d"), format!("mongodb://u:p@10.0.0.5:27017,{host}/d")]
             {
-                let refused = check_url(&url).await.unwrap_err();
+                let refused = check(&url, true).await.unwrap_err();
                 assert_eq!(refused.slug, "forbidden-address", "{url}");
             }
         }
@@ -68,9 +70,18 @@ mod tests {
     #[tokio::test]
     async fn private_addresses_and_unknown_hosts_pass() {
         for host in ["127.0.0.1", "10.0.0.5", "192.168.1.1", "[::1]", "[fd00::5]", "no-such-host.invalid"] {
-            check_url(&format!("postgres://u:p@{host}/d")).await.unwrap();
-            check_url(&format!("mongodb://u:p@{host},127.0.0.1:27018/d")).await.unwrap();
+            check(&format!("postgres://u:p@{host}/d"), true).await.unwrap();
+            check(&format!("mongodb://u:p@{host},127.0.0.1:27018/d"), true).await.unwrap();
         }
-        check_url("mongodb+srv://u:p@no-such-host.invalid/d").await.unwrap();
+        check("mongodb+srv://u:p@no-such-host.invalid/d", true).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn private_addresses_are_refused_where_the_operator_says_so() {
+        for host in ["127.0.0.1", "10.0.0.5", "[::1]", "localhost"] {
+            let refused = check(&format!("postgres://u:p@{host}/d"), false).await.unwrap_err();
+            assert_eq!(refused.slug, "forbidden-address", "{host}");
+        }
+        check("postgres://u:p@192.0.2.1/d", false).await.unwrap();
     }
 }

@@ -47,7 +47,7 @@ pub async fn test(
     consistency: Consistency,
 ) -> Result<ConnectionReport> {
     projects::find(app, user, project).await?;
-    let url = addresses::check_url(url).await?;
+    let url = addresses::check_url(app, url).await?;
     Ok(source::test(&url, consistency).await)
 }
 
@@ -60,7 +60,7 @@ pub async fn connect(
 ) -> Result<ConnectedDatabase> {
     projects::find(app, user, project).await?;
     let name = projects::parse_name(&new.name)?;
-    let (url, report) = tested(&new.url, new.consistency).await?;
+    let (url, report) = tested(app, &new.url, new.consistency).await?;
     let id = DatabaseId::new(app.clock.as_ref(), app.entropy.as_ref());
     let database = ConnectedDatabase {
         id,
@@ -118,7 +118,7 @@ pub async fn change(
     let name = change.name.as_deref().map(projects::parse_name).transpose()?;
     let connection = match &change.url {
         Some(url) => {
-            let (parsed, report) = tested(url, change.consistency.unwrap_or(before.consistency)).await?;
+            let (parsed, report) = tested(app, url, change.consistency.unwrap_or(before.consistency)).await?;
             if report.engine != before.engine {
                 let detail = "The URL leads to another database system, and the snapshots taken so far could not \
                               be compared with its own. Connect it as a database of its own.";
@@ -182,8 +182,8 @@ pub async fn start_backup(app: &App, user: UserId, id: DatabaseId, note: Option<
     Ok(job)
 }
 
-async fn tested(url: &str, consistency: Consistency) -> Result<(DatabaseUrl, ConnectionReport)> {
-    let url = addresses::check_url(url).await?;
+async fn tested(app: &App, url: &str, consistency: Consistency) -> Result<(DatabaseUrl, ConnectionReport)> {
+    let url = addresses::check_url(app, url).await?;
     let report = source::test(&url, consistency).await;
     if report.ok { Ok((url, report)) } else { Err(refusal(&report, &url)) }
 }

@@ -10,4 +10,5 @@ pub mod existing;
 pub mod keys;
 pub mod projects;
 pub mod restores;
+pub mod sign_in;
 pub mod snapshots;

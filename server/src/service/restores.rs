@@ -17,7 +17,8 @@ use crate::meta::{JobState, Page, PageRequest, Restore, Scope, Work};
 use crate::view;
 
 /// Where a restore stands, by the state of its jobs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, utoipa::ToSchema)]
+#[schema(rename_all = "kebab-case")]
 pub enum RestoreState {
     Planning,
     /// The plan is there to be read and confirmed.
@@ -87,7 +88,7 @@ pub struct NewRestore {
 pub async fn plan(app: &App, user: UserId, new: NewRestore) -> Result<(RestoreId, JobId)> {
     let found = snapshots::find(app, user, &new.snapshot).await?;
     let collections = in_scope(&found, &new.scope).await?;
-    let url = addresses::check_url(&new.url).await?;
+    let url = addresses::check_url(app, &new.url).await?;
     check_engine(&found, &url)?;
     if let Some(held) = occupied(&url, &collections).await? {
         let advice = match url.engine() {
@@ -194,7 +195,7 @@ async fn check_order(
         let detail = format!("The plan found something in the way. {found}");
         return Err(Problem::conflict("preflight-failed", "The restore cannot go on", detail));
     }
-    let url = addresses::check_url(&order.url).await?;
+    let url = addresses::check_url(app, &order.url).await?;
     if TargetIdentity::of(&url) != plan.target {
         let detail = format!("The plan is for {}. Use that target, or plan again.", shown(&plan.target));
         let status = StatusCode::UNPROCESSABLE_ENTITY;

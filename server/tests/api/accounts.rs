@@ -1,7 +1,7 @@
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
-use crate::harness::{Answer, Api, PASSWORD, Server, text};
+use crate::harness::{Answer, Api, Browser, PASSWORD, Server, text};
 
 #[tokio::test]
 async fn only_the_first_account_may_register_by_default() {
@@ -143,4 +143,72 @@ async fn cookies_are_renewed_by_whatever_request_comes_first() {
         Answer::of(api.request(Method::GET, "/me").header("cookie", "dbsnap_refresh=nonsense")).await;
     assert!(nonsense.headers["set-cookie"].to_str().unwrap().contains("Max-Age=0"));
     nonsense.problem(401, "unauthorized");
+}
+
+#[tokio::test]
+async fn signing_out_everywhere_ends_every_session() {
+    let server = Server::start().await;
+    let here = server.user("ada@example.com").await;
+    let login = json!({ "email": "ada@example.com", "password": PASSWORD });
+    let elsewhere = here.post("/auth/login", login).await.expect(StatusCode::OK);
+    let browser = Browser::signed_in(&server.base, "ada@example.com", PASSWORD).await;
+    let answer = browser.send(Method::POST, "/account/sign-out-everywhere", &[]).await;
+    assert_eq!(
+        (answer.status, &answer.headers["location"]),
+        (StatusCode::SEE_OTHER, &"/login".parse().unwrap())
+    );
+    here.get("/me").await.problem(401, "unauthorized");
+    here.with_token(&text(&elsewhere["access_token"])).get("/me").await.problem(401, "unauthorized");
+    let refresh = json!({ "refresh_token": elsewhere["refresh_token"] });
+    here.post("/auth/refresh", refresh).await.problem(401, "unauthorized");
+    assert!(browser.get("/projects").await.status.is_redirection());
+}
+
+#[tokio::test]
+async fn a_deleted_account_leaves_nothing_and_others_alone() {
+    let server = Server::start().await;
+    let (ada, eve) = (server.user("ada@example.com").await, server.user("eve@example.com").await);
+    let (project, other) = (ada.project("shop").await, eve.project("other").await);
+    let delete = |confirm: &str, password: &str| json!({ "confirm": confirm, "password": password });
+    let answer = ada.post("/me/delete", delete("eve@example.com", PASSWORD)).await;
+    assert_eq!(answer.problem(422, "invalid")["field"], "confirm");
+    let answer = ada.post("/me/delete", delete("ada@example.com", "wrong password")).await;
+    assert_eq!(answer.problem(422, "invalid")["field"], "password");
+    ada.get(&format!("/projects/{project}")).await.expect(StatusCode::OK);
+
+    let repositories = server.folder.path().join("repositories");
+    assert_eq!(
+        ada.post("/me/delete", delete("Ada@example.com", PASSWORD)).await.status,
+        StatusCode::NO_CONTENT
+    );
+    ada.get("/me").await.problem(401, "unauthorized");
+    let login = json!({ "email": "ada@example.com", "password": PASSWORD });
+    ada.post("/auth/login", login.clone()).await.problem(401, "wrong-credentials");
+    assert!(!repositories.join(&project).exists());
+    eve.get(&format!("/projects/{other}")).await.expect(StatusCode::OK);
+    ada.post("/auth/register", login).await.expect(StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn the_accounts_page_changes_the_password_and_says_what_is_wrong() {
+    let server = Server::start().await;
+    server.user("ada@example.com").await;
+    let browser = Browser::signed_in(&server.base, "ada@example.com", PASSWORD).await;
+    let form = |current: &str, new: &str| {
+        [("current_password", current.to_owned()), ("new_password", new.to_owned())]
+    };
+    let wrong =
+        browser.send(Method::POST, "/account/password", &form("wrong password", "another long one")).await;
+    assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(
+        wrong.text.contains("not the account") && !wrong.text.contains("wrong password"),
+        "{}",
+        wrong.text
+    );
+    let right = browser.send(Method::POST, "/account/password", &form(PASSWORD, "another long one")).await;
+    assert_eq!(right.headers["location"], "/account?done=password", "{}", right.text);
+    Browser::signed_in(&server.base, "ada@example.com", "another long one").await;
+    let confirm = [("confirm", "ada".to_owned()), ("password", "another long one".to_owned())];
+    let refused = browser.send(Method::POST, "/account/delete", &confirm).await;
+    assert!(refused.text.contains("Type ada@example.com to confirm."), "{}", refused.text);
 }

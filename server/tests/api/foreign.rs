@@ -1,98 +1,156 @@
-//! Another account's id is an address of nothing, on every route that takes one.
+//! Another account's id is an address of nothing, on every route that takes one. The routes are the
+//! router's own, so that a new one is met here, and fails the test until it has a case.
 
 use engine_testutils::postgres::Cluster;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use server::ids::ProjectId;
+use server::router::{api_routes, page_routes};
+use server::routing::Route;
 
-use crate::harness::{Server, segment, shop, text};
+use crate::harness::{Api, Browser, PASSWORD, Server, segment, shop, text};
 
-/// The routes of the API that hold an id, read from the table itself, so that a new one is not
-/// forgotten here.
-fn routes_with_ids() -> Vec<(Method, String)> {
-    let table = include_str!("../../src/router.rs");
-    let api = &table[table.find("fn api()").unwrap()..];
-    let api = &api[..api.find("\n}").unwrap()];
-    let mut found = Vec::new();
-    for route in api.split(".route(").skip(1) {
-        let path = route.split('"').nth(1).unwrap();
-        if !path.contains("{id}") {
-            continue;
-        }
-        for (word, method) in [
-            ("get(", Method::GET),
-            ("post(", Method::POST),
-            ("put(", Method::PUT),
-            ("patch(", Method::PATCH),
-            ("delete(", Method::DELETE),
-        ] {
-            let handlers = &route[path.len()..];
-            if handlers.contains(&format!(" {word}")) || handlers.contains(&format!(").{word}")) {
-                found.push((method, path.to_owned()));
-            }
-        }
-    }
-    found
+const URL: &str = "postgres://u:p@127.0.0.1:1/d";
+
+/// What belongs to somebody else.
+struct Foreign {
+    project: String,
+    database: String,
+    job: String,
+    snapshot: String,
+    diff: String,
+    restore: String,
+    /// Where a restore of the snapshot could go.
+    target: String,
 }
 
-/// A body that the route's owner could send.
-fn body(path: &str) -> Value {
-    match path {
-        "/projects/{id}/connection-test" => json!({ "url": "postgres://u:p@127.0.0.1:1/d" }),
-        "/projects/{id}/verify" => json!({ "mode": "structure" }),
-        "/projects/{id}/databases" => {
-            json!({ "name": "n", "url": "postgres://u:p@127.0.0.1:1/d", "environment": "dev" })
+impl Foreign {
+    async fn make(owner: &Api) -> Self {
+        let (name, url) = shop().await;
+        let project = owner.project("shop").await;
+        let database = owner.database(&project, &url).await;
+        let job = owner.start_backup(&database).await;
+        let snapshot = text(&owner.ended(&job).await["result"]["snapshot_id"]);
+        let target = Cluster::shared().superuser_url(&format!("{name}_copy"));
+        let mut foreign =
+            Self { project, database, job, snapshot, diff: String::new(), restore: String::new(), target };
+        for path in ["/diffs", "/restores/plan"] {
+            let started = owner.post(path, foreign.body("POST", path)).await.expect(StatusCode::ACCEPTED);
+            owner.ended(&text(&started["job_id"])).await;
+            let id = text(&started["id"]);
+            if path == "/diffs" { foreign.diff = id } else { foreign.restore = id }
         }
-        "/restores/{id}/apply" => json!({ "confirm": "x", "url": "postgres://u:p@127.0.0.1:1/d" }),
-        _ => json!({}),
+        foreign
     }
+
+    /// A route's address with somebody else's ids in it.
+    fn fill(&self, path: &str) -> String {
+        let id = match path.split('/').nth(1).unwrap() {
+            "projects" => &self.project,
+            "databases" => &self.database,
+            "jobs" => &self.job,
+            "snapshots" => &self.snapshot,
+            "diffs" => &self.diff,
+            "restores" => &self.restore,
+            kind => panic!("no foreign id for the new kind of route {kind}: add one"),
+        };
+        path.replace("{id}", id).replace("{name}", &segment("public.customers"))
+    }
+
+    /// A body that the owner could send to a route of the API, ids included.
+    fn body(&self, method: &str, path: &str) -> Value {
+        match (method, path) {
+            ("GET" | "DELETE", _) => Value::Null,
+            ("POST", "/projects/{id}/connection-test") => json!({ "url": URL }),
+            ("POST", "/projects/{id}/verify") => json!({ "mode": "structure" }),
+            ("POST", "/projects/{id}/keys/recovery") => json!({}),
+            ("POST", "/projects/{id}/databases") => json!({ "name": "n", "url": URL, "environment": "dev" }),
+            ("PATCH", "/databases/{id}") => json!({ "name": "taken over" }),
+            ("POST", "/databases/{id}/backups") => json!({}),
+            ("POST", "/jobs/{id}/cancel") => json!({}),
+            ("POST", "/diffs") => json!({ "from": self.snapshot, "to": self.snapshot }),
+            ("POST", "/restores/plan") => {
+                let target = json!({ "url": self.target });
+                json!({ "snapshot": self.snapshot, "scope": { "all": true }, "target": target })
+            }
+            ("POST", "/restores/{id}/apply") => json!({ "confirm": "x", "url": URL }),
+            _ => panic!("no foreign-id case for {method} {path}: add one"),
+        }
+    }
+
+    /// The same for the forms of a page.
+    fn form(&self, method: &str, path: &str) -> Vec<(&'static str, String)> {
+        let fields: &[(&str, &str)] = match (method, path) {
+            ("GET", _) => &[],
+            ("POST", "/projects/{id}/recovery-key" | "/jobs/{id}/cancel") => &[],
+            ("POST", "/databases/{id}/remove") => &[("confirm", "shop")],
+            ("POST", "/projects/{id}/connect" | "/databases/{id}/settings") => {
+                &[("name", "n"), ("url", URL), ("environment", "dev"), ("action", "connect")]
+            }
+            ("POST", "/databases/{id}/backups") => &[("note", "")],
+            ("POST", "/snapshots/{id}/restore") => &[("url", URL)],
+            ("POST", "/restores/{id}/apply") => &[("url", URL), ("confirm", "x")],
+            ("POST", "/diffs") => &[("from", &self.snapshot), ("to", &self.snapshot)],
+            _ => panic!("no foreign-id case for {method} {path}: add one"),
+        };
+        fields.iter().map(|(name, value)| (*name, (*value).to_owned())).collect()
+    }
+}
+
+/// The routes that take an id, in their address or in their body: all but those listed here.
+fn with_ids(routes: Vec<Route>) -> impl Iterator<Item = (Method, &'static str)> {
+    let takes_none = |route: &Route| {
+        let mine = ["/auth/", "/me", "/account"].iter().any(|start| route.path.starts_with(start));
+        let others = matches!(route.path, "/projects" | "/register" | "/login" | "/logout");
+        !route.path.contains("{id}") && (route.method == Method::GET || mine || others)
+    };
+    routes.into_iter().filter(move |route| !takes_none(route)).map(|route| (route.method, route.path))
 }
 
 #[tokio::test]
-async fn every_route_hides_what_belongs_to_others() {
-    let (name, url) = shop().await;
+async fn every_route_of_the_api_hides_what_belongs_to_others() {
     let server = Server::start().await;
     let (owner, other) = (server.user("ada@example.com").await, server.user("eve@example.com").await);
-    let project = owner.project("shop").await;
-    let database = owner.database(&project, &url).await;
-    let job = owner.start_backup(&database).await;
-    let snapshot = text(&owner.ended(&job).await["result"]["snapshot_id"]);
-    let pair = json!({ "from": snapshot, "to": snapshot });
-    let diff = owner.post("/diffs", pair.clone()).await.expect(StatusCode::ACCEPTED);
-    let target = Cluster::shared().superuser_url(&format!("{name}_copy"));
-    let plan = json!({ "snapshot": snapshot, "scope": { "all": true }, "target": { "url": target } });
-    let restore = owner.post("/restores/plan", plan.clone()).await.expect(StatusCode::ACCEPTED);
-
-    let id_of = |path: &str| match path.split('/').nth(1).unwrap() {
-        "projects" => project.clone(),
-        "databases" => database.clone(),
-        "jobs" => job.clone(),
-        "snapshots" => snapshot.clone(),
-        "diffs" => text(&diff["id"]),
-        "restores" => text(&restore["id"]),
-        kind => panic!("no foreign id for the new kind of route {kind}: add one"),
-    };
-    let routes = routes_with_ids();
-    assert!(routes.len() >= 22, "only {} routes were found in the table", routes.len());
-    for (method, path) in &routes {
-        let filled = path.replace("{id}", &id_of(path)).replace("{name}", &segment("public.customers"));
-        let answer = other.send(method.clone(), &filled, body(path)).await;
+    let foreign = Foreign::make(&owner).await;
+    let signed_out = Api { token: None, ..other.clone() };
+    for (method, path) in with_ids(api_routes()) {
+        let (filled, body) = (foreign.fill(path), foreign.body(method.as_str(), path));
+        let answer = other.send(method.clone(), &filled, body.clone()).await;
         assert_eq!(answer.status, StatusCode::NOT_FOUND, "{method} {path}: {}", answer.text);
-        let signed_out = crate::harness::Api { token: None, ..other.clone() };
-        let answer = signed_out.send(method.clone(), &filled, body(path)).await;
+        let answer = signed_out.send(method.clone(), &filled, body.clone()).await;
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{method} {path}: {}", answer.text);
-        let unknown = path.replace("{id}", "0123").replace("{name}", "x");
-        let answer = owner.send(method.clone(), &unknown, body(path)).await;
-        assert_eq!(answer.status, StatusCode::NOT_FOUND, "{method} {path}: {}", answer.text);
+        if path.contains("{id}") {
+            let unknown = path.replace("{id}", "0123").replace("{name}", "x");
+            let answer = owner.send(method.clone(), &unknown, body).await;
+            assert_eq!(answer.status, StatusCode::NOT_FOUND, "{method} {path}: {}", answer.text);
+        }
     }
-    other.post("/diffs", pair).await.problem(404, "not-found");
-    other.post("/restores/plan", plan).await.problem(404, "not-found");
     for list in ["/projects", "/restores"] {
         assert_eq!(other.get(list).await.expect(StatusCode::OK)["items"], json!([]), "{list}");
     }
     // Nothing of the above touched what it was aimed at.
-    owner.get(&format!("/databases/{database}")).await.expect(StatusCode::OK);
-    owner.get(&format!("/snapshots/{snapshot}")).await.expect(StatusCode::OK);
+    let database = owner.get(&format!("/databases/{}", foreign.database)).await.expect(StatusCode::OK);
+    assert_eq!(database["name"], "shop");
+    owner.get(&format!("/snapshots/{}", foreign.snapshot)).await.expect(StatusCode::OK);
+}
+
+#[tokio::test]
+async fn every_page_hides_what_belongs_to_others() {
+    let server = Server::start().await;
+    let owner = server.user("ada@example.com").await;
+    server.user("eve@example.com").await;
+    let foreign = Foreign::make(&owner).await;
+    let other = Browser::signed_in(&server.base, "eve@example.com", PASSWORD).await;
+    let signed_out = Browser::new(&server.base);
+    for (method, path) in with_ids(page_routes()) {
+        let (filled, form) = (foreign.fill(path), foreign.form(method.as_str(), path));
+        let answer = other.send(method.clone(), &filled, &form).await;
+        assert_eq!(answer.status, StatusCode::NOT_FOUND, "{method} {path}: {}", answer.text);
+        let answer = signed_out.send(method.clone(), &filled, &form).await;
+        assert!(answer.status.is_redirection(), "{method} {path}: {} {}", answer.status, answer.text);
+        assert!(answer.headers["location"].to_str().unwrap().starts_with("/login"), "{method} {path}");
+    }
+    owner.get(&format!("/databases/{}", foreign.database)).await.expect(StatusCode::OK);
 }
 
 #[tokio::test]
@@ -133,6 +191,6 @@ async fn what_a_crash_left_of_a_project_is_removed_at_the_next_start() {
     let server = Server::start_in(folder, &[("DBSNAP_SIGNUP", "open")]).await;
     assert!(!repositories.join(&project).exists());
     assert!(server.app.meta.unready_projects().await.unwrap().is_empty());
-    let api = crate::harness::Api { base: server.base.clone(), ..api };
+    let api = Api { base: server.base.clone(), ..api };
     api.get(&format!("/projects/{kept}")).await.expect(StatusCode::OK);
 }

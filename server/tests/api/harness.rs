@@ -12,6 +12,8 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use crate::contract;
+
 pub const PASSWORD: &str = "correct horse battery";
 
 pub struct Server {
@@ -71,6 +73,38 @@ pub struct Api {
     pub token: Option<String>,
 }
 
+/// A browser without scripts: it keeps cookies and follows no redirect by itself.
+pub struct Browser {
+    client: Client,
+    base: String,
+}
+
+impl Browser {
+    pub fn new(base: &str) -> Self {
+        let client = Client::builder().cookie_store(true).redirect(reqwest::redirect::Policy::none());
+        Self { client: client.build().unwrap(), base: base.to_owned() }
+    }
+
+    /// Signs in by the form.
+    pub async fn signed_in(base: &str, email: &str, password: &str) -> Self {
+        let browser = Self::new(base);
+        let form = [("email", email.to_owned()), ("password", password.to_owned())];
+        let answer = browser.send(Method::POST, "/login", &form).await;
+        assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.text);
+        browser
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(Method::GET, path, &[]).await
+    }
+
+    /// Opens an address, or sends a form to it.
+    pub async fn send(&self, method: Method, path: &str, form: &[(&str, String)]) -> Answer {
+        let request = self.client.request(method.clone(), format!("{}{path}", self.base));
+        Answer::of(if method == Method::POST { request.form(form) } else { request }).await
+    }
+}
+
 /// An answer: its status and its body, as JSON where it is JSON.
 #[derive(Debug)]
 pub struct Answer {
@@ -125,15 +159,19 @@ impl Api {
     }
 
     pub async fn get(&self, path: &str) -> Answer {
-        Answer::of(self.request(Method::GET, path)).await
+        self.send(Method::GET, path, Value::Null).await
     }
 
     pub async fn post(&self, path: &str, body: Value) -> Answer {
-        Answer::of(self.request(Method::POST, path).json(&body)).await
+        self.send(Method::POST, path, body).await
     }
 
+    /// Sends a request, with a body unless it is null, and holds the answer against the document.
     pub async fn send(&self, method: Method, path: &str, body: Value) -> Answer {
-        Answer::of(self.request(method, path).json(&body)).await
+        let request = self.request(method.clone(), path);
+        let answer = Answer::of(if body.is_null() { request } else { request.json(&body) }).await;
+        contract::check(&method, path, &answer);
+        answer
     }
 
     pub async fn project(&self, name: &str) -> String {

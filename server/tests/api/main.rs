@@ -4,6 +4,7 @@
 
 mod accounts;
 mod connecting;
+mod contract;
 mod foreign;
 mod harness;
 mod journey;
@@ -14,4 +15,7 @@ mod mongodb_shop;
 mod object_storage;
 mod process;
 mod queue;
+mod schemathesis;
+mod secrets;
 mod security;
+mod sign_in;

@@ -36,6 +36,10 @@ impl Program {
         Self { child, base }
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Asks it to stop, as an operator does, and gives its exit code and how long it took.
     pub fn terminate(mut self) -> (Option<i32>, Duration) {
         let begun = Instant::now();
@@ -168,6 +172,33 @@ async fn the_log_holds_no_secret() {
         let at = log.lines().find(|line| line.contains(secret));
         assert_eq!(at, None, "{secret} is in the log");
     }
+}
+
+#[tokio::test]
+async fn the_operator_resets_a_forgotten_password() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = Program::start(folder.path());
+    let api = Api::new(&program.base);
+    let account = json!({ "email": "ada@example.com", "password": PASSWORD });
+    let tokens = api.post("/auth/register", account.clone()).await.expect(StatusCode::CREATED);
+    let reset =
+        |email: &str| Program::command(folder.path()).args(["reset-password", email]).output().unwrap();
+    let refused = String::from_utf8(reset("ada@example.com").stderr).unwrap();
+    assert!(refused.contains("in use by another dbsnap"), "{refused}");
+    program.kill();
+    let unknown = reset("eve@example.com");
+    assert_eq!(unknown.status.code(), Some(1));
+    let output = reset("Ada@example.com");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let told = String::from_utf8(output.stdout).unwrap();
+    let password = told.trim().rsplit(' ').next().unwrap();
+
+    let program = Program::start(folder.path());
+    let api = Api::new(&program.base);
+    api.with_token(&text(&tokens["access_token"])).get("/me").await.problem(401, "unauthorized");
+    api.post("/auth/login", account).await.problem(401, "wrong-credentials");
+    let account = json!({ "email": "ada@example.com", "password": password });
+    api.post("/auth/login", account).await.expect(StatusCode::OK);
 }
 
 #[test]

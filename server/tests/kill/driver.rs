@@ -47,6 +47,20 @@ impl Process {
         self.child.kill().await.unwrap();
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("because it was not collected yet")
+    }
+
+    /// Sends a POST to a server that may be gone; then there is no answer.
+    pub async fn try_send(&self, path: &str, body: Value) -> Option<(u16, Value)> {
+        let request = self.http.post(format!("{}/api/v1{path}", self.base)).bearer_auth(&self.token);
+        let answer = request.json(&body).send().await.ok()?;
+        let status = answer.status().as_u16();
+        // An answer that ends half-way is none.
+        let text = answer.text().await.ok()?;
+        Some((status, serde_json::from_str(&text).unwrap_or(Value::Null)))
+    }
+
     /// Sends a request; returns the status and the body.
     pub async fn send(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
         let url = format!("{}/api/v1{path}", self.base);

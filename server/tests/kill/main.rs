@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 
 mod driver;
+mod mixed;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -17,6 +17,22 @@ pub enum Purpose {
     Register,
 }
 
+/// A way in by another site.
+#[derive(Clone, Debug)]
+pub struct SignInLink {
+    /// The site's name.
+    pub name: String,
+    /// Where it begins.
+    pub url: String,
+}
+
+impl SignInLink {
+    /// By `provider`, leading to `next` afterwards.
+    pub fn new(provider: &str, name: &str, next: Option<&str>) -> Self {
+        Self { name: name.to_owned(), url: urls::sign_in_with(provider, next) }
+    }
+}
+
 /// The form for signing in or registering.
 #[derive(Clone, Debug)]
 pub struct Account {
@@ -30,6 +46,8 @@ pub struct Account {
     pub problem: Option<Problem>,
     /// Whether a new account may be made here.
     pub signup_open: bool,
+    /// Ways in by other sites.
+    pub providers: Vec<SignInLink>,
     /// A local address to go to afterwards.
     pub next: Option<String>,
 }
@@ -43,7 +61,18 @@ impl Account {
             email: "mira@example.com".to_owned(),
             problem: Some(Problem::new("E-mail and password do not match an account.")),
             signup_open: true,
+            providers: Vec::new(),
             next: Some("/databases/d1".to_owned()),
+        }
+    }
+
+    /// With providers to sign in by.
+    pub fn sample_providers() -> Self {
+        let link = |word, name| SignInLink::new(word, name, Some("/databases/d1"));
+        Self {
+            problem: None,
+            providers: vec![link("github", "GitHub"), link("google", "Google")],
+            ..Self::sample()
         }
     }
 
@@ -71,6 +100,9 @@ pub fn page(view: &Account) -> Markup {
                 (password(view.purpose))
                 @if let Some(next) = &view.next { input type="hidden" name="next" value=(next); }
                 button.primary type="submit" { (button) }
+            }
+            @for provider in &view.providers {
+                p { a.button href=(provider.url) { "Continue with " (provider.name) } }
             }
             @match view.purpose {
                 Purpose::Register => p.muted { "Already have an account? " a href=(urls::LOGIN) { "Sign in" } },

@@ -4,8 +4,9 @@
 use maud::Markup;
 
 use super::{
-    account, changes, connect, database, database_settings, diff, error, job, project, projects, records,
-    recovery_key, restore_new, restore_plan, restore_result, restores, settings, snapshot, storage,
+    account, account_settings, changes, connect, database, database_settings, diff, error, job, project,
+    projects, records, recovery_key, restore_new, restore_plan, restore_result, restores, settings, snapshot,
+    storage,
 };
 
 /// Every sample, named after its page.
@@ -13,6 +14,12 @@ pub fn samples() -> Vec<(&'static str, Markup)> {
     vec![
         ("login", account::page(&account::Account::sample())),
         ("register", account::page(&account::Account::sample_register())),
+        ("login-providers", account::page(&account::Account::sample_providers())),
+        ("account", account_settings::page(&account_settings::AccountSettings::sample())),
+        (
+            "account-without-password",
+            account_settings::page(&account_settings::AccountSettings::sample_without_password()),
+        ),
         ("projects", projects::page(&projects::Projects::sample())),
         ("projects-first-run", projects::page(&projects::Projects::sample_first_run())),
         ("project", project::page(&project::Project::sample())),

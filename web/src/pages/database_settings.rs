@@ -87,10 +87,11 @@ pub fn page(view: &DatabaseSettings) -> Markup {
         @if let Some(problem) = &view.problem { (alert(problem)) }
         @if let Some(tested) = &view.tested { (stages::result(tested)) }
         (settings_form(view))
-        section.card.padded aria-labelledby="remove" {
-            h2 #remove { "Remove" }
+        form.stack.card.padded method="post" action=(urls::database_remove(&view.database.id)) {
+            h2 { "Remove" }
             p { "Its credentials are forgotten and nothing more is backed up. The snapshots taken so far stay in the project." }
-            (form::post_button(&urls::database_remove(&view.database.id), "Remove this database", "danger-quiet"))
+            (Field::code("confirm", "Type the database's name", "").hint(&view.database.name).render())
+            div.actions { button.danger-quiet type="submit" { "Remove this database" } }
         }
     };
     let crumbs = super::snapshot::crumbs(&view.project, &view.database);

@@ -1,6 +1,7 @@
 //! The pages. Each module: a view model with `sample()`, and `page(&view)`.
 
 pub mod account;
+pub mod account_settings;
 pub mod catalogue;
 pub mod changes;
 pub mod connect;
