@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use oauth2::basic::{
     BasicErrorResponse, BasicRevocationErrorResponse, BasicTokenIntrospectionResponse, BasicTokenType,
 };
@@ -93,8 +94,19 @@ pub fn authorize_url(provider: &SignInProvider, redirect: &Url, secrets: &Secret
     request.url().0
 }
 
-/// Trades the code for a token, and the token for who it is of.
-pub async fn identify(
+/// Trades the code for a token, and the token for who it is of. Boxed: the compiler cannot see
+/// that what `oauth2` makes of our client goes between threads.
+pub fn identify<'a>(
+    provider: &'a SignInProvider,
+    redirect: &'a Url,
+    secrets: &'a Secrets,
+    code: String,
+    now_ms: i64,
+) -> BoxFuture<'a, Result<Person>> {
+    Box::pin(ask(provider, redirect, secrets, code, now_ms))
+}
+
+async fn ask(
     provider: &SignInProvider,
     redirect: &Url,
     secrets: &Secrets,
@@ -105,8 +117,8 @@ pub async fn identify(
     let verifier = PkceCodeVerifier::new(secrets.verifier.to_string());
     let client = client(provider, redirect);
     let request = client.exchange_code(AuthorizationCode::new(code)).set_pkce_verifier(verifier);
-    let send = |request: HttpRequest| forward(&http, request);
-    let answer = request.request_async(&send).await.map_err(|error| refused(provider, &error))?;
+    let answer =
+        request.request_async(&Exchange(http.clone())).await.map_err(|error| refused(provider, &error))?;
     let token = Zeroizing::new(answer.access_token().secret().clone());
     let user = fetch(&http, provider, &provider.userinfo_url, &token).await?;
     match provider.provider {
@@ -220,6 +232,18 @@ enum Unreachable {
     TooLong,
     #[error(transparent)]
     Malformed(#[from] oauth2::http::Error),
+}
+
+/// How `oauth2` sends its requests.
+struct Exchange(reqwest::Client);
+
+impl<'c> oauth2::AsyncHttpClient<'c> for Exchange {
+    type Error = Unreachable;
+    type Future = BoxFuture<'c, std::result::Result<HttpResponse, Unreachable>>;
+
+    fn call(&'c self, request: HttpRequest) -> Self::Future {
+        Box::pin(forward(&self.0, request))
+    }
 }
 
 async fn forward(
