@@ -60,7 +60,7 @@ fn reason(error: &dyn std::error::Error) -> String {
     // in the wrong place.
     let text = innermost.to_string();
     if let Some((_, expected)) =
-        text.strip_prefix("unknown variant `").and_then(|text| text.rsplit_once("`, expected"))
+        text.split_once("unknown variant `").and_then(|(_, text)| text.rsplit_once("`, expected"))
     {
         return format!("unknown variant, expected{expected}.");
     }

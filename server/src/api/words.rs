@@ -190,6 +190,8 @@ pub struct CountsBody {
     removed: u64,
     changed: u64,
     unchanged: u64,
+    /// Of the changed ones, documents that differ in nothing but the order of their fields.
+    order_only: u64,
 }
 
 impl From<Counts> for CountsBody {
@@ -199,6 +201,7 @@ impl From<Counts> for CountsBody {
             removed: counts.removed,
             changed: counts.changed,
             unchanged: counts.unchanged,
+            order_only: counts.order_only,
         }
     }
 }
