@@ -141,7 +141,8 @@ impl PythonTools {
     }
 
     fn are_in(&self, python: &Path) -> bool {
-        let freeze = Command::new(python).args(["-m", "pip", "--disable-pip-version-check", "freeze"]).output();
+        let freeze =
+            Command::new(python).args(["-m", "pip", "--disable-pip-version-check", "freeze"]).output();
         freeze.is_ok_and(|output| {
             let installed = String::from_utf8_lossy(&output.stdout).into_owned();
             self.packages.iter().all(|package| installed.lines().any(|line| line == *package))

@@ -81,7 +81,7 @@ struct Inner {
     /// One server only, since the store cannot create without overwriting.
     exclusive: bool,
     /// With time limits.
-    operator: Operator,
+    once: Operator,
     /// With time limits, repetition and a bound on what is done at a time.
     retrying: Operator,
     limit: ConcurrentLimitLayer,
@@ -143,7 +143,7 @@ impl Bucket {
         Ok(Self(Arc::new(Inner {
             name: name.to_owned(),
             exclusive,
-            operator,
+            once: operator,
             retrying,
             limit,
             retry,
@@ -206,7 +206,7 @@ impl Bucket {
                 told(event);
             }
         };
-        let operator = self.0.operator.clone().layer(self.0.retry.clone().with_notify(note));
+        let operator = self.0.once.clone().layer(self.0.retry.clone().with_notify(note));
         let operator = operator.layer(self.0.limit.clone());
         let in_parts = content.len() > whole_bytes;
         let part_bytes = in_parts.then_some(part_bytes);
@@ -334,12 +334,17 @@ pub(super) async fn read_range(
     offset: u64,
     len: usize,
 ) -> Result<Bytes> {
-    let content = operator.read_with(path).range(offset..offset + len as u64).await;
-    let content = content.map(|content| content.to_bytes()).map_err(|error| match error.kind() {
-        ErrorKind::RangeNotSatisfied => too_short(name),
-        _ => failed("reading", name)(error),
-    })?;
-    if content.len() == len { Ok(content) } else { Err(too_short(name)) }
+    let end = offset + len as u64;
+    match operator.read_with(path).range(offset..end).await {
+        Ok(content) if content.len() == len => Ok(content.to_bytes()),
+        Ok(_) => Err(too_short(name)),
+        Err(error) => {
+            // A short answer may be a short file or a cut line: the file's length tells.
+            let found = operator.stat(path).await;
+            let is_short = found.is_ok_and(|found| found.content_length() < end);
+            Err(if is_short { too_short(name) } else { failed("reading", name)(error) })
+        }
+    }
 }
 
 fn invalid(message: impl Into<String>) -> Error {

@@ -98,7 +98,9 @@ impl Server {
     /// # Panics
     /// When it cannot be disabled.
     pub fn disable_key(&self, arn: &str) {
-        self.call("DisableKey", &format!("{{\"KeyId\": \"{arn}\"}}"));
+        // By its id: moto fails on an ARN here.
+        let id = arn.rsplit('/').next().unwrap_or(arn);
+        self.call("DisableKey", &format!("{{\"KeyId\": \"{id}\"}}"));
     }
 
     fn call(&self, operation: &str, body: &str) -> String {

@@ -4,9 +4,11 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use engine::repo::{NewSlot, SlotKind};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use super::extract::{Json, Path};
+use super::openapi::ProblemBody;
 use crate::api::projects::ProjectBody;
 use crate::app::App;
 use crate::auth::ApiUser;
@@ -15,8 +17,9 @@ use crate::ids::ProjectId;
 use crate::service::{existing, keys};
 
 /// What kind of key opens a slot.
-#[derive(Clone, Copy, Serialize, Deserialize)]
+#[derive(Clone, Copy, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = SlotKind)]
 pub enum Kind {
     Server,
     Kms,
@@ -43,7 +46,7 @@ impl From<Kind> for SlotKind {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct SlotBody {
     slot: String,
     /// Absent where the slot's file is damaged.
@@ -53,7 +56,7 @@ pub struct SlotBody {
     usable: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Keys {
     items: Vec<SlotBody>,
     next_cursor: Option<String>,
@@ -61,12 +64,12 @@ pub struct Keys {
     epoch: u32,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 pub struct NewKey {
     kind: Kind,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct MadeSlot {
     slot: String,
     /// Shown this once.
@@ -80,29 +83,35 @@ impl From<NewSlot> for MadeSlot {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Epoch {
     epoch: u32,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Storage {
     /// Repositories that no project here is of.
     unclaimed: usize,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 pub struct OpenStorage {
     /// Without one, this server's own keys are tried.
     #[serde(default)]
+    #[schema(value_type = Option<String>)]
     recovery_key: Option<Zeroizing<String>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Opened {
     projects: Vec<ProjectBody>,
 }
 
+#[utoipa::path(
+    get, path = "/projects/{id}/keys", tag = "keys",
+    params(("id" = String, Path)),
+    responses((status = 200, description = "The slots that open the repository", body = Keys)),
+)]
 pub async fn list(
     State(app): State<App>,
     ApiUser(visitor): ApiUser,
@@ -118,6 +127,12 @@ pub async fn list(
     Ok(axum::Json(Keys { items: items.collect(), next_cursor: None, epoch }))
 }
 
+#[utoipa::path(
+    post, path = "/projects/{id}/keys", tag = "keys",
+    params(("id" = String, Path)),
+    request_body = NewKey,
+    responses((status = 201, description = "Added", body = MadeSlot), (status = 409, description = "The server has no such key, or the slot is there", body = ProblemBody)),
+)]
 pub async fn add(
     State(app): State<App>,
     ApiUser(visitor): ApiUser,
@@ -128,6 +143,11 @@ pub async fn add(
     Ok((StatusCode::CREATED, axum::Json(made.into())))
 }
 
+#[utoipa::path(
+    post, path = "/projects/{id}/keys/{slot}/rotate", tag = "keys",
+    params(("id" = String, Path), ("slot" = String, Path)),
+    responses((status = 201, description = "Replaced", body = MadeSlot), (status = 409, description = "The server cannot wrap this kind anew", body = ProblemBody)),
+)]
 pub async fn rotate(
     State(app): State<App>,
     ApiUser(visitor): ApiUser,
@@ -137,6 +157,11 @@ pub async fn rotate(
     Ok((StatusCode::CREATED, axum::Json(made.into())))
 }
 
+#[utoipa::path(
+    delete, path = "/projects/{id}/keys/{slot}", tag = "keys",
+    params(("id" = String, Path), ("slot" = String, Path)),
+    responses((status = 204, description = "Gone"), (status = 409, description = "Nothing else would open the repository", body = ProblemBody)),
+)]
 pub async fn remove(
     State(app): State<App>,
     ApiUser(visitor): ApiUser,
@@ -146,6 +171,11 @@ pub async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
+#[utoipa::path(
+    post, path = "/projects/{id}/keys/epoch", tag = "keys",
+    params(("id" = String, Path)),
+    responses((status = 201, description = "New records are sealed under it", body = Epoch)),
+)]
 pub async fn begin_epoch(
     State(app): State<App>,
     ApiUser(visitor): ApiUser,
@@ -155,10 +185,19 @@ pub async fn begin_epoch(
     Ok((StatusCode::CREATED, axum::Json(Epoch { epoch })))
 }
 
+#[utoipa::path(
+    get, path = "/storage", tag = "keys",
+    responses((status = 200, description = "What the storage holds that is of no project here", body = Storage)),
+)]
 pub async fn storage(State(app): State<App>, ApiUser(_): ApiUser) -> Result<axum::Json<Storage>> {
     Ok(axum::Json(Storage { unclaimed: existing::unclaimed(&app).await?.len() }))
 }
 
+#[utoipa::path(
+    post, path = "/storage/open", tag = "keys",
+    request_body = OpenStorage,
+    responses((status = 200, description = "The projects made of it", body = Opened)),
+)]
 pub async fn open_storage(
     State(app): State<App>,
     ApiUser(visitor): ApiUser,

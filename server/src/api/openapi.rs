@@ -7,7 +7,7 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder
 use utoipa::openapi::{Content, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{Modify, OpenApi, ToSchema};
 
-use super::{accounts, databases, diffs, jobs, projects, restores, sign_in, snapshots};
+use super::{accounts, databases, diffs, jobs, keys, projects, restores, sign_in, snapshots};
 
 /// A problem in the sense of RFC 9457. Each kind adds fields of its own.
 #[derive(ToSchema)]
@@ -54,6 +54,13 @@ pub struct ProblemBody {
         projects::test_connection,
         projects::verify,
         projects::export_recovery_key,
+        keys::list,
+        keys::add,
+        keys::rotate,
+        keys::remove,
+        keys::begin_epoch,
+        keys::storage,
+        keys::open_storage,
         databases::list,
         databases::create,
         databases::get,

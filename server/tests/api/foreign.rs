@@ -54,7 +54,8 @@ impl Foreign {
             "restores" => &self.restore,
             kind => panic!("no foreign id for the new kind of route {kind}: add one"),
         };
-        path.replace("{id}", id).replace("{name}", &segment("public.customers"))
+        let path = path.replace("{id}", id).replace("{slot}", &"0".repeat(32));
+        path.replace("{name}", &segment("public.customers"))
     }
 
     /// A body that the owner could send to a route of the API, ids included.
@@ -63,7 +64,8 @@ impl Foreign {
             ("GET" | "DELETE", _) => Value::Null,
             ("POST", "/projects/{id}/connection-test") => json!({ "url": URL }),
             ("POST", "/projects/{id}/verify") => json!({ "mode": "structure" }),
-            ("POST", "/projects/{id}/keys/recovery") => json!({}),
+            ("POST", "/projects/{id}/keys") => json!({ "kind": "recovery" }),
+            ("POST", path) if path.starts_with("/projects/{id}/keys/") => json!({}),
             ("POST", "/projects/{id}/databases") => json!({ "name": "n", "url": URL, "environment": "dev" }),
             ("PATCH", "/databases/{id}") => json!({ "name": "taken over" }),
             ("POST", "/databases/{id}/backups") => json!({}),
@@ -83,6 +85,8 @@ impl Foreign {
         let fields: &[(&str, &str)] = match (method, path) {
             ("GET", _) => &[],
             ("POST", "/projects/{id}/recovery-key" | "/jobs/{id}/cancel") => &[],
+            ("POST", "/projects/{id}/keys") => &[("kind", "recovery")],
+            ("POST", path) if path.starts_with("/projects/{id}/keys/") => &[("confirm", "x")],
             ("POST", "/databases/{id}/remove") => &[("confirm", "shop")],
             ("POST", "/projects/{id}/connect" | "/databases/{id}/settings") => {
                 &[("name", "n"), ("url", URL), ("environment", "dev"), ("action", "connect")]
@@ -101,7 +105,10 @@ impl Foreign {
 fn with_ids(routes: Vec<Route>) -> impl Iterator<Item = (Method, &'static str)> {
     let takes_none = |route: &Route| {
         let mine = ["/auth/", "/me", "/account"].iter().any(|start| route.path.starts_with(start));
-        let others = matches!(route.path, "/projects" | "/register" | "/login" | "/logout");
+        let others = matches!(
+            route.path,
+            "/projects" | "/register" | "/login" | "/logout" | "/storage" | "/storage/open"
+        );
         !route.path.contains("{id}") && (route.method == Method::GET || mine || others)
     };
     routes.into_iter().filter(move |route| !takes_none(route)).map(|route| (route.method, route.path))
@@ -120,7 +127,7 @@ async fn every_route_of_the_api_hides_what_belongs_to_others() {
         let answer = signed_out.send(method.clone(), &filled, body.clone()).await;
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{method} {path}: {}", answer.text);
         if path.contains("{id}") {
-            let unknown = path.replace("{id}", "0123").replace("{name}", "x");
+            let unknown = path.replace("{id}", "0123").replace("{name}", "x").replace("{slot}", "x");
             let answer = owner.send(method.clone(), &unknown, body).await;
             assert_eq!(answer.status, StatusCode::NOT_FOUND, "{method} {path}: {}", answer.text);
         }
