@@ -104,7 +104,8 @@ impl Ledger {
         assert!(unknown <= self.unheard, "{unknown} jobs that nobody asked for, {} unheard", self.unheard);
         let mut made = BTreeSet::new();
         for id in jobs.keys() {
-            let ended = tokio::time::timeout(Duration::from_secs(120), server.ended(&json!({"job_id": id})));
+            let accepted = json!({"job_id": id});
+            let ended = tokio::time::timeout(Duration::from_secs(120), server.ended(&accepted));
             let job = ended.await.unwrap_or_else(|_| panic!("the job {id} never ends"));
             let state = text(&job["state"]);
             assert!(matches!(&*state, "succeeded" | "cancelled" | "interrupted"), "{job}");
