@@ -12,8 +12,8 @@ use crate::clock::{Entropy, random};
 use crate::error::{Error, Kind, Result};
 
 /// Races, and writers in each. More would find a rarer fault; every one costs requests.
-const ROUNDS: usize = 3;
-const WRITERS: usize = 8;
+const ROUNDS: usize = 2;
+const WRITERS: usize = 4;
 /// The smallest part that S3 takes, unless it is the last.
 const PART_BYTES: usize = 5 << 20;
 

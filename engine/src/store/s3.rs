@@ -217,7 +217,10 @@ impl Bucket {
         let is_repeated = repeated.load(Ordering::Relaxed);
         match error.kind() {
             ErrorKind::ConditionNotMatch if !is_repeated => return Ok(Some(Created::Taken)),
-            ErrorKind::PermissionDenied | ErrorKind::ConfigInvalid | ErrorKind::Unsupported => {
+            // A repeated end of an upload is refused in many ways, because the upload is no more.
+            ErrorKind::PermissionDenied | ErrorKind::ConfigInvalid | ErrorKind::Unsupported
+                if !is_repeated =>
+            {
                 return Err(failed("writing", path)(error));
             }
             _ => {}
@@ -397,6 +400,7 @@ fn why(error: &opendal::Error) -> String {
     let code = message.split_once("code: \"").and_then(|(_, rest)| rest.split_once('"'));
     match code {
         Some((code, _)) if !code.is_empty() => format!("it answered {code}"),
+        _ if message.is_empty() => "it answered with an error and no explanation".to_owned(),
         _ if error.kind() == ErrorKind::Unexpected => {
             message.chars().take_while(|c| *c != '\n').take(200).collect()
         }

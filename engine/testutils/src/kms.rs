@@ -93,16 +93,6 @@ impl Server {
         arn.unwrap_or_else(|| panic!("no ARN in {answer}")).to_owned()
     }
 
-    /// Disables a key: nothing is wrapped or unwrapped by it any more.
-    ///
-    /// # Panics
-    /// When it cannot be disabled.
-    pub fn disable_key(&self, arn: &str) {
-        // By its id: moto fails on an ARN here.
-        let id = arn.rsplit('/').next().unwrap_or(arn);
-        self.call("DisableKey", &format!("{{\"KeyId\": \"{id}\"}}"));
-    }
-
     fn call(&self, operation: &str, body: &str) -> String {
         let credential = format!("x/20260101/{REGION}/kms/aws4_request");
         let headers = format!(
