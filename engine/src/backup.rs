@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::error::{Error, Kind, Result};
 use crate::ingest::{Output, Tree, TreeWriter};
 use crate::monitor::Steps;
-use crate::reading::{Read, Target, read_database};
+use crate::reading::{Attempts, Read, Target, read_database};
 use crate::repo::{Repository, Session, Snapshot, Writer};
 use crate::source::{
     ArchiveOutcome, Collection, Consistency, DatabaseUrl, Engine, Identity, Incomplete, Options, Source,
@@ -68,17 +68,12 @@ impl Backup<'_> {
     async fn run(&self) -> Result<Snapshot> {
         let parent = self.parent().await?;
         self.steps.step("connecting");
-        let options = Options::new(self.ctx.workers, self.request.consistency);
         let writer = Writer::new(self.repo);
         let output = Output::Repository(writer.clone());
-        let choose = |source: &Source| Ok(source.collections().iter().map(Target::from).collect());
-        let read = read_database(&self.url, options, &choose, self.repo, &output, "reading", &self.ctx);
-        let Read { source, trees, .. } = read.await?;
-
-        self.steps.step("reading the schema");
+        let (Read { source, trees }, archive) = self.read(&output).await?;
         let mut gaps = Gaps::default();
         gaps.add(&source.incomplete());
-        let schema = self.schema_archive(&source, parent.as_ref(), &output, &mut gaps).await?;
+        let schema = self.store_archive(archive, parent.as_ref(), &output, &mut gaps).await?;
         // Sequences last: they are not part of any snapshot, and must not be behind the rows.
         let sequences = source.sequences().await?;
         let (identity, evidence) = (source.identity(), source.evidence());
@@ -109,6 +104,23 @@ impl Backup<'_> {
             notes: gaps.notes,
         };
         self.session.commit(manifest).await
+    }
+
+    /// Reads the records and then the schema. Begun anew when the database changes meanwhile: what
+    /// was stored of the reading before is found again, so another one costs little but time.
+    async fn read(&self, output: &Output) -> Result<(Read, ArchiveOutcome)> {
+        let mut options = Options::new(self.ctx.workers, self.request.consistency);
+        let choose = |source: &Source| Ok(source.collections().iter().map(Target::from).collect());
+        let mut attempts = Attempts::default();
+        loop {
+            let read = read_database(&self.url, options, &choose, self.repo, output, "reading", &self.ctx);
+            let read = read.await?;
+            self.steps.step("reading the schema");
+            match read.source.schema_archive().await {
+                Ok(archive) => return Ok((read, archive)),
+                Err(error) => options = attempts.after(read.source, error, &options, &self.ctx).await?,
+            }
+        }
     }
 
     /// The newest snapshot of the same database.
@@ -167,14 +179,14 @@ impl Backup<'_> {
     /// The schema archive: the parent's when the schema is the same, since two archives of one
     /// schema need not have the same bytes. A snapshot without one is incomplete: it can be compared
     /// but not restored.
-    async fn schema_archive(
+    async fn store_archive(
         &self,
-        source: &Source,
+        archive: ArchiveOutcome,
         parent: Option<&Snapshot>,
         output: &Output,
         gaps: &mut Gaps,
     ) -> Result<Option<SchemaArchive>> {
-        let archive = match source.schema_archive().await? {
+        let archive = match archive {
             ArchiveOutcome::Written(archive) => archive,
             ArchiveOutcome::Unavailable { reason } => {
                 gaps.missing.push(Missing { name: "schema archive".to_owned(), reason });

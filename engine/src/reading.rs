@@ -73,18 +73,44 @@ pub(crate) async fn read_database(
     ctx: &Context,
 ) -> Result<Read> {
     let mut options = options;
-    let mut attempts = 0;
+    let mut attempts = Attempts::default();
     loop {
-        attempts += 1;
         let source = Source::begin(url, &options, ctx).await?;
         let targets = choose(&source)?;
         match read_all(&source, &targets, repo, output, phase, ctx).await {
             Ok(trees) => return Ok(Read { source, trees }),
-            Err(error) => match source.another_way(&error, &options).filter(|_| attempts < ATTEMPTS) {
-                Some(other) => options = other,
-                None => return Err(error),
-            },
+            Err(error) => options = attempts.after(source, error, &options, ctx).await?,
         }
+    }
+}
+
+/// Counts the readings of a database, so that one that changes all the time is given up.
+#[derive(Debug, Default)]
+pub(crate) struct Attempts {
+    failed: u32,
+}
+
+impl Attempts {
+    /// After a reading failed: how to begin another one, or why there is none. The source is let go
+    /// of first, since what changed it may be waiting for the locks it holds.
+    pub(crate) async fn after(
+        &mut self,
+        source: Source,
+        error: Error,
+        options: &Options,
+        ctx: &Context,
+    ) -> Result<Options> {
+        self.failed += 1;
+        let other = source.another_way(&error, options).filter(|_| !ctx.cancel.is_cancelled());
+        let Some(other) = other else { return Err(error) };
+        if self.failed == ATTEMPTS {
+            let message = format!("not read to its end in {ATTEMPTS} attempts: {}", error.message());
+            let help = error.help().unwrap_or("Try again.").to_owned();
+            return Err(Error::new(error.kind(), message).with_help(help).with_source(error));
+        }
+        tracing::info!(failed = self.failed, error = %error, "a database is read anew");
+        source.let_go().await;
+        Ok(other)
     }
 }
 

@@ -2,9 +2,14 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use engine::diff::{self, ChangeKind, Filter, Status};
+use engine::monitor::{Monitor, Progress};
 use engine::rows::PageRequest;
 use engine::{history, verify};
+use engine_testutils::postgres::Cluster;
 use support::{TestRepo, database};
 
 const ORDERS: &str = "
@@ -177,4 +182,52 @@ async fn columns_that_change_places_are_compared_by_name() {
     let changes = diff::changes(&test.repo, &first, &second, "public.people", &filter, &all).await.unwrap();
     assert_eq!(changes.items.len(), 499);
     assert_eq!(changes.items[0].columns, ["last", "first"], "in the newer order");
+}
+
+/// Truncates `dst` when a phase begins for the first time, and goes on once that waits for its lock.
+struct TruncateAt {
+    phase: &'static str,
+    cluster: &'static Cluster,
+    database: String,
+    begun: AtomicU32,
+}
+
+impl Monitor for TruncateAt {
+    fn progress(&self, progress: &Progress) {
+        if progress.phase != self.phase || self.begun.fetch_add(1, Ordering::SeqCst) > 0 {
+            return;
+        }
+        let (cluster, database) = (self.cluster, self.database.clone());
+        let other = database.clone();
+        tokio::spawn(async move { cluster.execute(&other, "TRUNCATE dst").await });
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                       AND query = 'TRUNCATE dst' AND wait_event_type = 'Lock'";
+        tokio::task::block_in_place(|| {
+            tokio::runtime::Handle::current().block_on(async {
+                while cluster.query_one(&database, waiting).await == "0" {
+                    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                }
+            });
+        });
+    }
+}
+
+/// PG-C09, PG-C10: a change that waits for the snapshot gets its turn, and the snapshot another one,
+/// whether the rows or the schema are being read.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_concurrent_truncate_makes_the_backup_begin_anew() {
+    for phase in ["reading", "reading the schema"] {
+        let (cluster, name, url) = database(
+            "CREATE TABLE src (id int PRIMARY KEY); INSERT INTO src SELECT generate_series(1, 100);
+             CREATE TABLE dst (id int PRIMARY KEY); INSERT INTO dst SELECT generate_series(1, 100);",
+        )
+        .await;
+        let mut test = TestRepo::new().await;
+        let truncate = Arc::new(TruncateAt { phase, cluster, database: name, begun: AtomicU32::new(0) });
+        test.ctx.monitor = truncate.clone();
+        let snapshot = test.backup(&url).await;
+        assert!(truncate.begun.load(Ordering::SeqCst) > 0, "{phase}");
+        assert_eq!(snapshot.manifest.records, 100, "{phase}: the rows of src alone are left");
+        assert!(snapshot.manifest.schema.is_some() && snapshot.manifest.is_complete(), "{phase}");
+    }
 }

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::source::{
     ArchiveOutcome, Collection, Consistency, DatabaseUrl, Incomplete, RecordBatch, ScanOrder, ScanStats,
     mongodb, postgres,
@@ -175,10 +175,18 @@ impl Source {
     /// when that would not help.
     pub fn another_way(&self, error: &Error, options: &Options) -> Option<Options> {
         match self {
-            Self::Postgres(_) => None,
+            // Somebody waits to change a table, or has: the next snapshot is taken after them.
+            Self::Postgres(_) => (error.kind() == Kind::SourceChanged).then_some(*options),
             Self::MongoDb(snapshot) => {
                 snapshot.another_way(error).map(|found| Options { catch_up: found.catch_up, ..*options })
             }
+        }
+    }
+
+    /// Frees the locks of a reading that failed. An error says no more than that they are free.
+    pub async fn let_go(self) {
+        if let Self::Postgres(snapshot) = self {
+            let _ = snapshot.close().await;
         }
     }
 

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
@@ -18,6 +19,10 @@ use crate::source::{ArchiveOutcome, Incomplete, SchemaArchive};
 
 /// Far above any schema's, far below what would hurt.
 const ARCHIVE_MAX: u64 = 256 << 20;
+
+/// How long `pg_dump` waits for a lock. Whoever is before it in the queue waits for the snapshot's
+/// holder, and everybody else who uses the table waits with them: a new snapshot is better.
+const DUMP_LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Replaces the random key that newer `pg_dump`s put into every plain script.
 const RESTRICT_KEY: &str = "dbsnap";
@@ -90,7 +95,8 @@ impl Snapshot {
         command.args(["--format=custom", "--schema-only", "--no-password"]);
         command.arg(format!("--snapshot={}", self.evidence().snapshot_name));
         // pg_dump waits for its locks for ever if it is let.
-        command.arg(format!("--lock-wait-timeout={}", self.options.lock_timeout.as_millis()));
+        let lock_timeout = self.options.lock_timeout.min(DUMP_LOCK_TIMEOUT);
+        command.arg(format!("--lock-wait-timeout={}", lock_timeout.as_millis()));
         for table in &self.undumpable {
             command.arg(format!("--exclude-table={}", qualified(&table.namespace, &table.name)));
         }
@@ -277,6 +283,16 @@ pub(crate) async fn run(mut command: Command, input: &[u8], name: &str) -> Resul
 }
 
 fn tool_error(name: &str, messages: &str) -> Error {
+    // pg_dump limits nothing but its waits for locks, and by a statement's time.
+    if messages.contains("due to statement timeout") || messages.contains("due to lock timeout") {
+        let query = messages.lines().find_map(|line| line.split_once("LOCK TABLE ")).map(|(_, rest)| rest);
+        let table = query.and_then(|rest| rest.split(" IN ACCESS SHARE").next());
+        let tables = table.map_or("a table".to_owned(), |table| table.chars().take(200).collect());
+        let message = format!("{name} could not lock {tables}: something else locks it, or waits to");
+        return Error::new(Kind::SourceChanged, message)
+            .with_help("Try again when no migration or other change of the tables is running.")
+            .with_source(messages.to_owned());
+    }
     let relevant = messages.lines().find(|line| line.contains("error:")).unwrap_or(messages);
     let changed = [
         "canceling statement",
@@ -341,6 +357,18 @@ mod tests {
     fn only_what_differs_from_run_to_run_is_stripped() {
         let script = b"--\n\\restrict abc\n-- Dumped from database version 15.18\n-- Dumped by pg_dump version 15.18\n-- Name: f\n";
         assert_eq!(strip_versions(script), b"--\n-- Name: f\n");
+    }
+
+    #[test]
+    fn a_wait_for_a_lock_is_told_as_one() {
+        let messages = "pg_dump: error: query failed: ERROR:  canceling statement due to statement timeout\n\
+            pg_dump: detail: Query was: LOCK TABLE public.dst IN ACCESS SHARE MODE\n";
+        let error = tool_error("pg_dump", messages);
+        assert_eq!(error.kind(), Kind::SourceChanged);
+        assert_eq!(
+            error.message(),
+            "pg_dump could not lock public.dst: something else locks it, or waits to"
+        );
     }
 
     #[test]
