@@ -194,7 +194,9 @@ impl Failure {
             return None;
         }
         let command: String = self.command.trim().chars().take(200).collect();
-        let text = format!("{}: {} (in: {command})", self.entry, self.error.trim());
+        // A statement before the first entry, or a dropped comment, belongs to none.
+        let entry = if self.entry.is_empty() { String::new() } else { format!("{}: ", self.entry) };
+        let text = format!("{entry}{} (in: {command})", self.error.trim());
         // A setting of a newer pg_restore that the server does not know holds nothing of the snapshot.
         Some(if self.command.starts_with("SET ") { Note::remark(text) } else { Note::failed(text) })
     }
@@ -236,5 +238,16 @@ mod tests {
         assert!(found[0].command.contains("m mood"));
         assert!(found[0].note().unwrap().failed);
         assert_eq!(found[1].note(), None);
+    }
+
+    #[test]
+    fn a_failure_outside_of_every_entry_is_told_without_one() {
+        let text = "pg_restore: error: could not execute query: ERROR:  permission denied to create extension \"hstore\"\n\
+                    Command was: CREATE EXTENSION hstore;\n";
+        let note = failures(text)[0].note().unwrap();
+        assert_eq!(
+            note.text,
+            "permission denied to create extension \"hstore\" (in: CREATE EXTENSION hstore;)"
+        );
     }
 }
