@@ -3,7 +3,7 @@
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Api, Server, shop, text};
+use crate::harness::{Answer, Api, Server, segment, shop, text};
 
 async fn slots(api: &Api, project: &str) -> Vec<Value> {
     let body = api.get(&format!("/projects/{project}/keys")).await.expect(StatusCode::OK);
@@ -82,7 +82,7 @@ async fn a_fresh_server_reads_the_whole_history_with_a_recovery_key() {
     assert_eq!(ids.len(), 2);
     assert!(snapshots.iter().all(|snapshot| ids.contains(snapshot)));
     let found = api.get(&format!("/snapshots/{}", ids[0])).await.expect(StatusCode::OK);
-    let collection = text(&found["collections"][0]["name"]);
+    let collection = segment(&text(&found["collections"][0]["name"]));
     let records = api.get(&format!("/snapshots/{}/collections/{collection}/records", ids[0])).await;
     assert!(!records.expect(StatusCode::OK)["items"].as_array().unwrap().is_empty());
 
