@@ -256,7 +256,13 @@ fn summary(system: System, diff: &str, rows: &[CollectionRow]) -> Markup {
         rows.iter().partition(|row| row.status == Status::Unchanged);
     html! {
         @if differing.is_empty() {
-            (note(&html! { p { strong { "No differences." } " Every " (word) " compared has the same root hash in A and B: the same records and the same schema." } }))
+            (note(&html! {
+                p {
+                    strong { "No differences." }
+                    " Every " (word) " compared has the same root hash in A and B: the same records, and the same schema of the " (word) ". "
+                    @if system == System::PostgreSql { "Views, functions, types, sequences and grants are in the snapshots and are not compared." }
+                }
+            }))
         } @else {
             (totals(system, &differing))
             (schema_changes(&differing))
