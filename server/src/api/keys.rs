@@ -107,6 +107,7 @@ pub struct Opened {
     projects: Vec<ProjectBody>,
 }
 
+/// The slots that hold the root key, wrapped.
 #[utoipa::path(
     get, path = "/projects/{id}/keys", tag = "keys",
     params(("id" = String, Path)),
@@ -127,6 +128,7 @@ pub async fn list(
     Ok(axum::Json(Keys { items: items.collect(), next_cursor: None, epoch }))
 }
 
+/// Adds a slot.
 #[utoipa::path(
     post, path = "/projects/{id}/keys", tag = "keys",
     params(("id" = String, Path)),
@@ -143,6 +145,7 @@ pub async fn add(
     Ok((StatusCode::CREATED, axum::Json(made.into())))
 }
 
+/// Replaces a slot by a new one of its kind.
 #[utoipa::path(
     post, path = "/projects/{id}/keys/{slot}/rotate", tag = "keys",
     params(("id" = String, Path), ("slot" = String, Path)),
@@ -157,6 +160,7 @@ pub async fn rotate(
     Ok((StatusCode::CREATED, axum::Json(made.into())))
 }
 
+/// Removes a slot.
 #[utoipa::path(
     delete, path = "/projects/{id}/keys/{slot}", tag = "keys",
     params(("id" = String, Path), ("slot" = String, Path)),
@@ -171,6 +175,7 @@ pub async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// Begins a new data key.
 #[utoipa::path(
     post, path = "/projects/{id}/keys/epoch", tag = "keys",
     params(("id" = String, Path)),
@@ -185,6 +190,7 @@ pub async fn begin_epoch(
     Ok((StatusCode::CREATED, axum::Json(Epoch { epoch })))
 }
 
+/// What the storage holds that is of no project here.
 #[utoipa::path(
     get, path = "/storage", tag = "keys",
     responses((status = 200, description = "What the storage holds that is of no project here", body = Storage)),
@@ -193,6 +199,7 @@ pub async fn storage(State(app): State<App>, ApiUser(_): ApiUser) -> Result<axum
     Ok(axum::Json(Storage { unclaimed: existing::unclaimed(&app).await?.len() }))
 }
 
+/// Makes projects of what the storage holds.
 #[utoipa::path(
     post, path = "/storage/open", tag = "keys",
     request_body = OpenStorage,
