@@ -87,7 +87,8 @@ impl Foreign {
             ("POST", "/projects/{id}/recovery-key" | "/jobs/{id}/cancel") => &[],
             ("POST", "/projects/{id}/keys") => &[("kind", "recovery")],
             ("POST", path) if path.starts_with("/projects/{id}/keys/") => &[("confirm", "x")],
-            ("POST", "/databases/{id}/remove" | "/projects/{id}/delete") => &[("confirm", "shop")],
+            ("POST", "/databases/{id}/remove") => &[("confirm", "shop")],
+            ("POST", "/projects/{id}/delete") => &[("name", "shop")],
             ("POST", "/projects/{id}/connect" | "/databases/{id}/settings") => {
                 &[("name", "n"), ("url", URL), ("environment", "dev"), ("action", "connect")]
             }
