@@ -18,7 +18,7 @@ use crate::jobs::Queue;
 use crate::meta::{self, Meta};
 use crate::metrics::Metrics;
 use crate::repositories::Repositories;
-use crate::server_key::{KeyFileError, Purpose, Sealer, ServerKey};
+use crate::server_key::{self, KeyFileError, Purpose, Sealer, ServerKey};
 use crate::service;
 
 const FIFTEEN_MINUTES_MS: i64 = 15 * 60 * 1000;
@@ -79,6 +79,13 @@ pub enum StartError {
     Other(String),
 }
 
+impl StartError {
+    pub(crate) fn storage(config: &Config, error: &engine::Error) -> Self {
+        let help = error.help().map(|help| format!(". {help}")).unwrap_or_default();
+        Self::Storage { storage: config.storage.clone(), reason: format!("{}{help}", causes(error)) }
+    }
+}
+
 impl App {
     /// Opens what `config` names, and puts in order what a crash left.
     pub async fn open(config: Config) -> Result<Self, StartError> {
@@ -86,23 +93,11 @@ impl App {
         let clock: Arc<dyn Clock> = Arc::new(System);
         let metadata = config.data_dir.join("meta.redb");
         let meta = open_meta(&metadata)?;
-        // A store without a fingerprint never sealed anything, so a new key harms nothing.
-        let fingerprint = meta.key_fingerprint().map_err(StartError::Meta)?;
-        let kms = match &config.kms {
-            Some(kms) => Some(Kms::new(&kms.key_id, kms.endpoint.as_deref(), None).await),
-            None => None,
-        };
-        let server_key = match &kms {
-            None => ServerKey::load(&config.server_key_file, fingerprint.is_none(), entropy.as_ref())?,
-            Some(kms) => ServerKey::load_wrapped(&config.server_key_file, kms, fingerprint.is_none()).await?,
-        };
-        match fingerprint {
-            None => meta.set_key_fingerprint(server_key.fingerprint()).await.map_err(StartError::Meta)?,
-            Some(known) if known == server_key.fingerprint() => {}
-            Some(_) => return Err(StartError::OtherKey),
-        }
+        let kms = kms(&config).await;
+        let server_key = unlock_meta(&config, &meta, kms.as_ref(), entropy.as_ref()).await?;
         let server_id = meta.server_id(entropy.as_ref()).await.map_err(StartError::Meta)?;
-        let storage = Storage::parse(&config.storage).map_err(|error| bad_storage(&config, &error))?;
+        let storage =
+            Storage::parse(&config.storage).map_err(|error| StartError::storage(&config, &error))?;
         let storage = storage.owned_by(server_id);
         let keyring = Keyring::new(UnlockKey::new(server_key.bytes()));
         let keyring = kms.into_iter().fold(keyring, Keyring::with_kms);
@@ -134,7 +129,7 @@ impl App {
     }
 
     async fn recover(&self) -> Result<(), StartError> {
-        self.storage.check().await.map_err(|error| bad_storage(&self.config, &error))?;
+        self.storage.check().await.map_err(|error| StartError::storage(&self.config, &error))?;
         let other = |problem: crate::error::Problem| StartError::Other(problem.describe());
         crate::jobs::recover(self).await.map_err(other)?;
         service::projects::remove_unready(self).await.map_err(other)
@@ -166,7 +161,28 @@ pub(crate) fn open_meta(path: &std::path::Path) -> Result<Meta, StartError> {
     })
 }
 
-fn bad_storage(config: &Config, error: &engine::Error) -> StartError {
-    let help = error.help().map(|help| format!(". {help}")).unwrap_or_default();
-    StartError::Storage { storage: config.storage.clone(), reason: format!("{}{help}", causes(error)) }
+/// AWS KMS, where it wraps keys.
+pub(crate) async fn kms(config: &Config) -> Option<Kms> {
+    let kms = config.kms.as_ref()?;
+    Some(Kms::new(&kms.key_id, kms.endpoint.as_deref(), None).await)
+}
+
+/// The server key that seals `meta`; made on a data folder's first start.
+pub(crate) async fn unlock_meta(
+    config: &Config,
+    meta: &Meta,
+    kms: Option<&Kms>,
+    entropy: &dyn Entropy,
+) -> Result<ServerKey, StartError> {
+    let (file, known) = (&config.server_key_file, meta.key_fingerprint().map_err(StartError::Meta)?);
+    // A store without a fingerprint never sealed anything, so a new key harms nothing.
+    let key = ServerKey::load(file, kms, known.is_none(), entropy).await?;
+    match known {
+        None => {
+            meta.set_key_fingerprint(key.fingerprint()).await.map_err(StartError::Meta)?;
+            Ok(key)
+        }
+        Some(known) if known == key.fingerprint() => Ok(key),
+        Some(known) => server_key::finish(file, kms, &known).await?.ok_or(StartError::OtherKey),
+    }
 }

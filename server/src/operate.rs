@@ -7,11 +7,13 @@ use engine::clock::{Entropy, System};
 
 use crate::app::open_meta;
 use crate::config::Config;
+use crate::server_key::rotate;
 use crate::service::accounts;
 
 pub const USAGE: &str = "usage:
     dbsnap                          serve; configuration is in environment variables
-    dbsnap reset-password EMAIL     give an account a new password, print it, end its sessions";
+    dbsnap reset-password EMAIL     give an account a new password, print it, end its sessions
+    dbsnap rotate-server-key        replace the server key by a new one";
 
 /// What the program was started for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +26,7 @@ pub enum Command {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
     ResetPassword { email: String },
+    RotateServerKey,
 }
 
 impl Command {
@@ -35,6 +38,7 @@ impl Command {
             ["reset-password", email] => {
                 Some(Self::Operate(Operation::ResetPassword { email: email.to_owned() }))
             }
+            ["rotate-server-key"] => Some(Self::Operate(Operation::RotateServerKey)),
             _ => None,
         }
     }
@@ -58,6 +62,14 @@ impl Operation {
                     None => Err(format!("no account signs in by {email} and a password")),
                 }
             }
+            Self::RotateServerKey => {
+                let rotated = rotate(config, &meta).await.map_err(|error| error.to_string())?;
+                Ok(format!(
+                    "the server key is a new one (repositories that it opens: {}). Keep a copy of it, and destroy \
+                     the copies of the old one, once no backup of this data folder needs it",
+                    rotated.repositories
+                ))
+            }
         }
     }
 }
@@ -76,6 +88,7 @@ mod tests {
             parse(&["reset-password", &email]),
             Some(Command::Operate(Operation::ResetPassword { email }))
         );
+        assert_eq!(parse(&["rotate-server-key"]), Some(Command::Operate(Operation::RotateServerKey)));
         for words in [&["serve"][..], &["reset-password"], &["reset-password", "a", "b"], &["--help"]] {
             assert_eq!(parse(words), None, "{words:?}");
         }

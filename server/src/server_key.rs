@@ -15,7 +15,10 @@ use engine::kms::Kms;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
+mod rotation;
 mod wrapped;
+
+pub use rotation::{Rotated, finish, rotate};
 
 const NONCE_LEN: usize = 12;
 
@@ -49,9 +52,22 @@ pub enum KeyFileError {
 pub struct ServerKey(Arc<Zeroizing<[u8; 32]>>);
 
 impl ServerKey {
+    /// The key of the file `path`, wrapped by KMS where there is one.
+    pub async fn load(
+        path: &Path,
+        kms: Option<&Kms>,
+        may_create: bool,
+        entropy: &dyn Entropy,
+    ) -> Result<Self, KeyFileError> {
+        match kms {
+            None => Self::load_plain(path, may_create, entropy),
+            Some(kms) => Self::load_wrapped(path, kms, may_create).await,
+        }
+    }
+
     /// The key in `path`. A missing file is made if `may_create`: on a data folder's first start
     /// only, since later a new key would open nothing that is stored.
-    pub fn load(path: &Path, may_create: bool, entropy: &dyn Entropy) -> Result<Self, KeyFileError> {
+    fn load_plain(path: &Path, may_create: bool, entropy: &dyn Entropy) -> Result<Self, KeyFileError> {
         let io_error = |error| KeyFileError::Io { path: path.to_owned(), error };
         let mut file = match File::open(path) {
             Ok(file) => file,
@@ -83,13 +99,13 @@ impl ServerKey {
     /// The key that AWS KMS wraps, from the file beside `path`. A missing file is made if
     /// `may_create`. A key that is in `path` itself, from before KMS was used, stays the key and is
     /// wrapped.
-    pub async fn load_wrapped(path: &Path, kms: &Kms, may_create: bool) -> Result<Self, KeyFileError> {
+    async fn load_wrapped(path: &Path, kms: &Kms, may_create: bool) -> Result<Self, KeyFileError> {
         if let Some(key) = wrapped::load(path, kms).await? {
             return Ok(Self(Arc::new(key)));
         }
         if path.exists() {
             // Never made here: it is there.
-            let plain = Self::load(path, false, &System)?;
+            let plain = Self::load_plain(path, false, &System)?;
             wrapped::store(path, kms, Some(&plain.bytes())).await?;
             tracing::warn!(path = %path.display(), "the server key is wrapped by KMS now; delete the plain file");
             return Ok(plain);
@@ -223,10 +239,10 @@ mod tests {
     fn a_key_is_made_once_with_mode_0600() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("server.key");
-        let made = ServerKey::load(&path, true, &System).unwrap();
+        let made = ServerKey::load_plain(&path, true, &System).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays");
-        let again = ServerKey::load(&path, true, &System).unwrap();
+        let again = ServerKey::load_plain(&path, true, &System).unwrap();
         assert_eq!(made.bytes(), again.bytes());
         assert_ne!(made.bytes(), [0; 32]);
     }
@@ -235,17 +251,17 @@ mod tests {
     fn an_open_short_or_missing_key_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("server.key");
-        assert!(matches!(ServerKey::load(&path, false, &System), Err(KeyFileError::Missing { .. })));
+        assert!(matches!(ServerKey::load_plain(&path, false, &System), Err(KeyFileError::Missing { .. })));
         std::fs::write(&path, [1; 31]).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         assert!(matches!(
-            ServerKey::load(&path, true, &System),
+            ServerKey::load_plain(&path, true, &System),
             Err(KeyFileError::WrongSize { found: 31, .. })
         ));
         std::fs::write(&path, [1; 32]).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
         assert!(matches!(
-            ServerKey::load(&path, true, &System),
+            ServerKey::load_plain(&path, true, &System),
             Err(KeyFileError::TooOpen { mode: 0o640, .. })
         ));
     }
@@ -253,7 +269,7 @@ mod tests {
     #[test]
     fn a_sealed_value_opens_only_for_its_owner_and_purpose() {
         let folder = tempfile::tempdir().unwrap();
-        let key = ServerKey::load(&folder.path().join("k"), true, &System).unwrap();
+        let key = ServerKey::load_plain(&folder.path().join("k"), true, &System).unwrap();
         let sealer = key.sealer(Purpose::Credentials);
         let sealed = sealer.seal("database 1", b"postgres://u:p@h/d", &System);
         let stored = serde_json::to_string(&sealed).unwrap();

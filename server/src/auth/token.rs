@@ -16,7 +16,8 @@ use crate::meta::{Meta, TokenHash};
 use crate::server_key::{Purpose, Sealer, ServerKey};
 
 /// What the sealed list of keys is bound to.
-const OWNER: &str = "token keys";
+/// What the sealed list of keys is bound to.
+pub const TOKEN_KEYS_OWNER: &str = "token keys";
 /// How long a key signs before another takes its place.
 const SIGNS_FOR_MS: i64 = 30 * 24 * 60 * 60 * 1000;
 
@@ -162,12 +163,12 @@ impl Ring {
 
 async fn stored(meta: &Meta, sealer: &Sealer) -> Result<Option<Vec<StoredKey>>> {
     let Some(sealed) = meta.token_keys().await? else { return Ok(None) };
-    serde_json::from_slice(&sealer.open(OWNER, &sealed)?).map_err(Problem::internal).map(Some)
+    serde_json::from_slice(&sealer.open(TOKEN_KEYS_OWNER, &sealed)?).map_err(Problem::internal).map(Some)
 }
 
 async fn store(meta: &Meta, sealer: &Sealer, keys: &[StoredKey], entropy: &dyn Entropy) -> Result<()> {
     let plain = Zeroizing::new(serde_json::to_vec(keys).map_err(Problem::internal)?);
-    Ok(meta.set_token_keys(sealer.seal(OWNER, &plain, entropy)).await?)
+    Ok(meta.set_token_keys(sealer.seal(TOKEN_KEYS_OWNER, &plain, entropy)).await?)
 }
 
 /// A fresh refresh token and the hash to store for it.
@@ -204,7 +205,7 @@ mod tests {
     }
 
     async fn keys(folder: &std::path::Path) -> TokenKeys {
-        let key = ServerKey::load(&folder.join("server.key"), true, &System).unwrap();
+        let key = ServerKey::load(&folder.join("server.key"), None, true, &System).await.unwrap();
         let meta = Meta::open(&folder.join("meta.redb")).unwrap();
         TokenKeys::load(&meta, &key, &At(MADE_MS), &System).await.unwrap()
     }
@@ -215,7 +216,7 @@ mod tests {
     #[tokio::test]
     async fn another_key_signs_after_a_month_and_the_old_one_goes_with_its_last_token() {
         let folder = tempfile::tempdir().unwrap();
-        let key = ServerKey::load(&folder.path().join("server.key"), true, &System).unwrap();
+        let key = ServerKey::load(&folder.path().join("server.key"), None, true, &System).await.unwrap();
         let meta = Meta::open(&folder.path().join("meta.redb")).unwrap();
         let keys = TokenKeys::load(&meta, &key, &At(MADE_MS), &System).await.unwrap();
         let (user, session) = (UserId::new(&System, &System), SessionId::new(&System, &System));

@@ -8,6 +8,7 @@ mod diffs;
 mod identities;
 mod jobs;
 mod projects;
+mod reseal;
 mod restores;
 mod rows;
 mod sessions;
@@ -43,6 +44,8 @@ pub enum Error {
     Version { found: u32 },
     #[error("a metadata task did not finish")]
     Task,
+    #[error(transparent)]
+    Sealed(#[from] crate::server_key::SealBroken),
 }
 
 macro_rules! from_redb {
@@ -57,7 +60,7 @@ macro_rules! from_redb {
 
 from_redb!(CommitError, DatabaseError, StorageError, TableError, TransactionError);
 
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Which part of a list is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]

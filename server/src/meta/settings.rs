@@ -22,6 +22,22 @@ pub fn check_version(tx: &WriteTransaction) -> Result<()> {
     }
 }
 
+/// Says which server key seals this store from now on.
+pub fn put_key_fingerprint(tx: &WriteTransaction, fingerprint: &str) -> Result<()> {
+    rows::put(tx, SETTINGS, KEY_FINGERPRINT, &fingerprint)
+}
+
+/// Changes the sealed keys that sign access tokens, if there are any yet.
+pub fn change_token_keys(
+    tx: &WriteTransaction,
+    change: impl FnOnce(&mut Sealed) -> Result<()>,
+) -> Result<()> {
+    let found: Option<Sealed> = rows::get(&tx.open_table(SETTINGS)?, TOKEN_KEYS)?;
+    let Some(mut keys) = found else { return Ok(()) };
+    change(&mut keys)?;
+    rows::put(tx, SETTINGS, TOKEN_KEYS, &keys)
+}
+
 impl Meta {
     /// The fingerprint of the server key this store was made with; none before the first start
     /// is over. Called at start, before there are async threads to spare.
@@ -31,7 +47,7 @@ impl Meta {
 
     /// Remembers which server key seals this store.
     pub async fn set_key_fingerprint(&self, fingerprint: String) -> Result<()> {
-        self.write(move |tx| rows::put(tx, SETTINGS, KEY_FINGERPRINT, &fingerprint)).await
+        self.write(move |tx| put_key_fingerprint(tx, &fingerprint)).await
     }
 
     /// What tells this server from others that use the same storage; drawn once.

@@ -18,4 +18,5 @@ mod queue;
 mod schemathesis;
 mod secrets;
 mod security;
+mod server_key;
 mod sign_in;

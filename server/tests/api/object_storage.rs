@@ -51,9 +51,20 @@ async fn the_program_runs_on_s3_and_kms_and_outlives_its_folder() {
     assert!(!folder.path().join("server.key").exists(), "the key is in KMS and in memory only");
     assert_eq!(program.terminate().0, Some(0));
 
+    // Another server key takes the place of the one that KMS wraps.
+    let wrapped = || std::fs::read(folder.path().join("server.key.kms")).unwrap();
+    let before = wrapped();
+    let mut rotate = command(folder.path(), &storage);
+    rotate.env("DBSNAP_KMS_KEY_ID", &key).env("DBSNAP_KMS_ENDPOINT", &endpoint).arg("rotate-server-key");
+    let rotated = rotate.output().unwrap();
+    assert!(rotated.status.success(), "{rotated:?}");
+    assert_ne!(wrapped(), before);
+
     // It starts again on its folder.
     let program = start(folder.path());
-    program.login().await.get(&format!("/snapshots/{snapshot}")).await.expect(StatusCode::OK);
+    let again = program.login().await;
+    again.get(&format!("/snapshots/{snapshot}")).await.expect(StatusCode::OK);
+    again.back_up(&database).await;
     assert_eq!(program.terminate().0, Some(0));
     drop(folder);
 
