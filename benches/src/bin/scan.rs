@@ -1,8 +1,10 @@
 //! Reading a large MongoDB collection: snapshots beside a bare driver cursor that drops the
 //! documents, on one private server, and the memory that `dbsnap` needs for it.
 //!
-//! `cargo run --release -p benches --bin scan -- [gigabytes]` (default 1). Fails when the process
-//! holds more memory than stated.
+//! `cargo run --release -p benches --bin scan -- [gigabytes] [runs]` (default 1, and 3 runs of which the
+//! median counts). Fails when the process holds more memory than stated. A snapshot asks for one
+//! document a few times, to find out what the server can do; SecantusDB reads the whole collection
+//! for each, so that is a row of its own.
 #![allow(clippy::print_stdout, reason = "the table it prints is what it is for")]
 
 use std::path::PathBuf;
@@ -17,14 +19,14 @@ use serde_json::json;
 
 /// Documents made and inserted at a time.
 const BATCH: u64 = 10_000;
-/// Runs of each reader, of which the median counts.
-const RUNS: usize = 3;
 /// The server may not use more memory than this, however large the collection is.
 const MOST_MEMORY_MIB: f64 = 300.0;
 
 #[tokio::main]
 async fn main() {
-    let gigabytes: u64 = std::env::args().nth(1).map_or(1, |text| text.parse().expect("a number"));
+    let number =
+        |at, default| std::env::args().nth(at).map_or(default, |text| text.parse().expect("a number"));
+    let (gigabytes, runs) = (number(1, 1), number(2, 3));
     let program = build_server();
     let mongo = Server::shared();
     let (documents, bytes) = fill(mongo, gigabytes * 1_000_000_000).await;
@@ -32,11 +34,13 @@ async fn main() {
     println!("| reader | wall time | documents/s | MB/s |\n|---|---|---|---|");
 
     let url = mongo.create_read_only_user(Scope::Database("bench"), "bench_reader").await;
-    let mut bare = Vec::new();
-    for _ in 0..RUNS {
+    let (mut bare, mut one) = (Vec::new(), Vec::new());
+    for _ in 0..runs {
         bare.push(cursor(mongo, documents).await);
+        one.push(one_document(mongo).await);
     }
     row("a bare cursor, batches dropped", median(bare), documents, bytes);
+    println!("| one document, `limit: 1` | {:.2} s | | |", median(one).as_secs_f64());
 
     let server = benches::Server::start(&program).await;
     let project = text(&server.post("/projects", json!({"name": "bench"})).await, "id");
@@ -47,13 +51,13 @@ async fn main() {
     row("dbsnap, first snapshot", first, documents, bytes);
     let stored = server.stored_bytes();
     let mut again = Vec::new();
-    for _ in 0..RUNS {
+    for _ in 0..runs {
         again.push(snapshot(&server, &database).await);
     }
     row("dbsnap, a snapshot of the same", median(again), documents, bytes);
     let memory = server.peak_memory_mib();
     let more = server.stored_bytes() - stored;
-    println!("\nstored {:.2} GB, by each further snapshot {} bytes", stored as f64 / 1e9, more / RUNS as u64);
+    println!("\nstored {:.2} GB, by each further snapshot {} bytes", stored as f64 / 1e9, more / runs);
     println!("peak memory of dbsnap {memory:.0} MiB");
     assert!(memory < MOST_MEMORY_MIB, "the server held {memory:.0} MiB");
 }
@@ -109,6 +113,15 @@ async fn cursor(mongo: &Server, expected: u64) -> Duration {
         seen += batch.doc_slices().expect("documents").into_iter().count() as u64;
     }
     assert_eq!(seen, expected, "the cursor reads every document");
+    started.elapsed()
+}
+
+/// Asks for the first document only.
+async fn one_document(mongo: &Server) -> Duration {
+    let collection = mongo.client().await.database("bench").collection::<RawDocumentBuf>("events");
+    let started = Instant::now();
+    let found = collection.find_one(bson::doc! {}).sort(bson::doc! { "_id": 1 }).await;
+    assert!(found.expect("an answer").is_some(), "the collection has documents");
     started.elapsed()
 }
 
