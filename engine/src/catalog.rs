@@ -7,7 +7,7 @@ use repo_format::{limits, value};
 
 use crate::error::{Error, Kind, Result};
 use crate::repo::{ObjectReader, Repository, Snapshot};
-use crate::source::display_name;
+use crate::source::Engine;
 
 /// Longest descriptor or schema text read; far above what a table with 1,600 columns needs.
 const LONGEST: u64 = limits::FRAME as u64;
@@ -26,9 +26,9 @@ pub struct Cataloged {
 }
 
 impl Cataloged {
-    /// `schema.table`, quoted as in SQL where needed.
+    /// The name outsiders use; see [`Engine::display_name`].
     pub fn display_name(&self) -> String {
-        display_name(&self.namespace, &self.name)
+        Engine::of(&self.descriptor.layout).display_name(&self.namespace, &self.name)
     }
 
     /// Its records' tree.
@@ -87,7 +87,8 @@ pub async fn collection(repo: &Repository, snapshot: &Snapshot, name: &str) -> R
 
 /// As [`collection`], with `None` where there is none.
 pub(crate) async fn find(repo: &Repository, snapshot: &Snapshot, name: &str) -> Result<Option<Cataloged>> {
-    let (namespace, table) = parse_display_name(name).ok_or_else(|| not_found(name))?;
+    let engine = Engine::parse(&snapshot.manifest.source.engine).ok_or_else(|| not_found(name))?;
+    let (namespace, table) = engine.parse_display_name(name).ok_or_else(|| not_found(name))?;
     let (root, key) = (catalog_root(snapshot), catalog::key(&namespace, &table));
     repo.with_reader(move |reader| {
         let record = tree::get(&root, &key, reader)?;
@@ -98,49 +99,4 @@ pub(crate) async fn find(repo: &Repository, snapshot: &Snapshot, name: &str) -> 
 
 pub(crate) fn not_found(name: &str) -> Error {
     Error::new(Kind::NotFound, format!("the snapshot has no collection {name}"))
-}
-
-/// The (namespace, name) of a display name, which may be quoted as in SQL.
-pub fn parse_display_name(text: &str) -> Option<(String, String)> {
-    let (namespace, rest) = parse_part(text)?;
-    let (name, rest) = parse_part(rest.strip_prefix('.')?)?;
-    rest.is_empty().then_some((namespace, name))
-}
-
-fn parse_part(text: &str) -> Option<(String, &str)> {
-    let Some(quoted) = text.strip_prefix('"') else {
-        let end = text.find('.').unwrap_or(text.len());
-        let (part, rest) = text.split_at(end);
-        return (!part.is_empty() && !part.contains('"')).then(|| (part.to_owned(), rest));
-    };
-    let (mut part, mut rest) = (String::new(), quoted);
-    loop {
-        let end = rest.find('"')?;
-        part.push_str(&rest[..end]);
-        rest = &rest[end + 1..];
-        match rest.strip_prefix('"') {
-            Some(after) => {
-                part.push('"');
-                rest = after;
-            }
-            None => return Some((part, rest)),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn display_names_are_read_as_they_are_written() {
-        for (namespace, name) in [("public", "orders"), ("My Schema", "a.b"), ("x", "say \"hi\""), ("ü", "Ü")]
-        {
-            let text = display_name(namespace, name);
-            assert_eq!(parse_display_name(&text), Some((namespace.into(), name.into())), "{text}");
-        }
-        for wrong in ["", "orders", ".", "a.", "\"a.b", "a.b.c\"", "a\"b.c"] {
-            assert_eq!(parse_display_name(wrong), None, "{wrong}");
-        }
-    }
 }

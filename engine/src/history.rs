@@ -12,7 +12,7 @@ use crate::rows::{self, Content, Page, PageRequest, Shown};
 /// One collection, as lists show it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CollectionSummary {
-    /// `schema.table` or `database.collection`, quoted as in SQL where needed.
+    /// `schema.table`, quoted as in SQL where needed, or `database.collection`.
     pub name: String,
     /// "table", "partitioned table", "large objects", "collection", "capped collection",
     /// "time series" or "view".

@@ -15,7 +15,7 @@ use crate::monitor::Progress;
 use crate::patch::patch;
 use crate::repo::Repository;
 use crate::source::mongodb::{self, RoundPart};
-use crate::source::{Collection, DatabaseUrl, Options, ScanOrder, ScanStats, Source, display_name};
+use crate::source::{Collection, DatabaseUrl, Engine, Options, ScanOrder, ScanStats, Source};
 
 /// Batches between a connection and its tree: enough to keep both busy.
 const BATCHES: usize = 4;
@@ -208,7 +208,7 @@ impl Reader<'_> {
         // Keys over the limit are in hash order, and collations can surprise: sort ourselves.
         let again = self.attempt(scan, target, ScanOrder::Any).await?;
         again.ok_or_else(|| {
-            let shown = display_name(&target.namespace, &target.name);
+            let shown = Engine::of(&target.layout).display_name(&target.namespace, &target.name);
             Error::new(Kind::Internal, format!("sorted records of {shown} were not in order"))
         })
     }

@@ -20,7 +20,7 @@ use crate::error::{Kind, Result};
 use crate::monitor::Progress;
 use crate::repo::{ObjectReader, Place, Repository, Session, Snapshot};
 use crate::rows;
-use crate::source::display_name;
+use crate::source::Engine;
 
 /// How much is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -354,6 +354,7 @@ impl Walk {
             let place = OutOfLine { len: schema.len, depth: schema.depth, root: schema.root };
             self.value(&place, "", "the schema archive", reader)?;
         }
+        let engine = Engine::parse(&snapshot.manifest.source.engine);
         let root = catalog_root(snapshot);
         let mut catalogs = Vec::new();
         self.tree(root.level, root.id, &mut Range::catalog(), reader, &mut |key, record, reader| {
@@ -365,7 +366,7 @@ impl Walk {
                 Ok(cataloged) => cataloged,
                 // A long schema text that is damaged hides its collection: say which.
                 Err(error) if error.kind() == Kind::Damaged => {
-                    self.catalog_record(&key, &record, reader)?;
+                    self.catalog_record(engine, &key, &record, reader)?;
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -395,9 +396,17 @@ impl Walk {
         Ok(())
     }
 
-    fn catalog_record(&mut self, key: &[u8], record: &[u8], reader: &mut ObjectReader) -> Result<()> {
+    /// Looks into the description of a collection, of which no more than the name may be readable.
+    fn catalog_record(
+        &mut self,
+        engine: Option<Engine>,
+        key: &[u8],
+        record: &[u8],
+        reader: &mut ObjectReader,
+    ) -> Result<()> {
         let (namespace, name) = parse_key(key)?;
-        let name = display_name(&namespace, &name);
+        let name = engine
+            .map_or_else(|| format!("{namespace}.{name}"), |engine| engine.display_name(&namespace, &name));
         for field in Fields::new(record) {
             if let Field::Out(place) = field? {
                 self.value(&place, &name, DESCRIPTION, reader)?;

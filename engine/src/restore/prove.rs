@@ -15,7 +15,7 @@ use crate::overlay::Overlay;
 use crate::reading::{Read, Target, read_database};
 use crate::repo::{ObjectReader, Repository, Session, Snapshot};
 use crate::rows;
-use crate::source::{Consistency, DatabaseUrl, Engine, Options, Source, display_name};
+use crate::source::{Consistency, DatabaseUrl, Engine, Options, Source};
 
 /// Differing records that are named.
 const EXAMPLES: usize = 10;
@@ -210,16 +210,16 @@ fn schema_differences(
     let namespaces: BTreeSet<_> = known.iter().map(|(namespace, _)| namespace).collect();
     let extra = found.keys().filter(|key| !known.contains(*key));
     let extra = extra.filter(|key| url.engine() == Engine::Postgres || namespaces.contains(&key.0));
-    lines.extend(
-        extra.map(|(namespace, name)| format!("{}: is in the target only", display_name(namespace, name))),
-    );
+    lines.extend(extra.map(|(namespace, name)| {
+        format!("{}: is in the target only", url.engine().display_name(namespace, name))
+    }));
     lines
 }
 
 async fn sequence_differences(source: &Source, snapshot: &Snapshot) -> Result<Vec<String>> {
     let found = source.sequences().await?;
     let lines = snapshot.manifest.sequences.iter().filter_map(|wanted| {
-        let name = display_name(&wanted.namespace, &wanted.name);
+        let name = Engine::Postgres.display_name(&wanted.namespace, &wanted.name);
         match found.iter().find(|found| found.namespace == wanted.namespace && found.name == wanted.name) {
             None => Some(format!("sequence {name}: is missing in the target")),
             Some(found) if (found.last_value, found.is_called) != (wanted.last_value, wanted.is_called) => {

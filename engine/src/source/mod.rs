@@ -3,6 +3,7 @@
 
 mod address;
 pub mod mongodb;
+mod names;
 mod open;
 pub mod postgres;
 mod test;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use address::{is_never_a_database, is_private};
 pub(crate) use open::{Identity, Options, Source};
+pub(crate) use names::{dotted_name, sql_name};
 pub use test::test;
 pub use url::{DatabaseUrl, Engine};
 
@@ -37,15 +39,10 @@ pub struct Collection {
 }
 
 impl Collection {
-    /// The name outsiders use: `schema.table`, quoted as in SQL where needed.
+    /// The name outsiders use; see [`Engine::display_name`].
     pub fn display_name(&self) -> String {
-        display_name(&self.namespace, &self.name)
+        Engine::of(&self.layout).display_name(&self.namespace, &self.name)
     }
-}
-
-/// `namespace.name`, each part quoted as in SQL where it has to be.
-pub fn display_name(namespace: &str, name: &str) -> String {
-    format!("{}.{}", quote_where_needed(namespace), quote_where_needed(name))
 }
 
 /// How a partition that cannot be read is named: its root is the collection that lacks it.
@@ -56,12 +53,6 @@ pub(crate) fn partition_name(partition: &str, root: &str) -> String {
 /// Whether what is missing under this name belongs to a collection, whole or in part.
 pub(crate) fn concerns(missing: &str, collection: &str) -> bool {
     missing == collection || missing.ends_with(&partition_name("", collection))
-}
-
-fn quote_where_needed(part: &str) -> String {
-    let plain = part.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-        && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '$');
-    if plain { part.to_owned() } else { format!("\"{}\"", part.replace('"', "\"\"")) }
 }
 
 /// Something a snapshot should hold and does not, and why.

@@ -54,7 +54,7 @@ async fn c01_every_scan_reads_at_the_time_of_the_first() {
         assert_eq!(times.len(), 3);
         times.dedup();
         assert_eq!(times.len(), 1, "{version:?}: {times:?}");
-        for name in ["shop.\"fs.chunks\"", "shop.\"fs.files\"", "shop.orders"] {
+        for name in ["shop.fs.chunks", "shop.fs.files", "shop.orders"] {
             assert_eq!(contents(&test, &snapshot, name).await, shown(&numbered(40)), "{version:?}: {name}");
         }
         let evidence = &snapshot.manifest.evidence;

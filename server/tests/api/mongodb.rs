@@ -1,7 +1,7 @@
 //! The whole way with MongoDB: connect, snapshot, change, snapshot, diff, a part restored, proof.
 
-use bson::doc;
-use engine_testutils::mongodb::{Options, Server as Mongo};
+use bson::{doc, rawdoc};
+use engine_testutils::mongodb::{Options, Scope, Server as Mongo};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -133,6 +133,60 @@ async fn restore(api: &Api, mongo: &Mongo, snapshot: &str, name: &str) {
     let (source, restored) = (format!("{name}.orders"), format!("{target}.orders"));
     assert_eq!(mongo.read_raw(&restored).await, mongo.read_raw(&source).await);
     assert!(mongo.read_raw(&format!("{target}.customers")).await.is_empty(), "it was not in scope");
+}
+
+/// Names hold dots and whatever else, and are what MongoDB calls them wherever one is given or taken.
+#[tokio::test]
+async fn names_are_written_as_mongodb_writes_them() {
+    let mongo = Mongo::shared();
+    let name = mongo.fresh_database("names");
+    let odd = ["Price list", "a/b", "fs.chunks", "fs.files", "say \"hi\".twice"];
+    let full = odd.map(|collection| format!("{name}.{collection}"));
+    for collection in &full {
+        mongo.insert_raw(collection, &[rawdoc! { "_id": 1 }]).await;
+    }
+    let url = mongo.create_read_only_user(Scope::Database(&name), &format!("{name}_reader")).await;
+    let server = Server::start().await;
+    let (api, project) = signed_in(&server).await;
+    let database = api.database(&project, &url).await;
+    let first = api.back_up(&database).await;
+    for collection in &full {
+        mongo.insert_raw(collection, &[rawdoc! { "_id": 2 }]).await;
+    }
+    let second = api.back_up(&database).await;
+
+    let snapshot = api.get(&format!("/snapshots/{second}")).await.expect(StatusCode::OK);
+    let listed: Vec<_> =
+        snapshot["collections"].as_array().unwrap().iter().map(|it| text(&it["name"])).collect();
+    assert_eq!(listed, full);
+    let diff = api.post("/diffs", json!({ "from": first, "to": second })).await.expect(StatusCode::ACCEPTED);
+    api.ended(&text(&diff["job_id"])).await;
+    for collection in &full {
+        let records = format!("/snapshots/{second}/collections/{}/records", segment(collection));
+        let page = api.get(&records).await.expect(StatusCode::OK);
+        assert_eq!(page["items"].as_array().unwrap().len(), 2, "{page:#}");
+        let changes = format!("/diffs/{}/collections/{}/changes", text(&diff["id"]), segment(collection));
+        let page = api.get(&changes).await.expect(StatusCode::OK);
+        assert_eq!(page["items"][0]["key"], "2", "{page:#}");
+    }
+    for unknown in [format!("{name}.\"fs.files\""), format!("{name}.fs"), name.clone()] {
+        let records = format!("/snapshots/{second}/collections/{}/records", segment(&unknown));
+        api.get(&records).await.problem(404, "not-found");
+    }
+
+    let target = mongo.admin_url().replacen("/admin?", &format!("/{name}_copy?"), 1);
+    let plan = json!({
+        "snapshot": second, "scope": { "collections": [full[3], full[4]] }, "target": { "url": target, "mode": "new" },
+    });
+    let planned = api.post("/restores/plan", plan).await.expect(StatusCode::ACCEPTED);
+    api.ended(&text(&planned["job_id"])).await;
+    let path = format!("/restores/{}/apply", text(&planned["id"]));
+    let confirmed = json!({ "confirm": format!("{name}_copy"), "url": target });
+    let applied = api.post(&path, confirmed).await.expect(StatusCode::ACCEPTED);
+    let job = api.ended(&text(&applied["job_id"])).await;
+    assert_eq!(job["result"]["proof"]["matches"], true, "{job:#}");
+    assert_eq!(mongo.read_raw(&format!("{name}_copy.fs.files")).await, mongo.read_raw(&full[3]).await);
+    assert!(mongo.read_raw(&format!("{name}_copy.fs.chunks")).await.is_empty(), "it was not in scope");
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use super::connect::{Deployment, Topology};
 use super::fault::{self, code};
 use super::wire::{self, CursorReply};
 use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::source::{Incomplete, display_name};
+use crate::source::{Incomplete, dotted_name};
 
 /// Databases and collections asked about at a time.
 const ASKED_AT_ONCE: usize = 8;
@@ -46,7 +46,7 @@ pub(super) struct Listed {
 
 impl Listed {
     pub fn display(&self) -> String {
-        display_name(&self.database, &self.name)
+        dotted_name(&self.database, &self.name)
     }
 
     /// Whether the server keeps an ordinary index of `_id`, in which no two are equal.
@@ -241,7 +241,7 @@ async fn collections(deployment: &Deployment, database: &str) -> Result<Found, D
 pub(super) async fn look_up(deployment: &Deployment, database: &str, name: &str) -> Result<Option<Listed>> {
     let command = doc! { "listCollections": 1, "filter": { "name": name } };
     let found = documents(deployment, database, command).await;
-    let found = found.map_err(|error| fault::statement(&display_name(database, name), &error))?;
+    let found = found.map_err(|error| fault::statement(&dotted_name(database, name), &error))?;
     found.first().map(|listed| describe(database, listed)).transpose()
 }
 

@@ -6,6 +6,7 @@ use bson::{Bson, Document, doc};
 
 use super::connect::Deployment;
 use crate::error::{Error, Kind, Result};
+use crate::source::dotted_name;
 
 /// Actions that change nothing. Whatever is not in here counts as writing: servers gain actions
 /// with every version.
@@ -121,7 +122,7 @@ fn resource_in_words(resource: &Document) -> String {
         (Ok(""), Ok(collection)) => format!("collection {collection} of every database"),
         (Ok(database), Ok("")) => format!("database {database}"),
         (Ok(database), Ok(collection)) => {
-            format!("collection {}", crate::source::display_name(database, collection))
+            format!("collection {}", dotted_name(database, collection))
         }
         _ => resource.to_string(),
     }

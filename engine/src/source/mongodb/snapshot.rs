@@ -247,7 +247,7 @@ impl Snapshot {
 
     fn found(&self, namespace: &str, name: &str) -> Result<(usize, &Listed)> {
         self.find(namespace, name).ok_or_else(|| {
-            let shown = crate::source::display_name(namespace, name);
+            let shown = crate::source::dotted_name(namespace, name);
             Error::new(ErrorKind::NotFound, format!("{shown} is not in this snapshot"))
         })
     }

@@ -334,7 +334,7 @@ impl Stream {
         let (database, name) = (place.0.unwrap_or_default(), place.1.unwrap_or_default());
         if !matches!(operation.as_str(), "insert" | "update" | "replace" | "delete") {
             if !name.starts_with("system.") || name == "system.js" {
-                let place = crate::source::display_name(&database, &name);
+                let place = crate::source::dotted_name(&database, &name);
                 let mut known = locked(&self.shared.definition);
                 known.get_or_insert_with(|| format!("{operation} on {place}"));
             }

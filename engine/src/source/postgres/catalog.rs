@@ -9,7 +9,7 @@ use super::fault;
 use super::session::{Session, literal, qualified};
 use super::settings::Server;
 use crate::error::Result;
-use crate::source::{Incomplete, display_name, partition_name};
+use crate::source::{Incomplete, partition_name, sql_name};
 
 /// A relation as the catalog lists it. Compared before and after locking.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl Relation {
     }
 
     pub(super) fn display(&self) -> String {
-        display_name(&self.namespace, &self.name)
+        sql_name(&self.namespace, &self.name)
     }
 
     /// What is appended to a query for the rows that are the user's.

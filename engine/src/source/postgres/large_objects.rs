@@ -9,7 +9,7 @@ use super::settings::Server;
 use super::snapshot::key_columns;
 use super::{fault, schema};
 use crate::error::Result;
-use crate::source::{Collection, Incomplete, display_name};
+use crate::source::{Collection, Incomplete, sql_name};
 
 /// The namespace large objects are listed under.
 pub const NAMESPACE: &str = "pg_catalog";
@@ -44,7 +44,7 @@ pub(super) async fn find(holder: &Session, server: &Server) -> Result<Finding> {
             "GRANT SELECT ON pg_largeobject TO"
         };
         return Ok(Finding::Unreadable(Incomplete {
-            name: display_name(NAMESPACE, NAME),
+            name: sql_name(NAMESPACE, NAME),
             reason: format!("{count} large objects cannot be read. Run: {grant} the user;"),
         }));
     }

@@ -14,7 +14,7 @@ use super::session::{Session, ident, literal};
 use super::snapshot::{Snapshot, Table};
 use super::{fault, large_objects};
 use crate::error::{Error, Kind, Result};
-use crate::source::{RecordBatch, ScanOrder, ScanStats, display_name};
+use crate::source::{RecordBatch, ScanOrder, ScanStats, sql_name};
 
 /// A row over this many bytes of text may be more than the server can print.
 const OVERSIZE: u64 = 400 << 20;
@@ -112,7 +112,7 @@ impl Scan<'_> {
     }
 
     fn display(&self) -> String {
-        display_name(self.namespace, self.name)
+        sql_name(self.namespace, self.name)
     }
 
     /// The table, or nothing for large objects.

@@ -10,7 +10,7 @@ use super::inspect::{list_collections, list_databases};
 use super::made::Made;
 use super::{Target, write_concern};
 use crate::error::Result;
-use crate::source::display_name;
+use crate::source::dotted_name;
 
 /// How long inserts that were sent may take to end. One of them lasts seconds; longer waits are for
 /// servers that do not answer any more.
@@ -52,7 +52,7 @@ impl Target {
     async fn drop_collections(&self) -> Result<Vec<String>> {
         let mut doubtful = Vec::new();
         for ((database, name), made) in self.made.all() {
-            let shown = display_name(&database, &name);
+            let shown = dotted_name(&database, &name);
             if made == Made::Asked {
                 if list_collections(&self.client, &database).await?.contains(&name) {
                     doubtful.push(shown);
@@ -77,7 +77,7 @@ impl Target {
         for database in databases {
             let there = list_collections(&self.client, database).await?;
             let ours = made.iter().filter(|((db, name), _)| db == database && there.contains(name));
-            left.extend(ours.map(|((db, name), _)| display_name(db, name)));
+            left.extend(ours.map(|((db, name), _)| dotted_name(db, name)));
         }
         Ok(left)
     }

@@ -6,7 +6,7 @@ use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
 
 use super::raw;
 use crate::error::{Error, Kind, Result};
-use crate::source::display_name;
+use crate::source::dotted_name;
 use crate::target::Restoring;
 
 /// What a collection is to the server.
@@ -42,7 +42,7 @@ pub(super) struct Definition {
 impl Definition {
     /// Its name in the target, as outsiders write it.
     pub fn display_name(&self) -> String {
-        display_name(&self.database, &self.name)
+        dotted_name(&self.database, &self.name)
     }
 
     /// Whether an option is there.
@@ -75,7 +75,7 @@ pub(super) fn definitions(database: Option<&str>, restoring: &Restoring<'_>) -> 
             let message = format!(
                 "several collections would become {}, one of them {}",
                 other.display_name(),
-                display_name(&other.namespace, &other.name)
+                dotted_name(&other.namespace, &other.name)
             );
             return Err(Error::new(Kind::Invalid, message).with_help(
                 "Leave the database out of the target's URL, or choose collections of one database.",
@@ -83,7 +83,7 @@ pub(super) fn definitions(database: Option<&str>, restoring: &Restoring<'_>) -> 
         }
     }
     if let Some((namespace, name)) = wanted.first() {
-        let name = display_name(namespace, name);
+        let name = dotted_name(namespace, name);
         return Err(Error::damaged(format!("the schema archive does not describe {name}")));
     }
     Ok(found.into_values().collect())
@@ -107,7 +107,7 @@ fn definition(
         "view" => Form::View,
         "timeseries" => Form::TimeSeries,
         other => {
-            let what = display_name(&namespace, &name);
+            let what = dotted_name(&namespace, &name);
             return Err(Error::new(Kind::Unsupported, format!("{what} is a {other}, which is not known"))
                 .with_help("Leave it out of the restore."));
         }

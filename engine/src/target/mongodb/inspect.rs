@@ -8,7 +8,7 @@ use mongodb::Client;
 use super::fault::{self, code};
 use super::privileges::Privileges;
 use crate::error::Result;
-use crate::source::display_name;
+use crate::source::dotted_name;
 
 /// Collections named when a database is not empty.
 const NAMED: usize = 10;
@@ -153,7 +153,7 @@ pub(super) async fn contents(
             (true, true) => Contents::Absent,
             (true, false) => Contents::Empty,
             (false, _) => Contents::Occupied {
-                names: names.iter().take(NAMED).map(|name| display_name(database, name)).collect(),
+                names: names.iter().take(NAMED).map(|name| dotted_name(database, name)).collect(),
                 total: names.len(),
             },
         };

@@ -17,7 +17,7 @@ use super::fault::{self, code};
 use super::raw::{self, Builder};
 use super::{Target, WRITE_CONCERN_LIMIT_MS, check_write_concern, concern, not_durable};
 use crate::error::{Error, Kind, Result};
-use crate::source::{RecordBatch, display_name};
+use crate::source::{RecordBatch, dotted_name};
 use crate::target::Note;
 
 /// Bytes of documents per command, if there are so many. A command that holds its documents must
@@ -39,7 +39,7 @@ impl Target {
         rows: Receiver<RecordBatch>,
     ) -> Result<u64> {
         let database = placed(self.database.as_deref(), namespace);
-        let doing = format!("loading {}", display_name(database, name));
+        let doing = format!("loading {}", dotted_name(database, name));
         if !layout.is_documents() {
             return Err(Error::damaged(format!("{doing}: its records are no documents")));
         }
@@ -186,7 +186,7 @@ impl Load<'_> {
                 Some(id) => updates.push(replacement(&id, document)?),
                 None => self.target.note(Note::failed(format!(
                     "{}: a document without _id has an empty timestamp, which this server fills in",
-                    display_name(self.database, self.name)
+                    dotted_name(self.database, self.name)
                 ))),
             }
         }
@@ -272,7 +272,7 @@ impl OddIds {
 
     /// Says so: whether the server did it is for the proof to find.
     fn note(&self, load: &Load<'_>) {
-        let name = display_name(load.database, load.name);
+        let name = dotted_name(load.database, load.name);
         if self.absent > 0 {
             let absent = self.absent;
             load.target

@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::fault;
 use crate::error::{Error, Kind, Result};
-use crate::source::display_name;
 use crate::source::postgres::PostgresUrl;
 use crate::source::postgres::connect::Connector;
 use crate::source::postgres::session::Session;
 use crate::source::postgres::settings::Server;
+use crate::source::sql_name;
 
 /// Databases that are there on every server, to ask about one that is not.
 const MAINTENANCE: [&str; 2] = ["postgres", "template1"];
@@ -157,7 +157,7 @@ async fn contents(session: &Session) -> Result<Contents> {
         return Ok(Contents::Empty);
     }
     let name = |kind: String, namespace: String, name: Option<String>| match name {
-        Some(name) => format!("{kind} {}", display_name(&namespace, &name)),
+        Some(name) => format!("{kind} {}", sql_name(&namespace, &name)),
         None => format!("{kind} {namespace}"),
     };
     let objects =

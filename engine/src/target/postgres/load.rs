@@ -8,7 +8,7 @@ use tokio::sync::mpsc::Receiver;
 use super::{Target, copy_text, fault};
 use crate::error::{Error, Kind, Result};
 use crate::source::postgres::session::{Session, ident, literal, qualified};
-use crate::source::{RecordBatch, display_name};
+use crate::source::{RecordBatch, sql_name};
 
 /// The server judges rows as they come but tells only when a COPY ends, so one ends every so often.
 const COPY_BYTES: usize = 64 << 20;
@@ -32,7 +32,7 @@ impl Target {
         if layout.kind == CollectionKind::LargeObjects {
             return self.load_large_objects(layout, expected, rows).await;
         }
-        let doing = format!("loading {}", display_name(namespace, name));
+        let doing = format!("loading {}", sql_name(namespace, name));
         let failed = |error| fault::statement(&doing, error);
         let session = self.connect().await?;
         let guard = session.cancel_guard();

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Target, fault};
 use crate::error::Result;
-use crate::source::display_name;
 use crate::source::postgres::session::{Session, ident, qualified};
+use crate::source::sql_name;
 use crate::target::Note;
 
 /// Every view, whether it is materialized, and the views it reads.
@@ -55,8 +55,7 @@ impl Target {
     /// With the empty search path first, as everything is restored; then, because a view may call
     /// a function that itself names nothing's schema, with the path its author would have had.
     async fn fill(&self, session: &Session, view: &View) -> Result<Option<Note>> {
-        let (sql, shown) =
-            (qualified(&view.namespace, &view.name), display_name(&view.namespace, &view.name));
+        let (sql, shown) = (qualified(&view.namespace, &view.name), sql_name(&view.namespace, &view.name));
         let path = format!("SET LOCAL search_path = {}, public;", ident(&view.namespace));
         let mut first = None;
         for path in ["", &path] {

@@ -4,8 +4,8 @@ use repo_format::manifest::SequenceState;
 
 use super::{Target, fault};
 use crate::error::Result;
-use crate::source::display_name;
 use crate::source::postgres::session::{literal, qualified};
+use crate::source::sql_name;
 
 impl Target {
     /// Puts sequences where they were: the next value they give is the one they would have given.
@@ -22,7 +22,7 @@ impl Target {
                 "SELECT pg_catalog.setval({sequence}::pg_catalog.regclass, {last_value}, {is_called})"
             );
             session.run(&sql).await.map_err(|error| {
-                fault::statement(&format!("setting sequence {}", display_name(namespace, name)), error)
+                fault::statement(&format!("setting sequence {}", sql_name(namespace, name)), error)
             })?;
         }
         session.run("COMMIT").await.map_err(|error| fault::statement("setting sequences", error))
