@@ -153,7 +153,48 @@ async fn tls_is_tested_apart_from_the_login() {
     let found = stage(&report, Stage::Tls);
     assert!(!report.ok && !found.ok, "{report:?}");
     let plain = good.split("&tls=").next().unwrap();
-    assert!(!test(&url(&format!("{plain}&{soon}"))).await.ok);
+    let report = test(&url(&format!("{plain}&{soon}"))).await;
+    let last = report.stages.last().unwrap();
+    assert!(last.stage == Stage::Tls && !last.ok && last.detail.contains("TLS only"), "{report:?}");
+    assert!(last.fix.as_deref().unwrap().contains("tls=true"), "{last:?}");
+}
+
+/// A server without TLS, or of another replica set than the URL says, is told before anybody's password is
+/// doubted.
+#[tokio::test]
+async fn what_the_server_does_not_speak_or_belong_to_fails_before_the_login() {
+    let database = Database::new().await;
+    database.insert("orders", &[rawdoc! { "_id": 1 }]).await;
+    let hello = database.client.database("admin").run_command(doc! { "hello": 1 }).await.unwrap();
+    let set = hello.get_str("setName").unwrap();
+    let soon = format!("{}&serverSelectionTimeoutMS=1500", database.url.expose());
+    let cases = [
+        ("tls=true", Stage::Tls, "without TLS", "tls=false".to_owned()),
+        ("replicaSet=another", Stage::Connect, "\"another\"", format!("replicaSet={set} ")),
+        (
+            "replicaSet=another&directConnection=true",
+            Stage::Connect,
+            "\"another\"",
+            format!("replicaSet={set} "),
+        ),
+    ];
+    let cases = cases.into_iter().chain([(
+        "readPreference=secondary",
+        Stage::Connect,
+        "readPreference",
+        "secondaryPreferred".to_owned(),
+    )]);
+    for (option, at, told, fix) in cases {
+        let report = test(&url(&format!("{soon}&{option}"))).await;
+        let last = report.stages.last().unwrap();
+        assert!(!report.ok && last.stage == at && !last.ok, "{option}: {report:?}");
+        assert!(last.detail.contains(told) && last.fix.as_deref().unwrap().contains(&fix), "{last:?}");
+        assert!(!report.stages.iter().any(|found| found.stage == Stage::Authenticate), "{report:?}");
+        let connects = report.stages.iter().filter(|found| found.stage == Stage::Connect).count();
+        assert_eq!(connects, 1, "{report:?}");
+    }
+    let named = test(&url(&format!("{}&replicaSet={set}", database.url.expose()))).await;
+    assert!(stage(&named, Stage::List).ok, "{named:?}");
 }
 
 /// MG-C07: a standalone server has no moment to read at.

@@ -154,6 +154,18 @@ fn selection(doing: &str, message: &str) -> Error {
                  private authority is checked against the file that tlsCAFile names.",
             );
     }
+    if has(&["suitable for criteria readpreference(primary)"]) {
+        return Error::new(Kind::Unreachable, format!("{doing}: the replica set has no primary at present"))
+            .with_help(
+                "Try again when it has elected one. rs.status() in mongosh says what its members see.",
+            );
+    }
+    if has(&["suitable for criteria"]) {
+        let message =
+            format!("{doing}: no member of the replica set is what the URL's readPreference asks for");
+        return Error::new(Kind::Unreachable, message)
+            .with_help("Leave readPreference out of the URL, or write secondaryPreferred.");
+    }
     Error::new(Kind::Unreachable, format!("{doing}: no usable server answers: {}", cause(message))).with_help(
         "Check hosts, ports and firewalls (on Atlas, the IP access list). If the members of the replica set are \
          known to each other by names that do not resolve here, add directConnection=true to the URL.",

@@ -9,6 +9,7 @@ mod catalog;
 mod catch_up;
 mod certificate;
 pub(crate) mod connect;
+mod diagnose;
 pub(crate) mod fault;
 mod moment;
 mod pending;

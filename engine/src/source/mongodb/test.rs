@@ -10,6 +10,7 @@ use tokio::net::{TcpStream, lookup_host};
 
 use super::catalog::{self, Kind as CollectionKind, Listed, Listing};
 use super::connect::{Deployment, Topology};
+use super::diagnose::diagnose;
 use super::url::host_and_port;
 use super::{MongoUrl, fault, readonly};
 use crate::error::{Error, Kind, Result};
@@ -83,7 +84,7 @@ async fn reach(url: &MongoUrl, report: &mut ConnectionReport) -> Option<Deployme
     let selection = options.server_selection_timeout.unwrap_or(SELECTION_TIMEOUT).min(SELECTION_TIMEOUT);
     options.server_selection_timeout = Some(selection);
     let tls = tls_in_words(&options).to_owned();
-    let inspected = match url.client_with(options) {
+    let inspected = match url.client_with(options.clone()) {
         Ok(client) => bounded(Deployment::inspect(client)).await,
         Err(error) => Err(fault::statement("connecting", &error)),
     };
@@ -97,15 +98,30 @@ async fn reach(url: &MongoUrl, report: &mut ConnectionReport) -> Option<Deployme
             report.stages.push(passed(Stage::Authenticate, who));
             Some(deployment)
         }
-        Err(error) if fault::failed_at_tls(&error) => {
-            report.stages.push(failed(Stage::Tls, &error));
-            None
-        }
         Err(error) => {
-            report.stages.push(passed(Stage::Tls, tls));
-            report.stages.push(failed(Stage::Authenticate, &error));
+            let (stage, error) = place_of(url, &options, error).await;
+            match stage {
+                // Ports that answer are not yet servers that can be used.
+                Stage::Connect => report.stages.retain(|found| found.stage != Stage::Connect),
+                Stage::Authenticate => report.stages.push(passed(Stage::Tls, tls)),
+                _ => {}
+            }
+            report.stages.push(failed(stage, &error));
             None
         }
+    }
+}
+
+/// The stage that failed when no deployment could be asked who it is.
+async fn place_of(url: &MongoUrl, options: &ClientOptions, error: Error) -> (Stage, Error) {
+    if error.kind() != Kind::Unreachable {
+        let is_tls = fault::failed_at_tls(&error);
+        return (if is_tls { Stage::Tls } else { Stage::Authenticate }, error);
+    }
+    match diagnose(url, options).await {
+        Some(told) => told,
+        None if fault::failed_at_tls(&error) => (Stage::Tls, error),
+        None => (Stage::Connect, error),
     }
 }
 
