@@ -70,6 +70,20 @@ async fn p03_whoever_can_write_is_refused_and_told_why() {
     assert!(!root.ok && !stage(&root, Stage::ReadOnly).ok);
 }
 
+/// MG-P03: who watches the deployment beside reading does not write.
+#[tokio::test]
+async fn p03_a_monitor_of_the_deployment_passes() {
+    let database = Database::new().await;
+    database.insert("orders", &[rawdoc! { "_id": 1 }]).await;
+    let name = format!("monitor_{}", database.name);
+    let roles = vec![
+        doc! { "role": "read", "db": &database.name }.into(),
+        doc! { "role": "clusterMonitor", "db": "admin" }.into(),
+    ];
+    let report = test(&url(&database.server.create_user(&name, roles, &database.name).await)).await;
+    assert!(report.ok && report.privileges.is_empty(), "{report:?}");
+}
+
 /// MG-P04: without authentication everything is allowed.
 #[tokio::test]
 async fn p04_nobody_logged_in_is_not_read_only() {

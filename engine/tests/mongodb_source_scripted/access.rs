@@ -80,6 +80,50 @@ async fn p05_the_right_to_raw_reads_is_a_right_to_read() {
     assert!(report.privileges.is_empty());
 }
 
+/// MG-P03: `clusterMonitor` beside `read`, as those who watch a deployment have it. Its actions are those of 6.0
+/// and 8.3.
+#[tokio::test]
+async fn p03_watching_a_deployment_is_reading() {
+    let of_cluster = [
+        "allCollectionStats",
+        "checkFreeMonitoringStatus",
+        "connPoolStats",
+        "getCmdLineOpts",
+        "getDefaultRWConcern",
+        "getLog",
+        "getParameter",
+        "getShardMap",
+        "hostInfo",
+        "inprog",
+        "listDatabases",
+        "listSampledQueries",
+        "listSessions",
+        "listShards",
+        "netstat",
+        "operationMetrics",
+        "replSetGetConfig",
+        "replSetGetStatus",
+        "serverStatus",
+        "shardedDataDistribution",
+        "shardingState",
+        "top",
+        "useUUID",
+    ];
+    let of_databases = ["collStats", "dbStats", "getDatabaseVersion", "getShardVersion", "indexStats"];
+    let monitor = vec![
+        on("shop", "", &READ),
+        doc! { "resource": { "cluster": true }, "actions": of_cluster.to_vec() },
+        on("", "", &of_databases),
+        on("config", "system.sessions", &of_databases),
+        on("local", "system.replset", &["find"]),
+    ];
+    let watching = report(Some("u"), monitor.clone(), Vec::new()).await;
+    assert!(watching.ok && watching.privileges.is_empty(), "{watching:?}");
+    let writes = doc! { "resource": { "db": "", "system_buckets": "" }, "actions": ["find", "insert"] };
+    let writing = report(Some("u"), [monitor, vec![writes]].concat(), Vec::new()).await;
+    assert_eq!(writing.privileges, ["the buckets of every time series: insert"], "{writing:?}");
+}
+
 /// MG-P02: the built-in role `backup` may write.
 #[tokio::test]
 async fn p02_the_role_for_backups_is_not_read_only() {

@@ -8,28 +8,54 @@ use super::connect::Deployment;
 use crate::error::{Error, Kind, Result};
 use crate::source::dotted_name;
 
-/// Actions that change nothing. Whatever is not in here counts as writing: servers gain actions
-/// with every version.
-const READING: [&str; 22] = [
+/// Actions that change nothing: reading, and what the role clusterMonitor adds to watch a deployment
+/// (<https://www.mongodb.com/docs/manual/reference/privilege-actions/>). Whatever is not in here counts
+/// as writing: servers gain actions with every version.
+const READING: [&str; 47] = [
+    "allCollectionStats",
     "changeStream",
+    "checkFreeMonitoringStatus",
+    "checkMetadataConsistency",
     "collStats",
+    "connPoolStats",
     "dbHash",
     "dbStats",
     "find",
+    "getChangeStreamState",
+    "getClusterParameter",
+    "getCmdLineOpts",
+    "getDatabaseVersion",
+    "getDefaultRWConcern",
+    "getLog",
     "getParameter",
     "getShardMap",
+    "getShardVersion",
+    "hostInfo",
     "indexStats",
     "inprog",
     "killCursors",
+    "listCachedAndActiveUsers",
+    "listClusterCatalog",
     "listCollections",
     "listDatabases",
     "listIndexes",
+    "listSampledQueries",
     "listSearchIndexes",
+    "listSessions",
     "listShards",
+    "netstat",
+    "operationMetrics",
     "performRawDataOperations",
     "planCacheRead",
+    "queryStatsRead",
+    "queryStatsReadTransformed",
+    "replSetGetConfig",
     "replSetGetStatus",
     "serverStatus",
+    "shardedDataDistribution",
+    "shardingState",
+    "storageDetails",
+    "top",
     "useUUID",
     "viewRole",
     "viewUser",
@@ -117,6 +143,15 @@ fn resource_in_words(resource: &Document) -> String {
     if resource.get_bool("cluster").unwrap_or(false) {
         return "the cluster".to_owned();
     }
+    // Time series keep their measurements in buckets, which are collections of their own.
+    if let Ok(series) = resource.get_str("system_buckets") {
+        return match (resource.get_str("db").unwrap_or_default(), series) {
+            ("", "") => "the buckets of every time series".to_owned(),
+            ("", series) => format!("the buckets of time series {series} of every database"),
+            (database, "") => format!("the buckets of every time series of database {database}"),
+            (database, series) => format!("the buckets of time series {}", dotted_name(database, series)),
+        };
+    }
     match (resource.get_str("db"), resource.get_str("collection")) {
         (Ok(""), Ok("")) => "every database".to_owned(),
         (Ok(""), Ok(collection)) => format!("collection {collection} of every database"),
@@ -124,7 +159,7 @@ fn resource_in_words(resource: &Document) -> String {
         (Ok(database), Ok(collection)) => {
             format!("collection {}", dotted_name(database, collection))
         }
-        _ => resource.to_string(),
+        _ => format!("a resource of another kind, {resource}"),
     }
 }
 
@@ -185,15 +220,25 @@ mod tests {
             privilege(doc! { "db": "config", "collection": "settings" }, &["insert", "update", "find"]),
             privilege(doc! { "db": "", "collection": "system.js" }, &["insert"]),
             privilege(doc! { "db": "", "collection": "" }, &["remove"]),
+            privilege(doc! { "system_buckets": "" }, &["find", "insert"]),
+            privilege(doc! { "db": "shop", "system_buckets": "" }, &["insert"]),
+            privilege(doc! { "db": "shop", "system_buckets": "weather" }, &["update"]),
+            privilege(doc! { "db": "", "system_buckets": "weather" }, &["update"]),
+            privilege(doc! { "tenant": "t" }, &["update"]),
         ]);
         assert_eq!(
             found,
             [
+                "a resource of another kind, { \"tenant\": \"t\" }: update",
                 "collection config.settings: insert, update",
                 "collection system.js of every database: insert",
                 "database shop: insert, somethingOfTheFuture, update",
                 "every database: remove",
                 "everything: anyAction",
+                "the buckets of every time series of database shop: insert",
+                "the buckets of every time series: insert",
+                "the buckets of time series shop.weather: update",
+                "the buckets of time series weather of every database: update",
                 "the cluster: appendOplogNote",
             ]
         );
