@@ -58,8 +58,8 @@ pub struct PageRequest {
     /// Where the page before ended, as it said; `None` for the first page.
     pub cursor: Option<String>,
     /// Begin at the first record whose key is at least this: the text of the first key column, or
-    /// a JSON array of the key columns' texts; for documents the `_id` as Extended JSON, or as a
-    /// word: an ObjectId in hexadecimal, a number, else a string.
+    /// a JSON array of the key columns' texts; for documents the `_id` as lists show it: Extended
+    /// JSON, or a word, which is an ObjectId in hexadecimal, a number, else a string.
     pub from_key: Option<String>,
     /// Items asked for, at least 1.
     pub limit: usize,
@@ -124,7 +124,8 @@ fn key_from_text(text: &str, layout: &Layout, hasher: &RowKey) -> Result<Vec<u8>
 fn key_of_id(text: &str, hasher: &RowKey) -> Result<Vec<u8>> {
     let no_id = || {
         Error::new(Kind::Invalid, format!("{text:?} is no _id")).with_help(
-            r#"Write it as Extended JSON, as in {"$oid": "65f0c0ffee65f0c0ffee65f0"}, or as a word."#,
+            "Write it as Extended JSON, as in {\"$oid\": \"65f0c0ffee65f0c0ffee65f0\"}, or as a word. One that is \
+             shown shortened and is no text has to be written whole.",
         )
     };
     let (kind, value) = document::id_from_text(text).ok_or_else(no_id)?;

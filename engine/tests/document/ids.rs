@@ -16,13 +16,29 @@ fn ids_are_shown_in_few_words() {
     let cases = [
         (Node::Leaf(0x07, vec![0xab; 12]), "abababababababababababab"),
         (text("a \"b\""), "a \"b\""),
-        (Node::Leaf(0x02, string(b"caf\xe9")), "caf\\xe9"),
+        (Node::Leaf(0x02, string(b"caf\xe9")), r#"{"$invalidUtf8":"caf\\xe9"}"#),
+        (text("caf\\xe9"), "caf\\xe9"),
         (int(-7), "-7"),
         (long(1 << 40), "1099511627776"),
         (double(42.0), "42"),
         (double(0.1), "0.1"),
-        (double(f64::NAN), "NaN"),
+        (double(f64::NAN), r#"{"$numberDouble":"NaN"}"#),
+        (text("NaN"), "NaN"),
         (decimal(0x303e_0000_0000_0000, 15), "1.5"),
+        (decimal(0x303e_0000_0000_0000, 1), r#"{"$numberDecimal":"0.1"}"#),
+        (text("5"), r#""5""#),
+        (text("0.1"), r#""0.1""#),
+        (text("true"), r#""true""#),
+        (text("abababababababababababab"), r#""abababababababababababab""#),
+        (text(""), r#""""#),
+        (text(" a"), r#"" a""#),
+        (text("a  b"), r#""a \u0020b""#),
+        (text("a b"), "a b"),
+        (text("\"5\""), r#""\"5\"""#),
+        (text("a\tb\u{7f}"), r#""a\tb\u007f""#),
+        (text("\u{202e}exe"), r#""\u202eexe""#),
+        (text("a\u{200b}b\u{a0}\u{e0041}"), r#""a\u200bb\u00a0\udb40\udc41""#),
+        (text("ünï 🦀"), "ünï 🦀"),
         (binary(4, &[0x11; 16]), r#"{"$uuid":"11111111-1111-1111-1111-111111111111"}"#),
         (
             object(&[("b", int(1)), ("a", text("x")), ("f", double(0.5))]),
@@ -80,30 +96,58 @@ fn what_is_typed_is_understood() {
     }
 }
 
-/// What a list shows leads back to the record, wherever the words are unambiguous.
+fn key_of(node: &Node) -> Vec<u8> {
+    let mut key = Vec::new();
+    push_key(&mut key, &id(node.clone()), &RowKey::new([3; 32])).unwrap();
+    key
+}
+
+fn key_typed(typed: &str) -> Vec<u8> {
+    let (kind, value) = id_from_text(typed).unwrap_or_else(|| panic!("{typed} is nothing"));
+    let mut key = Vec::new();
+    push_id(&mut key, kind, &value).unwrap();
+    key
+}
+
+/// What a list shows leads back to the record, so that no two keys look alike.
 #[test]
 fn what_is_shown_can_be_typed() {
-    for node in plain_leaves() {
+    let broken = Node::Leaf(0x02, string(b"caf\xe9"));
+    let more =
+        ["5", "0.1", "null", "{}", "\"5\"", "\"5", " ", "\\", "… (5 bytes)", "\"a\"… (5 bytes)"].map(text);
+    for node in plain_leaves().into_iter().chain(more).chain([broken]) {
         let shown = readable_id(&id(node.clone()));
-        let typed = id_from_text(&shown);
-        let same_key = typed.is_some_and(|(kind, value)| {
-            let (mut key, mut typed) = (Vec::new(), Vec::new());
-            push_key(&mut key, &id(node.clone()), &RowKey::new([3; 32])).unwrap();
-            push_id(&mut typed, kind, &value).unwrap();
-            key == typed
-        });
-        // Text that is empty or has blanks at its ends, decimals with a fraction, and what is no number read
-        // otherwise.
-        let ambiguous = match &node {
-            Node::Leaf(0x02, _) => shown.is_empty(),
-            Node::Leaf(0x13 | 0x01, _) => shown.parse::<i64>().is_err(),
-            _ => false,
-        };
-        assert!(same_key || ambiguous, "{shown}");
+        assert_eq!(key_typed(&shown), key_of(&node), "{shown}");
     }
 }
 
+/// A long id is told by its size. Of text the beginning leads to the first record that begins so.
+#[test]
+fn long_ids_are_shortened() {
+    let long = "x".repeat(5_000);
+    let shown = readable_id(&id(text(&long)));
+    assert_eq!(shown, format!("{:?}… (5000 bytes)", &long[..100]));
+    let begun = key_typed(&shown);
+    assert!(begun == key_of(&text(&long[..100])) && begun < key_of(&text(&long)));
+    // Neither escapes nor what looks like a number makes it longer or something else.
+    for text in ["\u{1}".repeat(5_000), "1".repeat(5_000), "🦀".repeat(5_000), "\"".repeat(5_000)] {
+        let shown = readable_id(&id(self::text(&text)));
+        assert!(shown.len() < 450 && shown.ends_with("bytes)"), "{shown}");
+        assert!(key_typed(&shown) <= key_of(&self::text(&text)), "{shown}");
+    }
+    let shown = readable_id(&id(object(&[("a", text(&long))])));
+    assert!(shown.starts_with(r#"{"a":"xxx"#) && shown.ends_with("x… (5013 bytes)"), "{shown}");
+    assert_eq!(id_from_text(&shown), None);
+}
+
 proptest! {
+    #[test]
+    fn any_text_reads_back(shown in "[-0-9a-f.\" {}\\\\\u{200b}-\u{202f}… a()]{0,40}", other in "\\PC{0,40}") {
+        for node in [text(&shown), text(&other)] {
+            assert_eq!(key_typed(&readable_id(&id(node.clone()))), key_of(&node));
+        }
+    }
+
     #[test]
     fn anything_typed_is_a_value_or_nothing(typed in "\\PC{0,30}", json in "[-{}\\[\\]\":,$a-e0-9. ]{0,20}") {
         for typed in [typed, json] {

@@ -189,6 +189,50 @@ async fn names_are_written_as_mongodb_writes_them() {
     assert!(mongo.read_raw(&format!("{name}_copy.fs.chunks")).await.is_empty(), "it was not in scope");
 }
 
+/// Ids of other types never look alike, and each leads back to its record.
+#[tokio::test]
+async fn keys_are_shown_so_that_they_can_be_typed() {
+    let mongo = Mongo::shared();
+    let name = mongo.fresh_database("keys");
+    let tenth: bson::Decimal128 = "0.1".parse().unwrap();
+    let ids: Vec<bson::Bson> = vec![
+        0.1.into(),
+        tenth.into(),
+        5.into(),
+        "5".into(),
+        "".into(),
+        " ".into(),
+        "null".into(),
+        bson::Bson::Null,
+        "a\tb".into(),
+        "\u{202e}exe".into(),
+        "exe".into(),
+        "x".repeat(5_000).into(),
+    ];
+    for id in &ids {
+        let document = bson::RawDocumentBuf::try_from(&doc! { "_id": id.clone() }).unwrap();
+        mongo.insert_raw(&format!("{name}.odd"), &[document]).await;
+    }
+    let url = mongo.create_read_only_user(Scope::Database(&name), &format!("{name}_reader")).await;
+    let server = Server::start().await;
+    let (api, project) = signed_in(&server).await;
+    let snapshot = api.back_up(&api.database(&project, &url).await).await;
+    let path = format!("/snapshots/{snapshot}/collections/{}/records", segment(&format!("{name}.odd")));
+    let page = api.get(&path).await.expect(StatusCode::OK);
+    let records = page["items"].as_array().unwrap();
+    let keys: std::collections::BTreeSet<_> = records.iter().map(|record| text(&record["key"])).collect();
+    assert_eq!((records.len(), keys.len()), (ids.len(), ids.len()), "{page:#}");
+    for record in records {
+        let key = text(&record["key"]);
+        assert!(key.len() < 200 && !key.contains(['\u{202e}', '\t']), "{key}");
+        let from = api.get(&format!("{path}?from_key={}", segment(&key))).await.expect(StatusCode::OK);
+        assert_eq!(from["items"][0]["id"], record["id"], "{key}");
+    }
+    let cut = segment(r#"{"a":"xx… (5000 bytes)"#);
+    let problem = api.get(&format!("{path}?from_key={cut}")).await.problem(422, "invalid");
+    assert!(text(&problem["detail"]).contains("whole"), "{problem:#}");
+}
+
 #[tokio::test]
 async fn a_user_who_can_write_is_refused_with_a_script_that_makes_one_who_cannot() {
     let mongo = Mongo::shared();
