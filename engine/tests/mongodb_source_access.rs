@@ -211,6 +211,40 @@ async fn what_the_server_does_not_speak_or_belong_to_fails_before_the_login() {
     assert!(stage(&named, Stage::List).ok, "{named:?}");
 }
 
+/// A mistyped database is there for no one: its name is doubted, beside those that are there.
+#[tokio::test]
+async fn a_database_that_is_not_there_is_told_with_those_that_are() {
+    let server = Server::start(ServerOptions::default());
+    server.insert_raw("shop.orders", &[rawdoc! { "_id": 1 }]).await;
+    server.insert_raw("blog.posts", &[rawdoc! { "_id": 1 }]).await;
+    let reader = server.create_read_only_user(Scope::All, "reader").await;
+    let at = |database: &str| url(&reader.replacen("/admin?", &format!("/{database}?"), 1));
+    let report = test(&at("shpo")).await;
+    let last = report.stages.last().unwrap();
+    assert!(!report.ok && last.stage == Stage::List && !last.ok, "{report:?}");
+    assert!(last.detail.contains("no database shpo"), "{last:?}");
+    let fix = last.fix.as_deref().unwrap();
+    assert!(fix.contains("blog") && fix.contains("shop") && !fix.contains("admin"), "{fix}");
+    assert!(test(&at("shop")).await.ok);
+
+    let of_shop = server.create_read_only_user(Scope::Database("shop"), "of_shop").await;
+    let report = test(&url(&of_shop.replacen("/shop?", "/shpo?", 1))).await;
+    let last = report.stages.last().unwrap();
+    let fix = last.fix.as_deref().unwrap();
+    assert!(
+        last.stage == Stage::List && !last.ok && fix.contains("see shop.") && fix.contains("read"),
+        "{last:?}"
+    );
+
+    let of_one = server.create_read_only_user(Scope::Database("later"), "early").await;
+    let report = test(&url(&of_one)).await;
+    let last = report.stages.last().unwrap();
+    assert!(
+        last.stage == Stage::List && !last.ok && !last.fix.as_deref().unwrap().contains("shop"),
+        "{report:?}"
+    );
+}
+
 /// MG-C07: a standalone server has no moment to read at.
 #[tokio::test]
 async fn c07_a_standalone_is_refused_unless_labelled() {

@@ -5,6 +5,7 @@ mod address;
 pub mod mongodb;
 mod names;
 mod open;
+mod pasted;
 pub mod postgres;
 mod test;
 mod url;
@@ -13,8 +14,8 @@ use repo_format::catalog::Layout;
 use serde::{Deserialize, Serialize};
 
 pub use address::{is_never_a_database, is_private};
-pub(crate) use open::{Identity, Options, Source};
 pub(crate) use names::{dotted_name, sql_name};
+pub(crate) use open::{Identity, Options, Source};
 pub use test::test;
 pub use url::{DatabaseUrl, Engine};
 

@@ -1,5 +1,6 @@
 //! A connection URL of any engine.
 
+use super::pasted;
 use crate::error::{Error, Kind, Result};
 use crate::source::mongodb::MongoUrl;
 use crate::source::postgres::PostgresUrl;
@@ -43,7 +44,7 @@ impl DatabaseUrl {
     /// # Errors
     /// [`Kind::Invalid`] with what is wrong and an example; passwords are never repeated.
     pub fn parse(text: &str) -> Result<Self> {
-        let text = text.trim();
+        let text = pasted::url_of(text)?;
         let scheme = text.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
         match scheme.as_deref() {
             Some("postgres" | "postgresql") => PostgresUrl::parse(text).map(Self::Postgres),
@@ -126,6 +127,8 @@ mod tests {
         let engine = |text: &str| DatabaseUrl::parse(text).map(|url| url.engine().as_str());
         assert_eq!(engine(" postgresql://u:p@h/d ").unwrap(), "postgresql");
         assert_eq!(engine("MongoDB://u:p@h/d").unwrap(), "mongodb");
+        assert_eq!(engine("\"postgres://u:p@h/d\"").unwrap(), "postgresql");
+        assert_eq!(engine("mongosh 'mongodb://u:p@h/d'").unwrap(), "mongodb");
         assert_eq!(engine("mysql://u:p@h/d").unwrap_err().kind(), Kind::Invalid);
         assert!(engine("p@ss").unwrap_err().help().unwrap().contains("mongodb://"));
     }

@@ -158,8 +158,8 @@ fn unreadable(name: String, told: &Error) -> Incomplete {
     Incomplete { name, reason: format!("{}{help}", told.message()) }
 }
 
-/// Names of the databases, without the server's own.
-async fn databases(deployment: &Deployment) -> Result<Vec<String>> {
+/// Names of the databases that the user can see, without the server's own.
+pub(super) async fn databases(deployment: &Deployment) -> Result<Vec<String>> {
     // With the first, users without the privilege to list databases see those they may read.
     let attempts = [
         doc! { "listDatabases": 1, "nameOnly": true, "authorizedDatabases": true },

@@ -209,11 +209,27 @@ async fn examine(url: &MongoUrl, deployment: &Deployment, report: &mut Connectio
     let listing = match listed.await {
         Ok(listing) => listing,
         Err(error) => {
-            report.stages.push(failed(Stage::List, &error));
+            let mut found = failed(Stage::List, &error);
+            if let (Kind::Denied, Some(_)) = (error.kind(), url.database())
+                && let Ok(seen) = bounded(catalog::databases(deployment)).await
+                && let Some(names) = named_in_words(&seen)
+            {
+                found.fix = Some(format!(
+                    "{} Of this server the user can see {names}.",
+                    found.fix.unwrap_or_default()
+                ));
+            }
+            report.stages.push(found);
             return false;
         }
     };
     report.collections = (listing.collections.len() + listing.incomplete.len()) as u64;
+    if report.collections == 0
+        && let Some(found) = nothing_there(deployment, url.database()).await
+    {
+        report.stages.push(found);
+        return false;
+    }
     report.size_bytes = size(deployment, &listing).await;
     report.stages.push(passed(Stage::List, counted(report.collections)));
     report.notes.extend(listing.notes.iter().cloned());
@@ -226,6 +242,35 @@ async fn examine(url: &MongoUrl, deployment: &Deployment, report: &mut Connectio
     let some_readable = read(deployment, &listing, report).await;
     let read_only = judge(url, deployment, report).await;
     some_readable && read_only
+}
+
+/// The stage that fails where a database is named in which nothing is. MongoDB makes databases with
+/// their first collection, so it is not there, and most likely mistyped.
+async fn nothing_there(deployment: &Deployment, named: Option<&str>) -> Option<StageReport> {
+    let named = named?;
+    let seen = bounded(catalog::databases(deployment)).await.ok()?;
+    if seen.iter().any(|name| name == named) {
+        return None;
+    }
+    let there = named_in_words(&seen).map(|names| format!(" The user can see {names}.")).unwrap_or_default();
+    Some(StageReport {
+        stage: Stage::List,
+        ok: false,
+        detail: format!("there is no database {named} with anything in it"),
+        fix: Some(format!(
+            "Check its name in the URL.{there} A new database is there once it holds a collection."
+        )),
+    })
+}
+
+/// Some names in words; none where there are none.
+fn named_in_words(names: &[String]) -> Option<String> {
+    const NAMED: usize = 20;
+    let shown = names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(NAMED) {
+        0 => (!shown.is_empty()).then_some(shown),
+        more => Some(format!("{shown} and {more} more")),
+    }
 }
 
 /// Bytes on disk of the databases in scope, where the user may ask.

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use super::certificate::{self, ClientCertificate};
 use super::fault;
 use crate::error::{Error, Kind, Result};
+use crate::source::pasted;
 
 const APP_NAME: &str = "dbsnap";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -74,7 +75,7 @@ const CERTIFICATE: &str = "tlscertificatekey";
 /// A `mongodb://` or `mongodb+srv://` URL. `Debug` hides the password.
 #[derive(Clone)]
 pub struct MongoUrl {
-    /// As it was pasted.
+    /// As it was pasted, without what was around it.
     text: Zeroizing<String>,
     /// What the driver reads.
     cleaned: Zeroizing<String>,
@@ -100,7 +101,7 @@ impl MongoUrl {
     /// # Errors
     /// [`Kind::Invalid`] with what is wrong; passwords are never repeated.
     pub fn parse(text: &str) -> Result<Self> {
-        let text = Zeroizing::new(text.trim().to_owned());
+        let text = Zeroizing::new(pasted::url_of(text)?.to_owned());
         let parts = Parts::split(&text)?;
         parts.check_place()?;
         let mut ignored = Vec::new();
@@ -344,6 +345,12 @@ impl<'a> Parts<'a> {
             if user.is_empty() {
                 return Err(invalid("the URL has an @ and no user before it"));
             }
+            for (part, what) in [(user, "user"), (password, "password")] {
+                if part.len() > 2 && part.starts_with('<') && part.ends_with('>') {
+                    return Err(invalid(format!("the {what} in the URL is still a placeholder"))
+                        .with_help("Put your own in its place, without < and >."));
+                }
+            }
         }
         if self.hosts.is_empty() {
             return Err(invalid("the URL names no host"));
@@ -481,6 +488,19 @@ mod tests {
             assert!(error.message().contains(said), "{error}");
             assert!(!format!("{error:?}").contains(PEM));
         }
+    }
+
+    #[test]
+    fn what_surrounds_a_url_is_taken_off_and_placeholders_are_told() {
+        let url = parse("mongosh \"mongodb://u:p@h/d\"");
+        assert_eq!((url.expose(), url.user()), ("mongodb://u:p@h/d", "u"));
+        let error = MongoUrl::parse("mongodb+srv://ada:<db_password>@c.example.net/").unwrap_err();
+        assert!(
+            error.message().contains("the password") && error.message().contains("placeholder"),
+            "{error}"
+        );
+        let error = MongoUrl::parse("mongodb://<user>:x@h/").unwrap_err();
+        assert!(error.message().contains("the user"), "{error}");
     }
 
     #[test]
