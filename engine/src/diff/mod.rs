@@ -236,6 +236,9 @@ fn compare(pair: &Pair, reader: &mut ObjectReader, ctx: &Context) -> Result<Coll
             } else {
                 diff.records = count(old, new, &alignment, reader, ctx)?;
             }
+            if diff.records.added == 0 && diff.records.removed == 0 && diff.rekeyed.is_none() {
+                diff.schema_changes.extend(reordered(old, new));
+            }
             if diff.rekeyed.is_some() || diff.records.differing() > 0 || !diff.schema_changes.is_empty() {
                 diff.status = Status::Changed;
             }
@@ -251,6 +254,12 @@ fn compare(pair: &Pair, reader: &mut ObjectReader, ctx: &Context) -> Result<Coll
         (None, None) => {}
     }
     Ok(diff)
+}
+
+/// What to say of two collections with the same keys whose own order of them is another.
+fn reordered(old: &Cataloged, new: &Cataloged) -> Option<String> {
+    let (old, new) = (old.descriptor.natural_order?, new.descriptor.natural_order?);
+    (old != new).then(|| "order of its documents: another".to_owned())
 }
 
 fn count(

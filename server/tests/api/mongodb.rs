@@ -189,6 +189,32 @@ async fn names_are_written_as_mongodb_writes_them() {
     assert!(mongo.read_raw(&format!("{name}_copy.fs.chunks")).await.is_empty(), "it was not in scope");
 }
 
+/// The order of a capped collection is part of what it holds.
+#[tokio::test]
+async fn another_order_in_a_capped_collection_is_a_difference() {
+    let mongo = Mongo::shared();
+    let name = mongo.fresh_database("capped");
+    let url = mongo.create_read_only_user(Scope::Database(&name), &format!("{name}_reader")).await;
+    let make = async |ids: [i32; 3]| {
+        mongo.command(&name, doc! { "create": "log", "capped": true, "size": 1 << 20 }).await;
+        mongo.insert_raw(&format!("{name}.log"), &ids.map(|id| rawdoc! { "_id": id })).await;
+    };
+    make([3, 1, 2]).await;
+    let server = Server::start().await;
+    let (api, project) = signed_in(&server).await;
+    let database = api.database(&project, &url).await;
+    let first = api.back_up(&database).await;
+    mongo.command(&name, doc! { "drop": "log" }).await;
+    make([1, 3, 2]).await;
+    let second = api.back_up(&database).await;
+    let diff = api.post("/diffs", json!({ "from": first, "to": second })).await.expect(StatusCode::ACCEPTED);
+    api.ended(&text(&diff["job_id"])).await;
+    let diff = api.get(&format!("/diffs/{}", text(&diff["id"]))).await.expect(StatusCode::OK);
+    let log = &diff["collections"][0];
+    assert_eq!((&log["status"], &log["records"]["unchanged"]), (&json!("changed"), &json!(3)), "{diff:#}");
+    assert!(text(&log["schema_changes"][0]).contains("order of its documents"), "{diff:#}");
+}
+
 /// Ids of other types never look alike, and each leads back to its record.
 #[tokio::test]
 async fn keys_are_shown_so_that_they_can_be_typed() {
