@@ -231,3 +231,37 @@ async fn one_concurrent_truncate_makes_the_backup_begin_anew() {
         assert!(snapshot.manifest.schema.is_some() && snapshot.manifest.is_complete(), "{phase}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_differs_beside_tables_is_named() {
+    let (cluster, name, url) = database(
+        "CREATE TABLE t (id int PRIMARY KEY); CREATE VIEW v AS SELECT 1 AS one; CREATE TYPE mood AS ENUM ('ok');
+         CREATE FUNCTION f(n int) RETURNS int LANGUAGE sql AS 'SELECT n'; CREATE SEQUENCE gone;",
+    )
+    .await;
+    let test = TestRepo::new().await;
+    let first = test.backup(&url).await;
+    let same = test.backup(&url).await;
+    let summary = diff::summary(&test.repo, &first, &same, &test.ctx).await.unwrap();
+    assert_eq!(summary.other_objects, Some(Vec::new()));
+    cluster
+        .execute(
+            &name,
+            "CREATE OR REPLACE VIEW v AS SELECT 2 AS one; ALTER TYPE mood ADD VALUE 'sad'; DROP SEQUENCE gone;
+             CREATE OR REPLACE FUNCTION f(n int) RETURNS int LANGUAGE sql AS 'SELECT n + 1'; CREATE SCHEMA audit;
+             GRANT SELECT ON t TO PUBLIC; ALTER TABLE t ADD COLUMN note text; CREATE INDEX noted ON t (note)",
+        )
+        .await;
+    let second = test.backup(&url).await;
+    let summary = diff::summary(&test.repo, &first, &second, &test.ctx).await.unwrap();
+    let expected = [
+        "privileges on TABLE t in schema public added",
+        "function f(integer) in schema public changed",
+        "schema audit added",
+        "sequence gone in schema public removed",
+        "type mood in schema public changed",
+        "view v in schema public changed",
+    ];
+    assert_eq!(summary.other_objects.unwrap(), expected);
+    assert!(!summary.collections[0].schema_changes.is_empty());
+}

@@ -7,6 +7,7 @@
 
 mod align;
 mod json;
+mod objects;
 mod schema;
 
 use repo_format::catalog::Layout;
@@ -89,6 +90,10 @@ pub struct Summary {
     pub collections: Vec<CollectionDiff>,
     /// Names that one of the snapshots could not read, so that nothing can be said of them.
     pub not_compared: Vec<String>,
+    /// What differs beside collections (views, functions, types, privileges), in words. `None` when
+    /// that is not known, as in comparisons made before it was looked at.
+    #[serde(default)]
+    pub other_objects: Option<Vec<String>>,
     /// Objects read from the repository.
     pub objects_read: u64,
     /// Bytes read from the repository.
@@ -188,8 +193,9 @@ async fn compare_all(repo: &Repository, from: &Snapshot, to: &Snapshot, ctx: &Co
         let unchanged = collection.status == Status::Unchanged;
         (unchanged, std::cmp::Reverse(collection.records.differing()), collection.name.clone())
     });
+    let other_objects = objects::changes(repo, from, to, &collections).await?;
     let ReadStats { objects, bytes } = stats;
-    Ok(Summary { collections, not_compared, objects_read: objects, bytes_read: bytes })
+    Ok(Summary { collections, not_compared, other_objects, objects_read: objects, bytes_read: bytes })
 }
 
 /// A collection on one side or both.

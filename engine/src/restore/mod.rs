@@ -9,6 +9,7 @@ mod plan;
 mod prove;
 
 pub use apply::{Restored, apply};
+pub(crate) use plan::schema_archive;
 pub use plan::{Plan, Scope, TargetIdentity, plan};
 pub use prove::{CollectionProof, Proof, prove};
 

@@ -170,11 +170,11 @@ fn preview(collections: &[Cataloged]) -> Summary {
         })
         .collect();
     collections.sort_by_key(|collection| std::cmp::Reverse(collection.records.added));
-    Summary { collections, not_compared: Vec::new(), objects_read: 0, bytes_read: 0 }
+    Summary { collections, not_compared: Vec::new(), other_objects: None, objects_read: 0, bytes_read: 0 }
 }
 
 /// The bytes of a snapshot's schema archive.
-pub(super) async fn schema_archive(repo: &Repository, snapshot: &Snapshot) -> Result<Vec<u8>> {
+pub(crate) async fn schema_archive(repo: &Repository, snapshot: &Snapshot) -> Result<Vec<u8>> {
     let Some(schema) = snapshot.manifest.schema.clone() else {
         return Err(Error::new(
             Kind::Unsupported,

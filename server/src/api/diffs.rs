@@ -46,6 +46,10 @@ pub struct DiffBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     not_compared: Option<Vec<String>>,
+    /// What differs beside tables (views, functions, types, sequences, privileges), in words. Null
+    /// until the comparison is made, and where it is not known.
+    #[schema(required)]
+    other_objects: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     objects_read: Option<u64>,
@@ -110,12 +114,17 @@ impl From<FoundDiff> for DiffBody {
     fn from(found: FoundDiff) -> Self {
         let state = found.state();
         let FoundDiff { diff, summary, .. } = found;
-        let (collections, not_compared, objects_read) = match summary {
+        let (collections, not_compared, other_objects, objects_read) = match summary {
             Some(summary) => {
                 let collections = summary.collections.into_iter().map(CollectionBody::from).collect();
-                (Some(collections), Some(summary.not_compared), Some(summary.objects_read))
+                (
+                    Some(collections),
+                    Some(summary.not_compared),
+                    summary.other_objects,
+                    Some(summary.objects_read),
+                )
             }
-            None => (None, None, None),
+            None => (None, None, None, None),
         };
         Self {
             id: diff.id,
@@ -127,6 +136,7 @@ impl From<FoundDiff> for DiffBody {
             created_at: rfc3339(diff.created_ms),
             collections,
             not_compared,
+            other_objects,
             objects_read,
         }
     }

@@ -60,6 +60,7 @@ pub async fn page(
     let found = diffs::find(&app, visitor.user_id, id(DiffId::parse, &diff)?).await?;
     let (system, [from, to]) = sides(&app, &visitor, &found).await?;
     let not_compared = found.summary.as_ref().map(|summary| summary.not_compared.clone()).unwrap_or_default();
+    let other_objects = found.summary.as_ref().and_then(|summary| summary.other_objects.clone());
     let outcome = match (&found.summary, &found.job) {
         (Some(summary), _) => Outcome::Summary(view::diff::rows(summary)),
         (None, Some(job)) => Outcome::Job(Box::new(view::job::job(job, None))),
@@ -67,7 +68,7 @@ pub async fn page(
     };
     let project = place::project(&app, &visitor, found.diff.project_id).await?;
     let shell = shell(&app, &visitor);
-    let view = Diff { shell, project, id: diff, system, from, to, not_compared, outcome };
+    let view = Diff { shell, project, id: diff, system, from, to, not_compared, other_objects, outcome };
     Ok(html(diff::page(&view)))
 }
 

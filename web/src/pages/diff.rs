@@ -80,6 +80,8 @@ pub struct Diff {
     pub to: Side,
     /// Names of what A or B could not read when it was taken, so that nothing can be said of it.
     pub not_compared: Vec<String>,
+    /// What differs beside tables (views, functions, privileges), in words; none when not known.
+    pub other_objects: Option<Vec<String>>,
     /// The result, or the job that works on it or failed to.
     pub outcome: Outcome,
 }
@@ -129,6 +131,10 @@ impl Diff {
             from,
             to,
             not_compared: vec!["public.payroll".to_owned()],
+            other_objects: Some(vec![
+                "function price(integer) in schema public changed".to_owned(),
+                "view best_sellers in schema public added".to_owned(),
+            ]),
             outcome: Outcome::Summary(vec![
                 CollectionRow {
                     schema_changes: vec![
@@ -154,7 +160,8 @@ impl Diff {
 
     /// Two snapshots of a MongoDB server without a replica set.
     pub fn sample_documents() -> Self {
-        let mut view = Self { system: System::MongoDb, not_compared: Vec::new(), ..Self::sample() };
+        let mut view =
+            Self { system: System::MongoDb, not_compared: Vec::new(), other_objects: None, ..Self::sample() };
         view.from.point_in_time = false;
         view.to.point_in_time = false;
         let row = |name: &str, status, counts| CollectionRow {
@@ -178,7 +185,7 @@ impl Diff {
 
     /// Two equal snapshots.
     pub fn sample_equal() -> Self {
-        let mut view = Self::sample();
+        let mut view = Self { other_objects: Some(Vec::new()), ..Self::sample() };
         if let Outcome::Summary(rows) = &mut view.outcome {
             rows.retain(|row| row.status == Status::Unchanged);
         }
@@ -205,7 +212,7 @@ pub fn page(view: &Diff) -> Markup {
             }
             Outcome::Summary(rows) => {
                 @if !view.not_compared.is_empty() { (not_compared(&view.not_compared)) }
-                (summary(view.system, &view.id, rows))
+                (summary(view, rows))
             }
         }
     };
@@ -248,8 +255,10 @@ fn not_compared(names: &[String]) -> Markup {
     })
 }
 
-fn summary(system: System, diff: &str, rows: &[CollectionRow]) -> Markup {
+fn summary(view: &Diff, rows: &[CollectionRow]) -> Markup {
+    let (system, diff) = (view.system, view.id.as_str());
     let word = system.collection();
+    let others = view.other_objects.as_deref();
     let (differ, equal) =
         (format!("{}s that differ", system.collection_heading()), format!("Unchanged {word}s"));
     let (unchanged, differing): (Vec<_>, Vec<_>) =
@@ -258,14 +267,16 @@ fn summary(system: System, diff: &str, rows: &[CollectionRow]) -> Markup {
         @if differing.is_empty() {
             (note(&html! {
                 p {
-                    strong { "No differences." }
-                    " Every " (word) " compared has the same root hash in A and B: the same records, and the same schema of the " (word) ". "
-                    @if system == System::PostgreSql { "Views, functions, types, sequences and grants are in the snapshots and are not compared." }
+                    strong { (nothing_differs(system, others)) }
+                    " Every " (word) " compared has the same root hash in A and B: the same records, and the same schema of the " (word) "."
+                    (about_others(system, others))
                 }
             }))
+            (other_objects(others.unwrap_or_default()))
         } @else {
             (totals(system, &differing))
             (schema_changes(&differing))
+            (other_objects(others.unwrap_or_default()))
             section.card {
                 (scrolling(&differ, &counts_table(system, &differ, diff, &differing)))
             }
@@ -274,6 +285,34 @@ fn summary(system: System, diff: &str, rows: &[CollectionRow]) -> Markup {
             details.card {
                 summary { (format::count_of(unchanged.len() as u64, &format!("unchanged {word}"))) }
                 (scrolling(&equal, &counts_table(system, &equal, diff, &unchanged)))
+            }
+        }
+    }
+}
+
+/// No more than is known: tables are not all there is in a database of PostgreSQL.
+fn nothing_differs(system: System, others: Option<&[String]>) -> String {
+    match (system, others) {
+        (System::MongoDb, _) | (_, Some([])) => "No differences.".to_owned(),
+        _ => format!("No {} differs.", system.collection()),
+    }
+}
+
+fn about_others(system: System, others: Option<&[String]>) -> &'static str {
+    match (system, others) {
+        (System::MongoDb, _) => "",
+        (_, Some([])) => " All other objects, as views, functions and types, are defined the same.",
+        (_, Some(_)) => " Other objects of the schema differ.",
+        (_, None) => " Whether other objects differ, as views, functions and types, is not known.",
+    }
+}
+
+fn other_objects(changes: &[String]) -> Markup {
+    html! {
+        @if !changes.is_empty() {
+            section.card.padded aria-labelledby="objects" {
+                h2 #objects { "Other objects of the schema that differ" }
+                ul { @for change in changes { li { (change) } } }
             }
         }
     }
@@ -385,6 +424,21 @@ fn count_cell(diff: &str, row: &CollectionRow, kind: ChangeKind) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn equal_tables_are_not_called_an_equal_database() {
+        let told = |others: Option<Vec<String>>| {
+            let view = Diff { other_objects: others, ..Diff::sample_equal() };
+            page(&view).into_string()
+        };
+        assert!(told(Some(Vec::new())).contains("No differences."));
+        let unknown = told(None);
+        assert!(!unknown.contains("No differences.") && unknown.contains("is not known"), "{unknown}");
+        let html = told(Some(vec!["view v in schema public changed".to_owned()]));
+        assert!(
+            !html.contains("No differences.") && html.contains("<li>view v in schema public changed</li>")
+        );
+    }
 
     #[test]
     fn a_rekeyed_table_is_not_compared_rather_than_without_differences() {

@@ -13,7 +13,7 @@ mod inspect;
 mod large_objects;
 mod load;
 mod matviews;
-mod pg_restore;
+pub(crate) mod pg_restore;
 mod preflight;
 mod sequences;
 

@@ -29,7 +29,7 @@ pub(super) struct Omit {
 
 /// The archive as SQL, by the oldest installed tool that can read it: a newer one may send settings
 /// that the target does not know.
-pub(super) async fn read(archive: &[u8]) -> Result<(Tool, String)> {
+pub(crate) async fn read(archive: &[u8]) -> Result<(Tool, String)> {
     let mut tools = find_tools("pg_restore").await;
     tools.sort_by_key(|tool| tool.major);
     tools.dedup_by_key(|tool| tool.major);
