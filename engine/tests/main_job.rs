@@ -265,3 +265,39 @@ async fn what_differs_beside_tables_is_named() {
     assert_eq!(summary.other_objects.unwrap(), expected);
     assert!(!summary.collections[0].schema_changes.is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_far_into_a_long_value_is_seen() {
+    let (cluster, name, url) = database(
+        "CREATE TABLE t (id int PRIMARY KEY, body text, short text);
+         INSERT INTO t SELECT n, (SELECT string_agg(md5((n * 100000 + m)::text), '') FROM generate_series(1, 12000) m), 'a' FROM generate_series(1, 3) n",
+    )
+    .await;
+    let test = TestRepo::new().await;
+    let first = test.backup(&url).await;
+    // Behind 300,000 of 384,000 bytes; at the very end; and a NULL, which has no surroundings.
+    let sql = "UPDATE t SET body = overlay(body placing '<ä changed>' from 300001), short = 'b' WHERE id = 1;
+               UPDATE t SET body = body || 'end' WHERE id = 2; UPDATE t SET body = NULL WHERE id = 3";
+    cluster.execute(&name, sql).await;
+    let second = test.backup(&url).await;
+    let page = PageRequest::default();
+    let changes =
+        diff::changes(&test.repo, &first, &second, "public.t", &Filter::default(), &page).await.unwrap();
+    let change = &changes.items[0];
+    assert_eq!(
+        (change.columns.as_slice(), change.truncated),
+        (["body".to_owned(), "short".to_owned()].as_slice(), true)
+    );
+    let [window] = change.windows.as_slice() else { panic!("{:?}", change.windows) };
+    assert_eq!(
+        (window.column.as_str(), window.differs_at, window.starts_at),
+        ("body", Some(300_000), 299_488)
+    );
+    assert_eq!((window.old_size_bytes, window.new_size_bytes), (384_000, 384_001));
+    assert!(window.new.contains("<ä changed>") && !window.old.contains("changed"), "{window:?}");
+    assert!(window.old.len() < 3000 && window.new.len() < 3000);
+    let [window] = changes.items[1].windows.as_slice() else { panic!("{:?}", changes.items[1].windows) };
+    assert_eq!(window.differs_at, Some(384_000));
+    assert!(window.new.ends_with("end") && window.new.trim_end_matches("end") == window.old);
+    assert_eq!(changes.items[2].windows, []);
+}

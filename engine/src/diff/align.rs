@@ -62,6 +62,13 @@ impl Alignment {
         Ok(differing)
     }
 
+    /// A column's fields in two records; NULL where a side has no such column.
+    pub fn pair<'a>(&self, column: &str, old: &[Field<'a>], new: &[Field<'a>]) -> (Field<'a>, Field<'a>) {
+        let found = self.columns.iter().find(|(name, ..)| name == column);
+        let (old_at, new_at) = found.map_or((None, None), |(_, old_at, new_at)| (*old_at, *new_at));
+        (field(old, old_at), field(new, new_at))
+    }
+
     /// Of the columns in which two records differ, those that hold the same JSON in another format.
     pub fn reformatted(
         &self,

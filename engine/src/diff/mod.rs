@@ -9,6 +9,7 @@ mod align;
 mod json;
 mod objects;
 mod schema;
+mod window;
 
 use repo_format::catalog::Layout;
 use repo_format::tree::{self, Counts as TreeCounts, Diff};
@@ -27,6 +28,7 @@ use align::Alignment;
 pub use crate::document::Operation;
 pub use crate::rows::{Cell, Content, Row};
 pub(crate) use schema::text_changes as schema_text_changes;
+pub use window::Window;
 
 /// Bytes of a patch that is shown; longer ones are left out and the change is marked.
 const LONGEST_PATCH: usize = 1 << 20;
@@ -135,6 +137,8 @@ pub struct Change {
     /// Of the columns, those of PostgreSQL's type `json` whose values are the same but for white space
     /// between their tokens.
     pub reformatted: Vec<String>,
+    /// Of the columns, those with a long value: what stands around the first difference.
+    pub windows: Vec<Window>,
     /// Whether a value was cut to what is shown.
     pub truncated: bool,
 }
@@ -438,6 +442,7 @@ struct Differing {
     patch: Option<Vec<Operation>>,
     order_only: bool,
     reformatted: Vec<String>,
+    windows: Vec<Window>,
     truncated: bool,
 }
 
@@ -459,7 +464,8 @@ impl Differing {
         }
         let columns = alignment.differing(old, new, reader)?;
         let reformatted = alignment.reformatted(old, new, &columns, reader)?;
-        Ok((!columns.is_empty()).then(|| Self { columns, reformatted, ..Self::default() }))
+        let windows = alignment.windows(old, new, &columns, reader)?;
+        Ok((!columns.is_empty()).then(|| Self { columns, reformatted, windows, ..Self::default() }))
     }
 }
 
@@ -480,7 +486,7 @@ fn shown(
     let new = new.map(|record| rows::shown(new_layout, key, record, reader)).transpose()?;
     let readable = [&new, &old].into_iter().flatten().next().map(|shown| shown.key.clone());
     let cut = [&new, &old].into_iter().flatten().any(|shown| shown.truncated);
-    let Differing { columns, patch, order_only, reformatted, truncated } = differing;
+    let Differing { columns, patch, order_only, reformatted, windows, truncated } = differing;
     Ok(Change {
         id: rows::encode_id(key),
         kind,
@@ -492,6 +498,7 @@ fn shown(
         patch,
         order_only,
         reformatted,
+        windows,
     })
 }
 

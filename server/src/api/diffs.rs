@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use engine::diff::{Change, ChangeKind, CollectionDiff, Filter, Operation, Status, Summary};
+use engine::diff::{Change, ChangeKind, CollectionDiff, Filter, Operation, Status, Summary, Window};
 use engine::rows::{Content, PageRequest};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -105,9 +105,41 @@ pub struct ChangeBody {
     /// Of the columns, those of type `json` in which only white space differs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     reformatted: Vec<String>,
+    /// Of the columns, those with a long value: what stands around the first difference, which may be
+    /// behind what `old` and `new` show.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    windows: Vec<WindowBody>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[schema(required = false)]
     truncated: bool,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct WindowBody {
+    column: String,
+    /// Bytes from the beginning to the first difference; null when it is farther in than is looked.
+    #[schema(required)]
+    differs_at: Option<u64>,
+    /// Where the texts below begin.
+    starts_at: u64,
+    old_size_bytes: u64,
+    new_size_bytes: u64,
+    old: String,
+    new: String,
+}
+
+impl From<Window> for WindowBody {
+    fn from(window: Window) -> Self {
+        Self {
+            column: window.column,
+            differs_at: window.differs_at,
+            starts_at: window.starts_at,
+            old_size_bytes: window.old_size_bytes,
+            new_size_bytes: window.new_size_bytes,
+            old: window.old,
+            new: window.new,
+        }
+    }
 }
 
 impl From<FoundDiff> for DiffBody {
@@ -188,6 +220,7 @@ impl TryFrom<Change> for ChangeBody {
             patch: is_document.then_some(change.patch),
             order_only: change.order_only,
             reformatted: change.reformatted,
+            windows: change.windows.into_iter().map(WindowBody::from).collect(),
             truncated: change.truncated,
         })
     }

@@ -59,7 +59,20 @@ fn row_change(change: diff::Change) -> changes::Change {
         new: change.new.and_then(cells),
         columns: change.columns,
         reformatted: change.reformatted,
+        windows: change.windows.into_iter().map(window).collect(),
         truncated: change.truncated,
+    }
+}
+
+fn window(window: diff::Window) -> changes::Window {
+    changes::Window {
+        column: window.column,
+        differs_at: window.differs_at,
+        starts_at: window.starts_at,
+        old_size_bytes: window.old_size_bytes,
+        new_size_bytes: window.new_size_bytes,
+        old: window.old,
+        new: window.new,
     }
 }
 

@@ -23,7 +23,7 @@ use crate::{
 };
 
 pub use documents::{Difference, DocumentChange, Step};
-pub use rows::{Change, Row};
+pub use rows::{Change, Row, Window};
 
 /// The changes of a page, in key order.
 #[derive(Clone, Debug)]

@@ -2,13 +2,35 @@
 
 use maud::{Markup, html};
 
-use crate::components::{
-    change::{self, ChangeKind},
-    table::{scrolling, value},
+use crate::{
+    components::{
+        change::{self, ChangeKind},
+        table::{scrolling, value},
+    },
+    format,
 };
 
 /// Column names and texts of one side of a record; none for NULL.
 pub type Row = Vec<(String, Option<String>)>;
+
+/// The surroundings of the first difference between two long values.
+#[derive(Clone, Debug)]
+pub struct Window {
+    /// The column.
+    pub column: String,
+    /// Bytes from the beginning to the difference; none when it is farther in than was looked.
+    pub differs_at: Option<u64>,
+    /// Where the texts below begin.
+    pub starts_at: u64,
+    /// Bytes of the older value.
+    pub old_size_bytes: u64,
+    /// Bytes of the newer value.
+    pub new_size_bytes: u64,
+    /// A part of the older value.
+    pub old: String,
+    /// The same part of the newer value.
+    pub new: String,
+}
 
 /// A changed row.
 #[derive(Clone, Debug)]
@@ -25,6 +47,8 @@ pub struct Change {
     pub columns: Vec<String>,
     /// Of those, columns of JSON in which only white space differs.
     pub reformatted: Vec<String>,
+    /// Of those, columns with a long value: what stands around the first difference.
+    pub windows: Vec<Window>,
     /// Whether a value was too long to show whole.
     pub truncated: bool,
 }
@@ -48,6 +72,7 @@ impl Change {
             new: Some(new),
             columns: columns.iter().map(|c| (*c).to_owned()).collect(),
             reformatted: Vec::new(),
+            windows: Vec::new(),
             truncated: false,
         };
         vec![
@@ -73,6 +98,7 @@ impl Change {
                 new: None,
                 columns: Vec::new(),
                 reformatted: Vec::new(),
+                windows: Vec::new(),
                 truncated: false,
             },
             Self {
@@ -82,6 +108,7 @@ impl Change {
                 new: Some(row("48202", "pending", Some("249.90"), "gift")),
                 columns: Vec::new(),
                 reformatted: Vec::new(),
+                windows: Vec::new(),
                 truncated: true,
             },
         ]
@@ -168,7 +195,10 @@ fn changed_cell(change: &Change, name: &str, old: &Row, new: &Row, short: bool) 
     html! {
         @match (find(old, name), find(new, name)) {
             (Some(old), Some(new)) if differs => td.differs {
-                (change::cell(old, new, short))
+                @match change.windows.iter().find(|window| window.column == name) {
+                    Some(window) => { (surroundings(window, short)) }
+                    None => { (change::cell(old, new, short)) }
+                }
                 @if change.reformatted.iter().any(|column| column == name) {
                     " " span.tag { "formatting only" }
                 }
@@ -177,6 +207,25 @@ fn changed_cell(change: &Change, name: &str, old: &Row, new: &Row, short: bool) 
             (Some(old), None) => td.differs { (one_sided(ChangeKind::Removed, Some(old))) },
             (_, Some(same)) => td.same { (value(same)) },
             (None, None) => td.same {},
+        }
+    }
+}
+
+/// Where two long values differ first, and how long they are.
+fn surroundings(window: &Window, short: bool) -> Markup {
+    let sizes = [window.old_size_bytes, window.new_size_bytes].map(format::bytes);
+    html! {
+        @match window.differs_at {
+            Some(_) => { (change::cell(Some(&window.old), Some(&window.new), short)) }
+            None => { (value(Some(&window.old))) }
+        }
+        div.sub {
+            @match window.differs_at {
+                Some(at) => { "First difference at byte " (format::count(at)) ". " }
+                None => { "The difference is farther in than is looked. " }
+            }
+            @if window.starts_at > 0 { "Shown from byte " (format::count(window.starts_at)) ". " }
+            "The value has " (sizes[0]) @if window.old_size_bytes != window.new_size_bytes { ", then " (sizes[1]) } "."
         }
     }
 }
@@ -219,6 +268,23 @@ mod tests {
     }
 
     #[test]
+    fn a_long_value_is_shown_around_its_first_difference() {
+        let mut changes = Change::samples();
+        changes[1].windows = vec![Window {
+            column: "note".to_owned(),
+            differs_at: Some(70_000),
+            starts_at: 69_488,
+            old_size_bytes: 80_000,
+            new_size_bytes: 80_001,
+            old: "the same and the left".to_owned(),
+            new: "the same and the right".to_owned(),
+        }];
+        let html = table("orders", &changes, false).into_string();
+        assert!(html.contains("First difference at byte 70,000. Shown from byte 69,488."), "{html}");
+        assert!(html.contains("<mark>left</mark>") && !html.contains("neighbour"), "{html}");
+    }
+
+    #[test]
     fn the_short_form_shows_only_columns_that_differ_somewhere() {
         let all = Change::samples();
         assert_eq!(shown_columns(&all, false), ["status", "total", "note"]);
@@ -248,6 +314,7 @@ mod tests {
             new: Some(vec![("b".to_owned(), Some("2".to_owned()))]),
             columns: vec!["a".to_owned(), "b".to_owned()],
             reformatted: Vec::new(),
+            windows: Vec::new(),
             truncated: false,
         };
         let html = cells(&change, &["a", "b"], true).into_string();
