@@ -159,3 +159,52 @@ async fn the_demo_database_comes_back_whole() {
     assert_eq!(done.proof.schema_differences, Vec::<String>::new());
     assert!(done.notes.iter().all(|note| !note.failed), "{:?}", done.notes);
 }
+
+/// Restores a snapshot into a new database as a role that may create databases and no more.
+async fn restored_by_owner(
+    test: &TestRepo,
+    snapshot: &engine::repo::Snapshot,
+    cluster: &engine_testutils::postgres::Cluster,
+    name: &str,
+) -> (String, restore::Restored) {
+    let owner = format!("{name}_owner");
+    cluster.execute("postgres", &format!("CREATE ROLE {owner} LOGIN CREATEDB PASSWORD 'p'")).await;
+    let target = cluster.url(&owner, "p", &format!("{name}_restored"));
+    let plan = restore::plan(&test.repo, snapshot, &Scope::All, &target, &test.ctx)
+        .await
+        .expect("because the target can be looked at");
+    assert!(plan.is_clear(), "{:?}", plan.preflight);
+    let done =
+        restore::apply(&test.repo, snapshot, &Scope::All, &plan, &plan.confirm_phrase, &target, &test.ctx)
+            .await
+            .expect("because nothing is in the way");
+    (target, done)
+}
+
+/// A role that owns large objects reads them through functions, which show zeros where no page is.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_objects_are_proven_by_an_owner_who_is_no_superuser() {
+    let (cluster, name, url) = database(
+        "CREATE TABLE t (id int PRIMARY KEY); SELECT lo_create(500002), lo_from_bytea(500003, 'x');
+         SELECT lo_from_bytea(500001, decode(repeat('00ff10', 3000), 'hex')), lo_put(500003, 9000, 'y')",
+    )
+    .await;
+    let test = TestRepo::new().await;
+    let snapshot = test.backup(&url).await;
+    let (target, done) = restored_by_owner(&test, &snapshot, cluster, &name).await;
+    assert!(done.proof.matches, "{:#?}", done.proof);
+    assert_eq!(done.proof.collections[0].name, "pg_catalog.pg_largeobject");
+
+    // What makes an object longer is a difference even when it is zeros, and so is any other byte.
+    let restored = format!("{name}_restored");
+    let sql = "SELECT lo_put(500002, 0, '\\x00'), lo_put(500003, 4000, 'z'), lo_put(500001, 5, 'z')";
+    cluster.execute(&restored, sql).await;
+    let proof = restore::prove(&test.repo, &snapshot, &target, &test.ctx).await.unwrap();
+    assert_eq!((proof.matches, proof.differences), (false, 3), "{proof:#?}");
+
+    // Somebody else's objects cannot be read, which is not the same as missing.
+    cluster.execute(&restored, "SELECT lo_create(500009)").await;
+    let proof = restore::prove(&test.repo, &snapshot, &target, &test.ctx).await.unwrap();
+    let told = &proof.collections[0].examples;
+    assert!(!proof.matches && told[0].contains("cannot be read with these credentials"), "{told:?}");
+}

@@ -16,28 +16,69 @@ pub const NAMESPACE: &str = "pg_catalog";
 /// The name large objects are listed under.
 pub const NAME: &str = "pg_largeobject";
 
-/// The only way to read them that `pg_read_all_data` allows on every version.
-pub(super) const SELECT: &str = "\
-    SELECT oid AS loid, -1 AS pageno, NULL::bytea AS data FROM pg_largeobject_metadata \
-    UNION ALL SELECT loid, pageno, data FROM pg_largeobject";
+/// How large objects are read: pages of the table they are kept in, or through functions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// The only way that `pg_read_all_data` allows on every version.
+    Table,
+    /// The only way for a role that owns them, or was granted each, and is no superuser. Functions
+    /// do not tell pages that are not there from pages of zeros.
+    Functions,
+}
+
+impl Access {
+    /// The query for all pages.
+    pub(super) fn select(self) -> String {
+        let pages = match self {
+            Self::Table => "SELECT loid, pageno, data FROM pg_largeobject",
+            Self::Functions => PAGES_BY_FUNCTIONS,
+        };
+        format!(
+            "SELECT oid AS loid, -1 AS pageno, NULL::bytea AS data FROM pg_largeobject_metadata UNION ALL {pages}"
+        )
+    }
+}
+
+/// 262144 opens an object for reading, and 2 seeks from its end. The size is asked for before the
+/// object is closed again: `OFFSET 0` keeps the planner from merging the steps.
+const PAGES_BY_FUNCTIONS: &str = "\
+    SELECT loid, pageno::integer, lo_get(loid, pageno * page, page) FROM ( \
+      SELECT loid, page, size, lo_close(fd) AS closed FROM ( \
+        SELECT loid, fd, lo_lseek64(fd, 0, 2) AS size, current_setting('block_size')::integer / 4 AS page FROM ( \
+          SELECT oid AS loid, lo_open(oid, 262144) AS fd FROM pg_largeobject_metadata OFFSET 0) AS opened \
+        OFFSET 0) AS measured \
+      OFFSET 0) AS large, generate_series(0, (size - 1) / page) AS pageno \
+    WHERE closed = 0 AND size > 0";
 
 pub(super) enum Finding {
     None,
-    Readable(Collection),
+    Readable(Collection, Access),
     Unreadable(Incomplete),
 }
 
+/// Whether the role may read a large object by its own privileges or through PUBLIC.
+const GRANTED: &str = "\
+    pg_has_role(lomowner, 'USAGE') OR EXISTS (SELECT FROM aclexplode(lomacl) AS granted \
+      WHERE privilege_type = 'SELECT' AND (grantee = 0 OR pg_has_role(grantee, 'USAGE')))";
+
 /// Looks whether there are any.
 pub(super) async fn find(holder: &Session, server: &Server) -> Result<Finding> {
-    let sql = "SELECT count(*)::text, has_table_privilege('pg_largeobject', 'SELECT')::text, \
-               pg_table_size('pg_largeobject')::text FROM pg_largeobject_metadata";
-    let rows = holder.rows(sql).await.map_err(|error| fault::statement("counting large objects", error))?;
-    let (count, readable, size): (u64, bool, u64) =
-        rows.first().map_or((0, false, 0), |row| (row.number(0), row.flag(1), row.number(2)));
+    let sql = format!(
+        "SELECT count(*)::text, has_table_privilege('pg_largeobject', 'SELECT')::text, \
+         pg_table_size('pg_largeobject')::text, coalesce(bool_and({GRANTED}), true)::text FROM pg_largeobject_metadata"
+    );
+    let rows = holder.rows(&sql).await.map_err(|error| fault::statement("counting large objects", error))?;
+    let Some(row) = rows.first() else { return Ok(Finding::None) };
+    let (count, size): (u64, u64) = (row.number(0), row.number(2));
     if count == 0 {
         return Ok(Finding::None);
     }
-    if !readable {
+    let access = match (row.flag(1), row.flag(3)) {
+        (true, _) => Some(Access::Table),
+        (false, true) => Some(Access::Functions),
+        (false, false) => None,
+    };
+    let Some(access) = access else {
         let grant = if server.version_number >= 140_000 {
             "GRANT pg_read_all_data TO"
         } else {
@@ -47,8 +88,8 @@ pub(super) async fn find(holder: &Session, server: &Server) -> Result<Finding> {
             name: sql_name(NAMESPACE, NAME),
             reason: format!("{count} large objects cannot be read. Run: {grant} the user;"),
         }));
-    }
-    Ok(Finding::Readable(Collection {
+    };
+    let collection = Collection {
         namespace: NAMESPACE.to_owned(),
         name: NAME.to_owned(),
         layout: layout(),
@@ -56,7 +97,8 @@ pub(super) async fn find(holder: &Session, server: &Server) -> Result<Finding> {
         schema_version: schema::VERSION,
         estimated_rows: count,
         estimated_bytes: size,
-    }))
+    };
+    Ok(Finding::Readable(collection, access))
 }
 
 fn layout() -> Layout {

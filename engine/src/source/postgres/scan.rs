@@ -9,10 +9,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::catalog::{Relation, lock_statement, locked, only};
+use super::fault;
 use super::rows::RowReader;
 use super::session::{Session, ident, literal};
 use super::snapshot::{Snapshot, Table};
-use super::{fault, large_objects};
 use crate::error::{Error, Kind, Result};
 use crate::source::{RecordBatch, ScanOrder, ScanStats, sql_name};
 
@@ -189,7 +189,7 @@ impl Scan<'_> {
 
     /// One query, or one for each part that can be read.
     fn queries(&self, table: Option<&Table>) -> Vec<String> {
-        let Some(table) = table else { return vec![large_objects::SELECT.to_owned()] };
+        let Some(table) = table else { return vec![self.snapshot.large_object_access.select()] };
         let order = self.snapshot.order_of(self.namespace, self.name, self.layout);
         let columns: Vec<_> = self.layout.columns.iter().map(|column| ident(&column.name)).collect();
         let columns = columns.join(", ");

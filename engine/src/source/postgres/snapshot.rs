@@ -87,6 +87,7 @@ pub struct Snapshot {
     tables: HashMap<(String, String), Table>,
     pub(super) sequences: Vec<Relation>,
     pub(super) undumpable: Vec<Relation>,
+    pub(super) large_object_access: large_objects::Access,
     pub(super) idle: tokio::sync::Mutex<Vec<Session>>,
 }
 
@@ -149,6 +150,7 @@ impl Snapshot {
             tables: found.tables,
             sequences: found.sequences,
             undumpable: found.undumpable,
+            large_object_access: found.large_object_access,
             idle: tokio::sync::Mutex::new(Vec::new()),
         })
     }
@@ -246,6 +248,7 @@ struct Found {
     tables: HashMap<(String, String), Table>,
     sequences: Vec<Relation>,
     undumpable: Vec<Relation>,
+    large_object_access: large_objects::Access,
 }
 
 /// One attempt. A [`ErrorKind::SourceChanged`] means that another one may succeed.
@@ -397,13 +400,25 @@ async fn describe(
             Table { relation, columns, indexes, parts, tree },
         );
     }
+    let mut large_object_access = large_objects::Access::Table;
     match large_objects::find(holder, server).await? {
         large_objects::Finding::None => {}
-        large_objects::Finding::Readable(collection) => collections.push(collection),
+        large_objects::Finding::Readable(collection, how) => {
+            collections.push(collection);
+            large_object_access = how;
+        }
         large_objects::Finding::Unreadable(reason) => incomplete.push(reason),
     }
     collections.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
-    Ok(Found { collections, incomplete, evidence, tables: found, sequences, undumpable })
+    Ok(Found {
+        collections,
+        incomplete,
+        evidence,
+        tables: found,
+        sequences,
+        undumpable,
+        large_object_access,
+    })
 }
 
 fn layout(relation: &Relation, columns: &[columns::Column], indexes: &[columns::Index]) -> Layout {
