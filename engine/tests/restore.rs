@@ -208,3 +208,26 @@ async fn large_objects_are_proven_by_an_owner_who_is_no_superuser() {
     let told = &proof.collections[0].examples;
     assert!(!proof.matches && told[0].contains("cannot be read with these credentials"), "{told:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_table_is_its_definition_and_leaves_a_snapshot_complete() {
+    let (cluster, name, url) = database(
+        "CREATE FOREIGN DATA WRAPPER elsewhere; CREATE SERVER far FOREIGN DATA WRAPPER elsewhere;
+         CREATE FOREIGN TABLE outside (id int, note text) SERVER far; CREATE TABLE t (id int PRIMARY KEY)",
+    )
+    .await;
+    let test = TestRepo::new().await;
+    let snapshot = test.backup(&url).await;
+    assert!(snapshot.manifest.is_complete(), "{:?}", snapshot.manifest.missing);
+    assert!(snapshot.manifest.notes[0].starts_with("public.outside is a foreign table"));
+    let restored = format!("{name}_restored");
+    let target = cluster.superuser_url(&restored);
+    let plan = restore::plan(&test.repo, &snapshot, &Scope::All, &target, &test.ctx).await.unwrap();
+    let done =
+        restore::apply(&test.repo, &snapshot, &Scope::All, &plan, &plan.confirm_phrase, &target, &test.ctx)
+            .await
+            .unwrap();
+    assert!(done.proof.matches && done.notes.iter().all(|note| !note.failed), "{:?}", done.notes);
+    let kind = "SELECT relkind FROM pg_class WHERE relname = 'outside'";
+    assert_eq!(cluster.query_one(&restored, kind).await, "f");
+}

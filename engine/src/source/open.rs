@@ -166,7 +166,7 @@ impl Source {
     /// What is known to be left out although nothing failed.
     pub fn notes(&self) -> Vec<String> {
         match self {
-            Self::Postgres(_) => Vec::new(),
+            Self::Postgres(snapshot) => snapshot.notes().to_vec(),
             Self::MongoDb(snapshot) => snapshot.notes(),
         }
     }

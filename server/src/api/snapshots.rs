@@ -62,6 +62,8 @@ pub struct SnapshotBody {
     #[schema(value_type = Option<Vec<SnapshotCollection>>, nullable = false)]
     collections: Option<Vec<SnapshotCollection>>,
     incomplete: Vec<Missing>,
+    /// What is left out although nothing failed, in words.
+    notes: Vec<String>,
     #[schema(required)]
     verified_at: Option<String>,
     engine: String,
@@ -151,6 +153,7 @@ impl SnapshotBody {
                 .into_iter()
                 .map(|missing| Missing { name: missing.name, reason: missing.reason })
                 .collect(),
+            notes: manifest.notes,
             verified_at: None,
             consistency_method: manifest.evidence.method,
             engine: manifest.source.engine,

@@ -79,7 +79,7 @@ pub async fn connect_form(
     Ok(html(connect::page(&view)))
 }
 
-/// Tests a connection, and connects the database if that was asked for and every stage passed.
+/// Tests a connection, and connects the database if that was asked for and it can be backed up.
 pub async fn connect(
     State(app): State<App>,
     PageUser(visitor): PageUser,

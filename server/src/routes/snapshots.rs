@@ -53,6 +53,7 @@ pub async fn page(
         new_bytes: manifest.new_bytes,
         collections: collections.into_iter().map(view::history::collection).collect(),
         missing: view::history::missing(manifest),
+        notes: manifest.notes.clone(),
         parent: manifest.parent.map(|parent| parent.to_string()),
         project: place.project,
     };

@@ -124,7 +124,9 @@ fn connect_form(view: &Connect) -> Markup {
                 button type="submit" name="action" value="test" { "Test only" }
             }
             p.muted {
-                "The URL is stored encrypted, and used only to read. Nothing is saved unless every test passes."
+                "The URL is stored encrypted, and used only to read. Nothing is saved unless the test ends with "
+                "\u{201c}works and can only read\u{201d}. Where some of it cannot be read, the test names that under Reading, "
+                "and every backup does again."
             }
         }
     }

@@ -70,6 +70,8 @@ pub struct Snapshot {
     pub collections: Vec<CollectionRow>,
     /// What could not be read: name, and why with what would allow it.
     pub missing: Vec<(String, String)>,
+    /// What is left out although nothing failed, in words.
+    pub notes: Vec<String>,
     /// The snapshot before it.
     pub parent: Option<String>,
 }
@@ -111,6 +113,10 @@ impl Snapshot {
                 "public.payroll".to_owned(),
                 "permission denied: run GRANT SELECT ON public.payroll TO dbsnap_ro".to_owned(),
             )],
+            notes: vec![
+                "public.rates is a foreign table: its definition is kept, and its rows are on another server"
+                    .to_owned(),
+            ],
             parent: Some("02f0c41d07be85a3316c0e4f1a27d9b5".to_owned()),
         }
     }
@@ -125,6 +131,7 @@ impl Snapshot {
         view.point_in_time = false;
         view.method = "each collection read once, one after the other".to_owned();
         view.missing.clear();
+        view.notes.clear();
         let names = ["shop.customers", "shop.log", "shop.metrics", "shop.open_orders"];
         let kinds = ["collection", "capped collection", "time series", "view"];
         for (row, (name, kind)) in view.collections.iter_mut().zip(names.into_iter().zip(kinds)) {
@@ -165,6 +172,12 @@ pub fn page(view: &Snapshot) -> Markup {
             }))
         }
         section.card { (collections(view)) }
+        @if !view.notes.is_empty() {
+            section.card.padded aria-labelledby="left-out" {
+                h2 #left-out { "Not in a snapshot" }
+                ul { @for note in &view.notes { li { (note) } } }
+            }
+        }
     };
     let crumbs = crumbs(&view.project, &view.database);
     Frame::new(&view.shell, &format!("Snapshot of {}", view.database.name), Section::Projects, &crumbs)

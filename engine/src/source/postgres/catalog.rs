@@ -68,6 +68,11 @@ impl Relation {
         matches!(self.kind, Kind::Table | Kind::Partitioned)
     }
 
+    /// Whether all there is of it in this database is in the schema archive.
+    fn is_definition_only(&self) -> bool {
+        self.kind == Kind::Foreign && !self.has_foreign_name
+    }
+
     /// Why `user` cannot read this relation whole, if so.
     fn obstacle(&self, server: &Server, user: &str) -> Option<String> {
         let (sql, user) = (self.sql(), super::session::ident(user));
@@ -75,10 +80,7 @@ impl Relation {
             return Some("its name or a column's is not UTF-8, so it cannot be asked for".to_owned());
         }
         if self.kind == Kind::Foreign {
-            return Some(
-                "it is a foreign table: its rows are on another server, only its definition is kept"
-                    .to_owned(),
-            );
+            return Some("it is a foreign table: its rows are on another server".to_owned());
         }
         if !self.may_use_schema {
             let schema = super::session::ident(&self.namespace);
@@ -193,6 +195,8 @@ pub(super) struct Plan {
     pub(super) sequences: Vec<Relation>,
     /// What cannot be read.
     pub(super) incomplete: Vec<Incomplete>,
+    /// What has no rows of its own to read, in words. Nothing of the database is missing for it.
+    pub(super) notes: Vec<String>,
     /// Tables that `pg_dump` could not lock either.
     pub(super) undumpable: Vec<Relation>,
     /// For partition roots with parts that cannot be read: the parts that can.
@@ -213,6 +217,13 @@ pub(super) fn plan(relations: &[Relation], inheritance: &Inheritance, server: &S
             plan.undumpable.push(relation.clone());
         }
         if relation.is_partition {
+            continue;
+        }
+        if relation.is_definition_only() {
+            let name = relation.display();
+            plan.notes.push(format!(
+                "{name} is a foreign table: its definition is kept, and its rows are on another server"
+            ));
             continue;
         }
         if let Some(reason) = obstacle {

@@ -83,6 +83,7 @@ pub struct Snapshot {
     pub(super) holder: Session,
     collections: Vec<Collection>,
     incomplete: Vec<Incomplete>,
+    notes: Vec<String>,
     evidence: Evidence,
     tables: HashMap<(String, String), Table>,
     pub(super) sequences: Vec<Relation>,
@@ -146,6 +147,7 @@ impl Snapshot {
             holder,
             collections: found.collections,
             incomplete: found.incomplete,
+            notes: found.notes,
             evidence: found.evidence,
             tables: found.tables,
             sequences: found.sequences,
@@ -163,6 +165,11 @@ impl Snapshot {
     /// What cannot be read, and what would allow it.
     pub fn incomplete(&self) -> &[Incomplete] {
         &self.incomplete
+    }
+
+    /// What has no rows in this database to read, in words.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// When and where the snapshot was taken.
@@ -244,6 +251,7 @@ impl std::fmt::Debug for Snapshot {
 struct Found {
     collections: Vec<Collection>,
     incomplete: Vec<Incomplete>,
+    notes: Vec<String>,
     evidence: Evidence,
     tables: HashMap<(String, String), Table>,
     sequences: Vec<Relation>,
@@ -369,7 +377,7 @@ async fn describe(
     inheritance: &Inheritance,
     evidence: Evidence,
 ) -> Result<Found> {
-    let Plan { tables, sequences, mut incomplete, undumpable, mut readable_parts, mut trees } = plan;
+    let Plan { tables, sequences, mut incomplete, notes, undumpable, mut readable_parts, mut trees } = plan;
     let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
     let mut columns = columns::columns(holder, &oids).await?;
     let mut indexes = columns::indexes(holder, &oids).await?;
@@ -413,6 +421,7 @@ async fn describe(
     Ok(Found {
         collections,
         incomplete,
+        notes,
         evidence,
         tables: found,
         sequences,

@@ -138,6 +138,7 @@ async fn list(url: &PostgresUrl, session: &Session, report: &mut ConnectionRepor
             && !relation.belongs_to_extension()
             && !plan.tables.iter().any(|table| table.oid == relation.oid)
     });
+    report.notes.extend(plan.notes.iter().cloned());
     report.collections = (plan.tables.len() + unreadable.count()) as u64;
     let size = "SELECT pg_database_size(current_database())::text";
     let rows = bounded(async {
