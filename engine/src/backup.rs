@@ -78,6 +78,7 @@ impl Backup<'_> {
         let sequences = source.sequences().await?;
         let (identity, evidence) = (source.identity(), source.evidence());
         gaps.notes.extend(source.notes());
+        let unfilled_views = source.unfilled_views();
         let catalog = self.write_catalog(source.collections(), &trees, &output).await?;
         source.close().await?;
 
@@ -102,6 +103,7 @@ impl Backup<'_> {
             new_bytes: stats.bytes,
             missing: gaps.missing,
             notes: gaps.notes,
+            unfilled_views,
         };
         self.session.commit(manifest).await
     }

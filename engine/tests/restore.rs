@@ -231,3 +231,27 @@ async fn a_foreign_table_is_its_definition_and_leaves_a_snapshot_complete() {
     let kind = "SELECT relkind FROM pg_class WHERE relname = 'outside'";
     assert_eq!(cluster.query_one(&restored, kind).await, "f");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn materialized_views_without_data_stay_without() {
+    let (cluster, name, url) = database(
+        "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1), (2);
+         CREATE MATERIALIZED VIEW never AS SELECT 1 / (id - 1) AS share FROM t WITH NO DATA;
+         CREATE MATERIALIZED VIEW base AS SELECT id FROM t; CREATE MATERIALIZED VIEW over AS SELECT id FROM base;
+         REFRESH MATERIALIZED VIEW base WITH NO DATA",
+    )
+    .await;
+    let test = TestRepo::new().await;
+    let snapshot = test.backup(&url).await;
+    let restored = format!("{name}_restored");
+    let target = cluster.superuser_url(&restored);
+    let plan = restore::plan(&test.repo, &snapshot, &Scope::All, &target, &test.ctx).await.unwrap();
+    let done =
+        restore::apply(&test.repo, &snapshot, &Scope::All, &plan, &plan.confirm_phrase, &target, &test.ctx)
+            .await
+            .unwrap();
+    assert!(done.notes.is_empty(), "{:?}", done.notes);
+    let filled = "SELECT string_agg(relname || ' ' || relispopulated, ', ' ORDER BY relname) FROM pg_class WHERE relkind = 'm'";
+    assert_eq!(cluster.query_one(&name, filled).await, "base false, never false, over true");
+    assert_eq!(cluster.query_one(&restored, filled).await, "base false, never false, over true");
+}

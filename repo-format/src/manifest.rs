@@ -54,6 +54,18 @@ pub struct SequenceState {
     pub is_called: bool,
 }
 
+/// A materialized view of the source.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct ViewName {
+    /// Its schema, unquoted.
+    #[n(0)]
+    pub namespace: String,
+    /// Its name, unquoted.
+    #[n(1)]
+    pub name: String,
+}
+
 /// An extension installed in the source.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
@@ -212,6 +224,10 @@ pub struct Manifest {
     /// What is known to be left out although nothing failed, in words ("passwords of roles").
     #[n(16)]
     pub notes: Vec<String>,
+    /// Materialized views that hold no data, so that a restore does not fill them.
+    #[n(17)]
+    #[cbor(skip_if = "Vec::is_empty")]
+    pub unfilled_views: Vec<ViewName>,
 }
 
 impl Manifest {

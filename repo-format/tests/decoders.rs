@@ -16,7 +16,7 @@ use repo_format::id::{ObjectId, ObjectKind, PackId, RepositoryId, SlotId, Snapsh
 use repo_format::index::{self, IndexedPack};
 use repo_format::keys::{KeySchedule, RootKey};
 use repo_format::manifest::{
-    Evidence, Extension, Grade, Manifest, Missing, SchemaArchive, SequenceState, Source, Trigger,
+    Evidence, Extension, Grade, Manifest, Missing, SchemaArchive, SequenceState, Source, Trigger, ViewName,
 };
 use repo_format::order::postgres::push_key;
 use repo_format::order::{KeyEncoding, push_escaped, take_escaped};
@@ -238,7 +238,8 @@ fn manifest() -> impl Strategy<Value = Vec<u8>> {
             logical_bytes: unsigned,
             new_bytes: unsigned,
             missing: vec![Missing { name: a.clone(), reason: b.clone() }; times],
-            notes: vec![a; times],
+            notes: vec![a.clone(); times],
+            unfilled_views: vec![ViewName { namespace: a, name: b }; times],
         }
         .to_bytes()
     })

@@ -87,6 +87,7 @@ impl Restore<'_> {
             source: &self.snapshot.manifest.source,
             archive: &archive,
             collections: &names(&collections),
+            unfilled_views: &self.snapshot.manifest.unfilled_views,
         };
         let checks = preflight(&self.url, &restoring, false).await?;
         if let Some(PreflightCheck { detail, .. }) = checks.into_iter().find(|check| !check.ok) {

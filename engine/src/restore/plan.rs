@@ -134,6 +134,7 @@ pub async fn plan(
             source: &snapshot.manifest.source,
             archive: &archive,
             collections: &names(&collections),
+            unfilled_views: &snapshot.manifest.unfilled_views,
         };
         let mut preflight = preflight(&url, &restoring, true).await?;
         preflight.insert(0, completeness(&snapshot.manifest));

@@ -125,6 +125,14 @@ impl Source {
         }
     }
 
+    /// Materialized views that hold no data.
+    pub fn unfilled_views(&self) -> Vec<manifest::ViewName> {
+        match self {
+            Self::Postgres(snapshot) => snapshot.unfilled_views().to_vec(),
+            Self::MongoDb(_) => Vec::new(),
+        }
+    }
+
     /// Which database it is.
     pub fn identity(&self) -> Identity {
         match self {

@@ -1,7 +1,7 @@
 //! A database that is being restored into, whatever its engine.
 
 use repo_format::catalog::Layout;
-use repo_format::manifest::{SequenceState, Source};
+use repo_format::manifest::{SequenceState, Source, ViewName};
 use tokio::sync::mpsc::Receiver;
 
 use crate::error::{Error, Kind, Result};
@@ -17,6 +17,8 @@ pub struct Restoring<'a> {
     pub archive: &'a [u8],
     /// The collections in scope, as (namespace, name) in the source.
     pub collections: &'a [(String, String)],
+    /// Materialized views that hold no data in the snapshot.
+    pub unfilled_views: &'a [ViewName],
 }
 
 /// Says in words what the target holds, if anything would be in the way of these collections.
@@ -109,7 +111,7 @@ impl Target {
     /// What can only be there after the records: indexes, constraints, validators, views.
     pub async fn post_data(&self, restoring: &Restoring<'_>) -> Result<Vec<Note>> {
         match self {
-            Self::Postgres(target) => target.post_data(restoring.archive, &[]).await,
+            Self::Postgres(target) => target.post_data(restoring.archive, restoring.unfilled_views).await,
             Self::MongoDb(target) => target.post_data(restoring).await,
         }
     }

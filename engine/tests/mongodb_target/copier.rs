@@ -168,7 +168,12 @@ impl Copy {
     }
 
     pub fn restoring(&self) -> Restoring<'_> {
-        Restoring { source: &self.source, archive: &self.archive, collections: &self.collections }
+        Restoring {
+            source: &self.source,
+            archive: &self.archive,
+            collections: &self.collections,
+            unfilled_views: &[],
+        }
     }
 
     pub async fn preflight(&self, url: &MongoUrl) -> Vec<PreflightCheck> {

@@ -3,7 +3,7 @@
 use repo_format::catalog::{self, CollectionKind, Column, Descriptor, Key, KeyColumn, KeySource, Layout};
 use repo_format::id::{ObjectId, SnapshotId};
 use repo_format::manifest::{
-    Evidence, Extension, Grade, Manifest, Missing, SchemaArchive, SequenceState, Source, Trigger,
+    Evidence, Extension, Grade, Manifest, Missing, SchemaArchive, SequenceState, Source, Trigger, ViewName,
 };
 use repo_format::order::KeyEncoding;
 
@@ -135,6 +135,7 @@ pub fn least(catalog_root: ObjectId) -> Manifest {
         new_bytes: 0,
         missing: Vec::new(),
         notes: Vec::new(),
+        unfilled_views: Vec::new(),
     }
 }
 
@@ -163,6 +164,7 @@ fn most() -> Manifest {
     manifest.sequences = vec![sequence(3, true), sequence(-1, false)];
     manifest.missing = vec![Missing { name: text("public.secret"), reason: text("no privilege to read it") }];
     manifest.notes = vec![text("passwords of roles")];
+    manifest.unfilled_views = vec![ViewName { namespace: text("public"), name: text("totals") }];
     manifest
 }
 

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use repo_format::catalog::{CollectionKind, Column, Layout};
-use repo_format::manifest::SequenceState;
+use repo_format::manifest::{SequenceState, ViewName};
 use repo_format::order::KeyEncoding;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -84,6 +84,7 @@ pub struct Snapshot {
     collections: Vec<Collection>,
     incomplete: Vec<Incomplete>,
     notes: Vec<String>,
+    unfilled_views: Vec<ViewName>,
     evidence: Evidence,
     tables: HashMap<(String, String), Table>,
     pub(super) sequences: Vec<Relation>,
@@ -148,6 +149,7 @@ impl Snapshot {
             collections: found.collections,
             incomplete: found.incomplete,
             notes: found.notes,
+            unfilled_views: found.unfilled_views,
             evidence: found.evidence,
             tables: found.tables,
             sequences: found.sequences,
@@ -170,6 +172,11 @@ impl Snapshot {
     /// What has no rows in this database to read, in words.
     pub fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// Materialized views that hold no data.
+    pub fn unfilled_views(&self) -> &[ViewName] {
+        &self.unfilled_views
     }
 
     /// When and where the snapshot was taken.
@@ -252,6 +259,7 @@ struct Found {
     collections: Vec<Collection>,
     incomplete: Vec<Incomplete>,
     notes: Vec<String>,
+    unfilled_views: Vec<ViewName>,
     evidence: Evidence,
     tables: HashMap<(String, String), Table>,
     sequences: Vec<Relation>,
@@ -358,6 +366,13 @@ async fn extensions(holder: &Session) -> Result<Vec<(String, String)>> {
     Ok(rows.iter().map(|row| (row.text(0), row.text(1))).collect())
 }
 
+async fn unfilled_views(holder: &Session) -> Result<Vec<ViewName>> {
+    let sql = "SELECT n.nspname::text, c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+               WHERE c.relkind = 'm' AND NOT c.relispopulated ORDER BY n.nspname COLLATE \"C\", c.relname COLLATE \"C\"";
+    let rows = holder.rows(sql).await.map_err(|error| fault::statement("listing views", error))?;
+    Ok(rows.iter().map(|row| ViewName { namespace: row.text(0), name: row.text(1) }).collect())
+}
+
 async fn system_identifier(holder: &Session) -> Result<Option<String>> {
     let asking = |error| fault::statement("asking for the system identifier", error);
     let sql = "SELECT has_function_privilege('pg_control_system()', 'EXECUTE')::text";
@@ -422,6 +437,7 @@ async fn describe(
         collections,
         incomplete,
         notes,
+        unfilled_views: unfilled_views(holder).await?,
         evidence,
         tables: found,
         sequences,

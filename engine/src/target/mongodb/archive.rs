@@ -175,7 +175,10 @@ mod tests {
         let collections: Vec<_> =
             wanted.iter().map(|(db, name)| ((*db).to_owned(), (*name).to_owned())).collect();
         let source = source();
-        definitions(database, &Restoring { source: &source, archive, collections: &collections })
+        definitions(
+            database,
+            &Restoring { source: &source, archive, collections: &collections, unfilled_views: &[] },
+        )
     }
 
     fn archive() -> Vec<u8> {

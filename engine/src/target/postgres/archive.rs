@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::process::Output;
 
+use repo_format::manifest::ViewName;
+
 use super::Target;
 use super::inspect::{TargetState, inspect};
 use super::pg_restore::{self, Omit, Section};
@@ -122,13 +124,13 @@ impl Target {
     }
 
     /// Indexes, constraints, foreign keys, triggers and rules, then materialized views are filled,
-    /// but for those in `keep_empty` (namespace, name).
-    pub async fn post_data(&self, archive: &[u8], keep_empty: &[(String, String)]) -> Result<Vec<Note>> {
+    /// but for those that hold no data.
+    pub async fn post_data(&self, archive: &[u8], unfilled: &[ViewName]) -> Result<Vec<Note>> {
         let (tool, needs) = read(archive).await?;
         let omit = needs.omit(&inspect(&self.url).await?);
         let mut notes =
             outcome(&pg_restore::restore(&tool, &self.url, archive, Section::PostData, omit).await?)?;
-        notes.extend(self.refresh(keep_empty).await?);
+        notes.extend(self.refresh(unfilled).await?);
         Ok(notes)
     }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use repo_format::manifest::ViewName;
+
 use super::{Target, fault};
 use crate::error::Result;
 use crate::source::postgres::session::{Session, ident, qualified};
@@ -24,30 +26,39 @@ struct View {
     namespace: String,
     name: String,
     is_materialized: bool,
+    is_unfilled: bool,
     reads: Vec<u32>,
 }
 
 impl Target {
-    /// Fills the materialized views, but for those named in `keep_empty`, which the source had not
-    /// filled either.
-    pub(super) async fn refresh(&self, keep_empty: &[(String, String)]) -> Result<Vec<Note>> {
+    /// Fills the materialized views, but for those that hold no data. One of these that a filled view
+    /// reads had data once: it is filled, and emptied again at the end.
+    pub(super) async fn refresh(&self, unfilled: &[ViewName]) -> Result<Vec<Note>> {
         let session = self.connect().await?;
         let rows = session.rows(VIEWS).await.map_err(|error| fault::statement("listing views", error))?;
+        let is_unfilled = |namespace: &str, name: &str| {
+            unfilled.iter().any(|view| view.namespace == namespace && view.name == name)
+        };
         let views: BTreeMap<u32, View> = rows
             .iter()
             .map(|row| {
                 let (namespace, name) = (row.text(1), row.text(2));
-                (row.number(0), View { namespace, name, is_materialized: row.flag(3), reads: row.numbers(4) })
+                let (is_unfilled, reads) = (is_unfilled(&namespace, &name), row.numbers(4));
+                (row.number(0), View { namespace, name, is_materialized: row.flag(3), is_unfilled, reads })
             })
             .collect();
+        let needed = needed(&views);
         let mut notes = Vec::new();
         for oid in in_order(&views) {
             let view = &views[&oid];
-            let is_kept =
-                keep_empty.iter().any(|(namespace, name)| *namespace == view.namespace && *name == view.name);
-            if view.is_materialized && !is_kept {
+            if view.is_materialized && needed.contains(&oid) {
                 notes.extend(self.fill(&session, view).await?);
             }
+        }
+        for view in needed.iter().map(|oid| &views[oid]).filter(|view| view.is_unfilled) {
+            let sql =
+                format!("REFRESH MATERIALIZED VIEW {} WITH NO DATA", qualified(&view.namespace, &view.name));
+            session.run(&sql).await.map_err(|error| fault::statement("emptying a view", error))?;
         }
         Ok(notes)
     }
@@ -83,6 +94,21 @@ impl Target {
     }
 }
 
+/// The views that are to be filled, and all that they read.
+fn needed(views: &BTreeMap<u32, View>) -> BTreeSet<u32> {
+    let filled = views.iter().filter(|(_, view)| view.is_materialized && !view.is_unfilled);
+    let mut pending: Vec<u32> = filled.map(|(&oid, _)| oid).collect();
+    let mut needed = BTreeSet::new();
+    while let Some(oid) = pending.pop() {
+        if let Some(view) = views.get(&oid)
+            && needed.insert(oid)
+        {
+            pending.extend(&view.reads);
+        }
+    }
+    needed
+}
+
 /// Each view after all it reads. Views cannot read each other in a circle.
 fn in_order(views: &BTreeMap<u32, View>) -> Vec<u32> {
     let (mut order, mut seen) = (Vec::new(), BTreeSet::new());
@@ -109,9 +135,12 @@ mod tests {
             namespace: String::new(),
             name: String::new(),
             is_materialized: true,
+            is_unfilled: reads.is_empty(),
             reads: reads.to_vec(),
         };
         let views = BTreeMap::from([(1, view(&[3, 2])), (2, view(&[4])), (3, view(&[2])), (4, view(&[]))]);
         assert_eq!(in_order(&views), [4, 2, 3, 1]);
+        let views = BTreeMap::from([(1, view(&[3])), (2, view(&[])), (3, view(&[]))]);
+        assert_eq!(needed(&views), BTreeSet::from([1, 3]), "one without data only where it is read");
     }
 }
