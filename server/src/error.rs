@@ -201,7 +201,13 @@ impl From<engine::Error> for Problem {
     fn from(error: engine::Error) -> Self {
         let (status, slug, title) = of_kind(error.kind());
         if slug == "internal" {
-            return Self::internal(error);
+            let help = error.help().map(str::to_owned);
+            let mut problem = Self::internal(error);
+            // What an operation left behind is told even where the reason is for the log.
+            if let Some(help) = help {
+                problem.detail = format!("{help} {}", problem.detail);
+            }
+            return problem;
         }
         Self::new(status, slug, title, sentences(error.message(), error.help())).caused_by(error)
     }
@@ -261,6 +267,9 @@ mod tests {
     fn an_internal_error_keeps_its_cause_to_the_log() {
         let problem = Problem::from(engine::Error::new(Kind::Internal, "secret state"));
         assert!(!problem.body().to_string().contains("secret state"));
+        let left = engine::Error::new(Kind::Internal, "secret state").with_help("Drop the database x.");
+        let detail = Problem::from(left).detail;
+        assert!(detail.starts_with("Drop the database x. Try again."), "{detail}");
         assert_eq!(problem.status, StatusCode::INTERNAL_SERVER_ERROR);
     }
 }

@@ -103,7 +103,13 @@ impl Restore<'_> {
             }
             Err(error) => Err(match target.abandon().await {
                 Ok(left) => explained(error, &left),
-                Err(second) => explained(error, &format!("Cleaning up failed too: {second}.")),
+                Err(second) => explained(
+                    error,
+                    &format!(
+                        "Cleaning up failed too, so a part of the snapshot may be in the target: {second}. Drop it \
+                         before you try again."
+                    ),
+                ),
             }),
         }
     }

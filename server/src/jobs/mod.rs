@@ -224,5 +224,21 @@ fn opened(app: &App, record: JobRecord) -> Result<Job> {
         }
         None => Outcome::default(),
     };
-    Ok(Job { record, result: outcome.result, error: outcome.error })
+    let error = outcome.error.or_else(|| cut_off(&record));
+    Ok(Job { record, result: outcome.result, error })
+}
+
+/// What a restore left behind that its process did not live to end. Nothing of it is known but that it
+/// had begun.
+fn cut_off(record: &JobRecord) -> Option<JobError> {
+    let is_cut_off =
+        record.state == JobState::Interrupted && matches!(record.work, Work::RestoreApply { .. });
+    is_cut_off.then(|| JobError {
+        slug: "interrupted".to_owned(),
+        title: "The server ended during this restore".to_owned(),
+        detail: "A part of the snapshot may be in the target, unproven, and nothing of it was removed. Drop the \
+                 target database, or what the restore made in it, and restore again. A PostgreSQL database that \
+                 was made for the restore has the comment \"unfinished DBSnap restore\"."
+            .to_owned(),
+    })
 }

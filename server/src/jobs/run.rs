@@ -11,7 +11,7 @@ use super::feed::{Feed, Gauge};
 use super::{Job, Outcome, work};
 use crate::app::App;
 use crate::error::{JobError, Problem, Result};
-use crate::meta::{Finish, JobRecord, JobState};
+use crate::meta::{Finish, JobRecord, JobState, Work};
 use crate::private;
 
 /// How often those who watch a job hear of its progress, and how many of these pass between two
@@ -184,7 +184,7 @@ async fn carry_out(app: &App, record: &JobRecord, feed: &Feed, context: Context)
     match (done, feed.stopped_as()) {
         (Ok((state, result)), _) => End::Final(state, Outcome { result: Some(result), error: None }),
         // Whatever a stopped job reports, it is for having been stopped.
-        (Err(_), Some(state)) => End::Final(state, Outcome::default()),
+        (Err(problem), Some(state)) => End::Final(state, stopped(record, &problem)),
         (Err(problem), None) if may_pass(record, &problem) => End::Transient(problem),
         (Err(problem), None) => {
             let (state, outcome) = failed(record, problem);
@@ -203,6 +203,16 @@ fn failed(record: &JobRecord, problem: Problem) -> (JobState, Outcome) {
     tracing::warn!(job = %record.id, kind, slug = problem.slug, cause = problem.describe(), "failed");
     let error = Some(JobError::from(&problem));
     (JobState::Failed, Outcome { result: None::<Value>, error })
+}
+
+/// What there is to say of a job that was stopped: nothing but what a restore left in its target.
+fn stopped(record: &JobRecord, problem: &Problem) -> Outcome {
+    let error = matches!(record.work, Work::RestoreApply { .. }).then(|| JobError {
+        slug: "stopped".to_owned(),
+        title: "The restore was stopped before its proof".to_owned(),
+        detail: problem.detail.clone(),
+    });
+    Outcome { result: None, error }
 }
 
 async fn tick(app: App, feed: Feed, gauge: Arc<Gauge>) {

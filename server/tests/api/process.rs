@@ -5,10 +5,11 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use engine_testutils::postgres::Cluster;
 use reqwest::StatusCode;
 use serde_json::json;
 
-use crate::harness::{Api, PASSWORD, shop, text};
+use crate::harness::{Api, Browser, PASSWORD, shop, text};
 use crate::queue::locked;
 
 /// A running `dbsnap`. Killed when dropped.
@@ -147,6 +148,70 @@ async fn a_terminated_program_interrupts_its_jobs_and_exits_with_zero() {
     assert_eq!(api.get(&format!("/jobs/{job}")).await.body["state"], "interrupted");
     api.back_up(&database).await;
     assert_eq!(program.terminate().0, Some(0));
+}
+
+/// A restore that cannot go on: nobody can make a type in its target.
+#[tokio::test]
+async fn a_restore_that_is_stopped_or_cut_off_says_what_it_may_have_left() {
+    let (name, url) = shop().await;
+    let cluster = Cluster::shared();
+    let target = cluster.fresh_database("held").await;
+    let target_url = cluster.superuser_url(&target);
+    let folder = tempfile::tempdir().unwrap();
+    let program = Program::start(folder.path());
+    let Waiting { api, database, job, lock } = with_a_running_backup(&program, &name, &url).await;
+    drop(lock);
+    api.ended(&job).await;
+    let snapshot = api.back_up(&database).await;
+    let plan = json!({ "snapshot": snapshot, "scope": { "all": true }, "target": { "url": target_url, "mode": "new" } });
+    let planned = api.post("/restores/plan", plan).await.expect(StatusCode::ACCEPTED);
+    api.ended(&text(&planned["job_id"])).await;
+    let path = format!("/restores/{}", text(&planned["id"]));
+    let held = cluster.connect(&target).await;
+    held.batch_execute("BEGIN; LOCK TABLE pg_catalog.pg_type IN SHARE MODE").await.unwrap();
+    let apply = async |api: &Api| {
+        let order = json!({ "confirm": target, "url": target_url });
+        let job =
+            text(&api.post(&format!("{path}/apply"), order).await.expect(StatusCode::ACCEPTED)["job_id"]);
+        let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = ";
+        while cluster.query_one("postgres", &format!("{waits}'{target}'")).await == "0" {
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+        job
+    };
+
+    let job = apply(&api).await;
+    api.post(&format!("/jobs/{job}/cancel"), json!({})).await.expect(StatusCode::ACCEPTED);
+    let job = api.ended(&job).await;
+    assert_eq!((&job["state"], &job["error"]["type"]), (&json!("cancelled"), &json!("stopped")), "{job:#}");
+    let detail = text(&job["error"]["detail"]);
+    assert!(detail.contains(&format!("Database \"{target}\" was there before and is kept")), "{detail}");
+
+    // The statement that waits outlives its client; the next attempt's is told from it by its absence.
+    let end = format!(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = '{target}'"
+    );
+    while !cluster.query_text("postgres", &end).await.is_empty() {
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    let job = apply(&api).await;
+    program.kill();
+    let program = Program::start(folder.path());
+    let api = program.login().await;
+    let job = api.get(&format!("/jobs/{job}")).await.expect(StatusCode::OK);
+    assert_eq!(
+        (&job["state"], &job["error"]["type"]),
+        (&json!("interrupted"), &json!("interrupted")),
+        "{job:#}"
+    );
+    let browser = Browser::signed_in(&program.base, "ada@example.com", PASSWORD).await;
+    let page = browser.get(&path).await;
+    assert!(
+        page.text.contains("unproven, and nothing of it was removed. Drop the target database"),
+        "{}",
+        page.text
+    );
+    drop(held);
 }
 
 /// Not even the most talkative log repeats a password or a token.

@@ -81,8 +81,8 @@ impl Target {
         let name = self.url.database().to_owned();
         if !self.created {
             return Ok(format!(
-                "Database \"{name}\" was there before and is kept, with what was restored so far. Empty it before \
-                 you try again."
+                "Database \"{name}\" was there before and is kept, with what was restored so far. Drop it, or empty \
+                 it, before you try again."
             ));
         }
         let session = maintenance(&self.url).await?;
