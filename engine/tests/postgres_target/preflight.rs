@@ -118,3 +118,30 @@ async fn a_plain_owner_restores_without_superuser_rights() {
     assert_eq!(cluster.query_one("mine", "SELECT count(*) FROM t").await, "1");
     target.finish().await.unwrap();
 }
+
+#[tokio::test]
+async fn extensions_that_take_a_superuser_are_named_before_anything_is_written() {
+    let cluster = Cluster::start();
+    let from = cluster.fresh_database("extended").await;
+    let archive = archive(&cluster, &from);
+    cluster.execute("postgres", "CREATE ROLE maker LOGIN CREATEDB PASSWORD 'p'").await;
+    let into = PostgresUrl::parse(&cluster.url("maker", "p", "mine")).unwrap();
+    let with = |names: &[&str]| source(&cluster, names);
+    // A trusted extension is its owner's to create in a database, another one a superuser's.
+    let found = checks(&into, &with(&["plpgsql", "hstore"]), &archive).await;
+    assert_eq!(in_the_way(&found), [""; 0], "{found:?}");
+    let found = checks(&into, &with(&["plpgsql", "hstore", "file_fdw"]), &archive).await;
+    assert_eq!(in_the_way(&found), ["extensions"], "{found:?}");
+    let told = detail(&found, "extensions");
+    assert!(
+        told.contains("may not create file_fdw,") && told.contains("CREATE EXTENSION \"file_fdw\";"),
+        "{told}"
+    );
+    // It is not in the way of a superuser, and neither where a superuser has made it.
+    let found = checks(&url(&cluster, "mine"), &with(&["file_fdw"]), &archive).await;
+    assert_eq!(in_the_way(&found), [""; 0], "{found:?}");
+    cluster.execute("postgres", "CREATE DATABASE mine OWNER maker").await;
+    cluster.execute("mine", "ALTER SCHEMA public OWNER TO maker; CREATE EXTENSION file_fdw").await;
+    let found = checks(&into, &with(&["file_fdw"]), &archive).await;
+    assert_eq!(in_the_way(&found), [""; 0], "{found:?}");
+}

@@ -8,12 +8,14 @@ use super::fault;
 use crate::error::{Error, Kind, Result};
 use crate::source::postgres::PostgresUrl;
 use crate::source::postgres::connect::Connector;
-use crate::source::postgres::session::Session;
+use crate::source::postgres::session::{Session, TextRow};
 use crate::source::postgres::settings::Server;
 use crate::source::sql_name;
 
 /// Databases that are there on every server, to ask about one that is not.
 const MAINTENANCE: [&str; 2] = ["postgres", "template1"];
+/// Trusted extensions, which the owner of a database may create, begin with PostgreSQL 13.
+const TRUSTED_SINCE: u32 = 130_000;
 /// User objects named when a database is not empty.
 const NAMED: usize = 10;
 
@@ -64,6 +66,15 @@ pub enum Contents {
     },
 }
 
+/// An extension that the target's server has files for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AvailableExtension {
+    /// The version that would be installed.
+    pub version: String,
+    /// Whether it is in the database already, or the user may create it there.
+    pub can_have: bool,
+}
+
 /// What is known of a target without writing to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetState {
@@ -86,8 +97,8 @@ pub struct TargetState {
     pub roles: BTreeSet<String>,
     /// Those whose objects the user may own or give away.
     pub memberships: BTreeSet<String>,
-    /// Extensions that could be installed, with their default versions.
-    pub extensions: BTreeMap<String, String>,
+    /// Extensions that the server could install, by name.
+    pub extensions: BTreeMap<String, AvailableExtension>,
     /// The database's encoding; none while it is absent.
     pub encoding: Option<String>,
     /// Whether the server is a standby, which takes no writes.
@@ -125,10 +136,10 @@ async fn state(session: &Session, exists: bool) -> Result<TargetState> {
         .ok_or_else(|| Error::new(Kind::Internal, "the target does not know its own user"))?;
     let contents = if exists { contents(session).await? } else { Contents::Absent };
     let (roles, memberships) = roles(session).await?;
-    let extensions = "SELECT name::pg_catalog.text, default_version FROM pg_catalog.pg_available_extensions";
-    let extensions = session.rows(extensions).await.map_err(failed)?;
-    session.run("COMMIT").await.map_err(failed)?;
     let can_create_database = abilities.flag(2);
+    let may_extend = if exists { abilities.flag(3) } else { can_create_database };
+    let extensions = extensions(session, &server, abilities.flag(1), may_extend, exists).await?;
+    session.run("COMMIT").await.map_err(failed)?;
     Ok(TargetState {
         contents,
         server_version: server.version.clone(),
@@ -144,10 +155,36 @@ async fn state(session: &Session, exists: bool) -> Result<TargetState> {
         },
         roles,
         memberships,
-        extensions: extensions.iter().map(|row| (row.text(0), row.text(1))).collect(),
+        extensions,
         encoding: exists.then(|| server.encoding.clone()),
         is_standby: server.is_standby,
     })
+}
+
+/// A new database has those of `template0`, which is `plpgsql` alone. `may_extend`: whether the user
+/// has the right to create in the database, which trusted extensions ask for.
+async fn extensions(
+    session: &Session,
+    server: &Server,
+    is_superuser: bool,
+    may_extend: bool,
+    exists: bool,
+) -> Result<BTreeMap<String, AvailableExtension>> {
+    let trusted = if server.version_number >= TRUSTED_SINCE { "v.trusted" } else { "false" };
+    let installed = if exists { "e.installed_version IS NOT NULL" } else { "e.name = 'plpgsql'" };
+    let sql = format!(
+        "SELECT e.name::pg_catalog.text, e.default_version, ({installed})::pg_catalog.text, \
+           coalesce(v.superuser AND NOT {trusted}, true)::pg_catalog.text \
+         FROM pg_catalog.pg_available_extensions e \
+         LEFT JOIN pg_catalog.pg_available_extension_versions v ON v.name = e.name AND v.version = e.default_version"
+    );
+    let rows = session.rows(&sql).await.map_err(|error| fault::statement("listing extensions", error))?;
+    let of_row = |row: &TextRow| {
+        let (is_installed, needs_superuser) = (row.flag(2), row.flag(3));
+        let can_have = is_superuser || is_installed || (may_extend && !needs_superuser);
+        (row.text(0), AvailableExtension { version: row.text(1), can_have })
+    };
+    Ok(rows.iter().map(of_row).collect())
 }
 
 async fn contents(session: &Session) -> Result<Contents> {

@@ -17,7 +17,7 @@ pub(crate) mod pg_restore;
 mod preflight;
 mod sequences;
 
-pub use inspect::{Contents, TargetState, inspect};
+pub use inspect::{AvailableExtension, Contents, TargetState, inspect};
 pub use preflight::{preflight, preflight_plan};
 
 use crate::error::Result;

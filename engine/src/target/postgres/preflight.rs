@@ -4,10 +4,11 @@ use repo_format::manifest::Source;
 
 use super::archive::{self, Needs};
 use super::create::listed;
-use super::inspect::{Contents, TargetState, inspect};
+use super::inspect::{AvailableExtension, Contents, TargetState, inspect};
 use crate::error::Result;
 use crate::source::postgres::PostgresUrl;
 use crate::source::postgres::archive::Tool;
+use crate::source::postgres::session::ident;
 use crate::target::PreflightCheck;
 
 /// Checks the target of `url` for a restore of a snapshot of `source` with its schema `archive`.
@@ -39,7 +40,7 @@ async fn checks(
         version(&state, source),
         database(&state, url),
         rights(&state, url, others_write),
-        extensions(&state, source),
+        extensions(&state, source, url, others_write),
         encoding(&state, source),
         tool(&archive),
         roles(&state, &archive),
@@ -122,18 +123,35 @@ fn rights(state: &TargetState, url: &PostgresUrl, others_write: bool) -> Preflig
     }
 }
 
-fn extensions(state: &TargetState, source: &Source) -> PreflightCheck {
-    let missing: Vec<&str> = source
-        .extensions
-        .iter()
-        .filter(|extension| !state.extensions.contains_key(&extension.name))
-        .map(|extension| extension.name.as_str())
-        .collect();
-    if missing.is_empty() {
-        let names: Vec<&str> = source.extensions.iter().map(|extension| extension.name.as_str()).collect();
-        return check("extensions", true, format!("available: {}", names.join(", ")));
+fn extensions(state: &TargetState, source: &Source, url: &PostgresUrl, others_write: bool) -> PreflightCheck {
+    let which = |found: &dyn Fn(Option<&AvailableExtension>) -> bool| {
+        let names = source.extensions.iter().map(|extension| extension.name.as_str());
+        names.filter(|name| found(state.extensions.get(*name))).collect::<Vec<_>>()
+    };
+    let missing = which(&|found| found.is_none());
+    if !missing.is_empty() {
+        let detail = format!("not installed on the target server: {}", missing.join(", "));
+        return check("extensions", false, detail);
     }
-    check("extensions", false, format!("not installed on the target server: {}", missing.join(", ")))
+    let refused = which(&|found| found.is_some_and(|found| !found.can_have));
+    if refused.is_empty() {
+        let available = which(&|_| true);
+        return check("extensions", true, format!("available: {}", available.join(", ")));
+    }
+    let (user, names) = (&state.user, refused.join(", "));
+    if others_write && !state.can_create_objects {
+        let detail = format!("{user} may not create {names}: carrying the plan out takes a user who may");
+        return check("extensions", true, detail);
+    }
+    let statements: Vec<_> =
+        refused.iter().map(|name| format!("CREATE EXTENSION {};", ident(name))).collect();
+    let detail = format!(
+        "{user} may not create {names}, which takes a superuser here. Restore as a superuser, or have one make \
+         the empty database \"{}\" first and run in it: {}",
+        url.database(),
+        statements.join(" ")
+    );
+    check("extensions", false, detail)
 }
 
 /// A new database gets the source's encoding. In one that is there, values must be representable.
