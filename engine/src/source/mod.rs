@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use address::{is_never_a_database, is_private};
 pub(crate) use names::{dotted_name, sql_name};
 pub(crate) use open::{Identity, Options, Source};
-pub use test::test;
+pub use test::{refuse_writers, test};
 pub use url::{DatabaseUrl, Engine};
 
 /// A collection as a source lists it.

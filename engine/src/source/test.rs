@@ -1,6 +1,7 @@
 //! Testing a connection to any engine.
 
 use super::{ConnectionReport, Consistency, DatabaseUrl, Stage, StageReport, mongodb, postgres};
+use crate::error::Result;
 
 /// Tests a connection, stage by stage, for backups of this consistency. Reads only.
 pub async fn test(url: &DatabaseUrl, consistency: Consistency) -> ConnectionReport {
@@ -12,6 +13,17 @@ pub async fn test(url: &DatabaseUrl, consistency: Consistency) -> ConnectionRepo
         refused(report)
     } else {
         report
+    }
+}
+
+/// Fails when the credentials can write by now. A connection is tested once, and used for years.
+///
+/// # Errors
+/// [`NotReadOnly`](crate::Kind::NotReadOnly) with what was found, and what makes the server refuse.
+pub async fn refuse_writers(url: &DatabaseUrl) -> Result<()> {
+    match url {
+        DatabaseUrl::Postgres(url) => postgres::refuse_writers(url).await,
+        DatabaseUrl::MongoDb(url) => mongodb::refuse_writers(url).await,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use engine::Context;
 use engine::repo::{Repository, Snapshot};
-use engine::{backup, diff, restore, verify};
+use engine::{backup, diff, restore, source, verify};
 use repo_format::id::SnapshotId;
 use repo_format::manifest::Trigger;
 use serde_json::{Value, json};
@@ -46,7 +46,8 @@ async fn run_backup(app: &App, id: DatabaseId, note: Option<String>, context: &C
         Problem::conflict("database-removed", "The database was removed", detail)
     })?;
     let url = opened(app, &id.to_string(), sealed)?;
-    addresses::check_url(app, &url).await?;
+    let parsed = addresses::check_url(app, &url).await?;
+    source::refuse_writers(&parsed).await?;
     let repository = app.repositories.get(database.project_id).await?;
     let request = backup::Request {
         source_id: id.to_string(),

@@ -121,6 +121,29 @@ async fn a_database_is_changed_and_removed_without_losing_its_history() {
     api.get(&format!("/snapshots/{snapshot}")).await.expect(StatusCode::OK);
 }
 
+/// A connection is tested once and used for years.
+#[tokio::test]
+async fn a_role_that_has_become_able_to_write_gets_no_more_backups() {
+    let (name, url) = shop().await;
+    let server = Server::start().await;
+    let api = server.user("ada@example.com").await;
+    let project = api.project("shop").await;
+    let database = api.database(&project, &url).await;
+    api.back_up(&database).await;
+    let cluster = Cluster::shared();
+    cluster.execute(&name, &format!("GRANT INSERT ON customers TO {name}_reader")).await;
+    let job = api.ended(&api.start_backup(&database).await).await;
+    assert_eq!(
+        (&job["state"], &job["error"]["type"]),
+        (&json!("failed"), &json!("not-read-only")),
+        "{job:#}"
+    );
+    let detail = job["error"]["detail"].as_str().unwrap();
+    assert!(detail.contains("table public.customers: INSERT"), "{detail}");
+    cluster.execute(&name, &format!("REVOKE INSERT ON customers FROM {name}_reader")).await;
+    api.back_up(&database).await;
+}
+
 /// Parts of a PostgreSQL snapshot depend on each other, and a database is of one system for good.
 #[tokio::test]
 async fn what_only_mongodb_has_is_refused_for_postgresql() {

@@ -29,7 +29,7 @@ pub(crate) mod wire;
 
 pub use readonly::read_only_setup;
 pub use snapshot::{ChangedRecord, Options, Round, RoundPart, Snapshot};
-pub use test::test;
+pub use test::{refuse_writers, test};
 pub use url::MongoUrl;
 
 /// What is told of a server without a replica set.

@@ -11,6 +11,7 @@ use tokio::net::{TcpStream, lookup_host};
 use super::catalog::{self, Kind as CollectionKind, Listed, Listing};
 use super::connect::{Deployment, Topology};
 use super::diagnose::diagnose;
+use super::readonly::Findings;
 use super::url::host_and_port;
 use super::{MongoUrl, fault, readonly};
 use crate::error::{Error, Kind, Result};
@@ -48,6 +49,25 @@ pub async fn test(url: &MongoUrl) -> ConnectionReport {
         deployment.client.shutdown().await;
     }
     report
+}
+
+/// Fails when the user can write, as [`test`] does: roles may have been granted since.
+///
+/// # Errors
+/// [`NotReadOnly`](Kind::NotReadOnly) with the privileges found.
+pub async fn refuse_writers(url: &MongoUrl) -> Result<()> {
+    let deployment = bounded(Deployment::connect(url)).await?;
+    let findings = bounded(readonly::check(&deployment)).await;
+    deployment.client.shutdown().await;
+    let Findings { privileges, roles } = findings?;
+    if privileges.is_empty() {
+        return Ok(());
+    }
+    let message =
+        format!("the user can write by now: {}. Its roles are {}", privileges.join("; "), roles.join(", "));
+    let help = "No snapshot is taken with it. Revoke these roles, or give the URL of a user that can only read in \
+                the database's settings.";
+    Err(Error::new(Kind::NotReadOnly, message).with_help(help))
 }
 
 fn counted(collections: u64) -> String {

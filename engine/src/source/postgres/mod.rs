@@ -40,5 +40,5 @@ mod url;
 
 pub use readonly::{ReadOnlySetup, read_only_setup_sql};
 pub use snapshot::{Evidence, Options, Snapshot};
-pub use test::test;
+pub use test::{refuse_writers, test};
 pub use url::{PostgresUrl, SslMode};

@@ -44,6 +44,28 @@ pub async fn test(url: &PostgresUrl) -> ConnectionReport {
     report
 }
 
+/// Fails when the role can write, as [`test`] does: privileges may have been granted since.
+///
+/// # Errors
+/// [`NotReadOnly`](Kind::NotReadOnly) with the privileges found and what takes them away.
+pub async fn refuse_writers(url: &PostgresUrl) -> Result<()> {
+    let session = Connector::new(url)?.connect().await?;
+    let guard = session.cancel_guard();
+    let server = Server::read(&session).await?;
+    begin(&session, &server).await?;
+    let findings = readonly::check(&session, &server).await?;
+    end(&session).await?;
+    guard.disarm();
+    if findings.privileges.is_empty() {
+        return Ok(());
+    }
+    let message = format!("the role {} can write by now: {}", url.user(), findings.privileges.join("; "));
+    let help = "No snapshot is taken with it. Take these privileges away, or give the URL of a role that can only \
+                read in the database's settings.";
+    let help = [&[help.to_owned()][..], &findings.fixes].concat().join("\n");
+    Err(Error::new(Kind::NotReadOnly, message).with_help(help))
+}
+
 fn counted(tables: u64) -> String {
     format!("{tables} {}", if tables == 1 { "table" } else { "tables" })
 }
