@@ -138,20 +138,34 @@ impl Scan<'_> {
         if let Some(sql) = lock_statement(std::slice::from_ref(&table.relation), true) {
             worker.run(&sql).await.map_err(|error| fault::statement(&doing(), error))?;
         }
-        let held = locked(worker).await?;
-        if !table.tree.iter().all(|oid| held.iter().any(|(held, _)| held == oid)) {
+        let is_locked = if table.is_partitioned() {
+            let held = locked(worker).await?;
+            table.tree.iter().all(|oid| held.iter().any(|(held, _)| held == oid))
+        } else {
+            self.still_names(worker, table).await?
+        };
+        if !is_locked {
             return Err(self.changed());
         }
         self.snapshot.check_holder().await
     }
 
+    /// Whether a table that was locked by its name is the one that was listed. The list of all locks
+    /// would say so too, and is as long as the database has tables.
+    async fn still_names(&self, worker: &Session, table: &Table) -> Result<bool> {
+        let sql = format!("SELECT to_regclass({})::oid::text", literal(&table.relation.sql()));
+        let rows = worker.rows(&sql).await.map_err(|error| fault::statement("checking the lock", error))?;
+        Ok(rows.first().is_some_and(|row| row.number::<u32>(0) == table.relation.oid))
+    }
+
     /// Partitions may be attached under the lock, and the server reads the newest set of them.
     async fn check_tree(&self, worker: &Session, table: &Table) -> Result<()> {
-        let held = locked(worker).await?;
-        let is_partitioned = table.tree.len() > 1 || table.parts.is_some();
+        if !table.is_partitioned() {
+            return Ok(());
+        }
         // A relation without a kind is newer than the snapshot.
-        let newer = held.iter().any(|(_, kind)| kind.is_empty());
-        if is_partitioned && newer { Err(self.changed()) } else { Ok(()) }
+        let newer = locked(worker).await?.iter().any(|(_, kind)| kind.is_empty());
+        if newer { Err(self.changed()) } else { Ok(()) }
     }
 
     fn changed(&self) -> Error {

@@ -105,6 +105,13 @@ pub(super) struct Table {
     pub(super) tree: HashSet<u32>,
 }
 
+impl Table {
+    /// Whether it has, or may have, partitions of its own.
+    pub(super) fn is_partitioned(&self) -> bool {
+        self.relation.kind == Kind::Partitioned
+    }
+}
+
 impl Snapshot {
     /// Locks every readable table, then takes the snapshot. What cannot be read is in
     /// [`incomplete`](Self::incomplete).

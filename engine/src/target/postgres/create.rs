@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use repo_format::manifest::Source;
+use tokio::sync::Mutex;
 
 use super::inspect::{Contents, inspect, maintenance};
 use super::{Target, fault};
@@ -60,7 +61,8 @@ impl Target {
         let connector = Connector::new(url)?;
         let session = connector.connect().await?;
         let server = Server::read(&session).await?;
-        let target = Self { url: url.clone(), connector, server, created, notes };
+        let target =
+            Self { url: url.clone(), connector, server, created, notes, idle: Mutex::new(Vec::new()) };
         if created {
             target.comment(&session, Some(UNFINISHED)).await?;
         }
@@ -85,6 +87,7 @@ impl Target {
                  it, before you try again."
             ));
         }
+        self.idle.lock().await.clear();
         let session = maintenance(&self.url).await?;
         let force = if self.server.version_number >= FORCE_SINCE { " WITH (FORCE)" } else { "" };
         let sql = format!("DROP DATABASE IF EXISTS {}{force}", ident(&name));

@@ -34,13 +34,14 @@ impl Target {
         }
         let doing = format!("loading {}", sql_name(namespace, name));
         let failed = |error| fault::statement(&doing, error);
-        let session = self.connect().await?;
+        let session = self.loader().await?;
         let guard = session.cancel_guard();
         session.run(&format!("BEGIN; {}", self.pins())).await.map_err(failed)?;
         refuse_triggers(&session, namespace, name, &doing).await?;
         let loaded = copy(&session, layout, (namespace, name), &doing, expected, rows).await?;
         session.run("COMMIT").await.map_err(failed)?;
         guard.disarm();
+        self.keep(session).await;
         Ok(loaded)
     }
 }

@@ -20,6 +20,8 @@ mod sequences;
 pub use inspect::{AvailableExtension, Contents, TargetState, inspect};
 pub use preflight::{preflight, preflight_plan};
 
+use tokio::sync::Mutex;
+
 use crate::error::Result;
 use crate::source::postgres::PostgresUrl;
 use crate::source::postgres::connect::Connector;
@@ -28,7 +30,7 @@ use crate::source::postgres::settings::Server;
 use crate::target::Note;
 
 /// A database that is being restored into. Holds write credentials in memory; every operation
-/// opens a connection of its own, so several can run at a time.
+/// has a connection to itself, so several can run at a time.
 pub struct Target {
     url: PostgresUrl,
     connector: Connector,
@@ -37,6 +39,8 @@ pub struct Target {
     created: bool,
     /// What [`Target::create`] did differently from the source.
     notes: Vec<Note>,
+    /// Connections whose load is done, for the next one: a database may have thousands of tables.
+    idle: Mutex<Vec<Session>>,
 }
 
 impl Target {
@@ -52,6 +56,20 @@ impl Target {
 
     async fn connect(&self) -> Result<Session> {
         self.connector.connect().await
+    }
+
+    /// A connection that is in no transaction.
+    async fn loader(&self) -> Result<Session> {
+        let idle = self.idle.lock().await.pop();
+        match idle {
+            Some(session) => Ok(session),
+            None => self.connect().await,
+        }
+    }
+
+    /// Keeps a connection whose transaction was committed.
+    async fn keep(&self, session: Session) {
+        self.idle.lock().await.push(session);
     }
 
     /// Pins the settings that a value's text depends on, for one transaction: values must be read
