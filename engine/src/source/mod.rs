@@ -251,4 +251,7 @@ pub struct ConnectionReport {
     /// with [`Consistency::BestEffort`].
     #[serde(default)]
     pub lacks_point_in_time: bool,
+    /// The server's own identity, where it can be read.
+    #[serde(default)]
+    pub system_identifier: Option<String>,
 }

@@ -62,6 +62,7 @@ mod tests {
             privileges: Vec::new(),
             notes: vec![format!("{}. Help.", mongodb::STANDALONE), "other".to_owned()],
             lacks_point_in_time: true,
+            system_identifier: None,
         }
     }
 

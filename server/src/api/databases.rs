@@ -37,6 +37,10 @@ pub struct Change {
     url: Option<Zeroizing<String>>,
     #[schema(value_type = Option<ConsistencyWord>)]
     consistency: Option<Consistency>,
+    /// The URL leads to the same database although its name or its server is another: it was renamed
+    /// or moved. Without it such a URL is refused as `other-database`.
+    #[serde(default)]
+    moved: bool,
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -168,8 +172,8 @@ pub async fn change(
     Path(id): Path<DatabaseId>,
     Json(body): Json<Change>,
 ) -> Result<axum::Json<DatabaseBody>> {
-    let Change { name, environment, url, consistency } = body;
-    let change = DatabaseChange { name, environment, url, consistency };
+    let Change { name, environment, url, consistency, moved } = body;
+    let change = DatabaseChange { name, environment, url, consistency, moved };
     Ok(axum::Json(databases::change(&app, visitor.user_id, id, change).await?.into()))
 }
 

@@ -28,6 +28,8 @@ pub struct Typed {
     /// Ticked, where the form has it.
     best_effort: Option<String>,
     url: Zeroizing<String>,
+    /// Ticked, where the form has it.
+    moved: Option<String>,
 }
 
 /// What confirms a removal.
@@ -63,6 +65,7 @@ pub async fn save(
         url_without_password: url.shown,
         password_removed: url.password_removed,
         best_effort,
+        moved: typed.moved.as_ref().map(|_| true),
         ..before
     };
     let parsed = DatabaseUrl::parse(&typed.url).ok();
@@ -71,6 +74,7 @@ pub async fn save(
         environment: Some(typed.environment),
         url: (!typed.url.trim().is_empty()).then_some(typed.url),
         consistency: best_effort.map(consistency),
+        moved: typed.moved.is_some(),
     };
     match databases::change(&app, visitor.user_id, id, change).await {
         Ok(_) => Ok(see_other(&urls::database(&database))),
@@ -78,7 +82,9 @@ pub async fn save(
         Err(problem) => {
             let tested = parsed.and_then(|url| view::connection::refused(&problem, &url));
             let problem_shown = tested.is_none().then(|| shown(&problem));
-            Ok(again(&problem, page::page(&DatabaseSettings { tested, problem: problem_shown, ..view })))
+            let moved = view.moved.or((problem.slug == "other-database").then_some(false));
+            let view = DatabaseSettings { tested, problem: problem_shown, moved, ..view };
+            Ok(again(&problem, page::page(&view)))
         }
     }
 }
@@ -118,6 +124,7 @@ async fn current(app: &App, visitor: &Visitor, id: DatabaseId) -> Result<Databas
         name: place.database.name.clone(),
         environment: place.environment(),
         project: place.project,
+        moved: None,
         url_without_password: String::new(),
         password_removed: false,
         problem: None,

@@ -2,6 +2,7 @@
 
 use axum::http::StatusCode;
 use engine::source::{self, ConnectionReport, Consistency, DatabaseUrl, Stage, StageReport, mongodb};
+use repo_format::manifest::Source;
 use zeroize::Zeroizing;
 
 use super::{addresses, projects};
@@ -29,6 +30,8 @@ pub struct DatabaseChange {
     pub environment: Option<Environment>,
     pub url: Option<Zeroizing<String>>,
     pub consistency: Option<Consistency>,
+    /// Whether the URL leads to the same database although it looks like another one.
+    pub moved: bool,
 }
 
 /// What becomes of a removed database's snapshots.
@@ -124,6 +127,9 @@ pub async fn change(
                               be compared with its own. Connect it as a database of its own.";
                 return Err(Problem::invalid("url", detail));
             }
+            if !change.moved {
+                refuse_other(app, &before, &parsed, &report).await?;
+            }
             Some((endpoint(&parsed), report.server_version, seal(app, id, url)))
         }
         None => None,
@@ -145,6 +151,71 @@ pub async fn change(
         }
     });
     changed.await?.ok_or_else(Problem::not_found)
+}
+
+/// A history holds one database: another one under its name would be compared with it as if rows had
+/// changed. It is told by its name, and by the identity of its server where that can be read.
+async fn refuse_other(
+    app: &App,
+    before: &ConnectedDatabase,
+    url: &DatabaseUrl,
+    report: &ConnectionReport,
+) -> Result<()> {
+    let known = match newest_source(app, before).await? {
+        Some(source) => Place {
+            database: Some(source.database).filter(|name| !name.is_empty()),
+            server: source.system_identifier,
+        },
+        None => Place { database: before.endpoint.database.clone(), server: None },
+    };
+    let found =
+        Place { database: url.database().map(str::to_owned), server: report.system_identifier.clone() };
+    let Some(difference) = known.difference(&found) else { return Ok(()) };
+    let detail = format!(
+        "{difference} Connect another database as one of its own. If it is the same one, renamed or moved, say so \
+         (\"moved\": true)."
+    );
+    let status = StatusCode::UNPROCESSABLE_ENTITY;
+    Err(Problem::new(status, "other-database", "Another database", detail).with("field", "url"))
+}
+
+/// By what a database is known again.
+struct Place {
+    /// None where all of a server are meant.
+    database: Option<String>,
+    /// The server's own identity, where it can be read.
+    server: Option<String>,
+}
+
+impl Place {
+    /// In what another place differs, if it does.
+    fn difference(&self, found: &Self) -> Option<String> {
+        let name = |place: &Self| match &place.database {
+            Some(database) => format!("the database {database}"),
+            None => "all databases of a server".to_owned(),
+        };
+        if self.database != found.database {
+            return Some(format!(
+                "This is the history of {}, and the URL leads to {}.",
+                name(self),
+                name(found)
+            ));
+        }
+        match (&self.server, &found.server) {
+            (Some(server), Some(other)) if server != other => Some(format!(
+                "The URL leads to another server than the snapshots so far: its system identifier is {other}, not {server}."
+            )),
+            _ => None,
+        }
+    }
+}
+
+/// What the newest snapshot of a database says it was taken of.
+async fn newest_source(app: &App, database: &ConnectedDatabase) -> Result<Option<Source>> {
+    let repository = app.repositories.get(database.project_id).await?;
+    let id = database.id.to_string();
+    let mut sources = repository.snapshots().await?.into_iter().map(|snapshot| snapshot.manifest.source);
+    Ok(sources.find(|source| source.id == id))
 }
 
 /// Removes a database: its credentials go at once, its backups stop, its snapshots stay.
@@ -283,6 +354,21 @@ fn seal(app: &App, id: DatabaseId, url: &str) -> Sealed {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_database_is_known_by_its_name_and_its_server() {
+        let place = |database: Option<&str>, server: Option<&str>| Place {
+            database: database.map(str::to_owned),
+            server: server.map(str::to_owned),
+        };
+        let known = place(Some("shop"), Some("7300"));
+        assert_eq!(known.difference(&place(Some("shop"), Some("7300"))), None);
+        assert_eq!(known.difference(&place(Some("shop"), None)), None, "not every role may ask");
+        let told = known.difference(&place(Some("shop"), Some("7301"))).unwrap();
+        assert!(told.contains("is 7301, not 7300"), "{told}");
+        let told = known.difference(&place(None, Some("7300"))).unwrap();
+        assert!(told.contains("the database shop") && told.contains("all databases"), "{told}");
+    }
 
     #[test]
     fn a_script_for_mongosh_stays_in_one_piece() {

@@ -96,6 +96,7 @@ pub fn refused(problem: &Problem, url: &DatabaseUrl) -> Option<Tested> {
         privileges,
         notes: Vec::new(),
         lacks_point_in_time: problem.fields.contains_key("requires_consistency"),
+        system_identifier: None,
     };
     Some(tested(&report, url))
 }
@@ -178,6 +179,7 @@ mod tests {
             privileges: Vec::new(),
             notes: Vec::new(),
             lacks_point_in_time: false,
+            system_identifier: None,
         };
         let tested = tested(&report, &url());
         let oks: Vec<_> = tested.stages.iter().map(|stage| stage.ok).collect();

@@ -96,7 +96,7 @@ async fn a_misspelt_wish_for_encryption_is_refused_and_other_unknown_ones_are_na
 
 #[tokio::test]
 async fn a_database_is_changed_and_removed_without_losing_its_history() {
-    let (_, url) = shop().await;
+    let (name, url) = shop().await;
     let server = Server::start().await;
     let api = server.user("ada@example.com").await;
     let project = api.project("shop").await;
@@ -110,6 +110,16 @@ async fn a_database_is_changed_and_removed_without_losing_its_history() {
     patch(json!({ "url": "postgres://u:p@127.0.0.1:1/d" })).await.problem(422, "unreachable");
     patch(json!({ "url": url })).await.expect(StatusCode::OK);
     patch(json!({ "name": "" })).await.problem(422, "invalid");
+
+    // Another database is not taken for the same one, unless it is said to be.
+    let (_, other) = shop().await;
+    let problem = patch(json!({ "url": other })).await.problem(422, "other-database");
+    assert!(
+        problem["detail"].as_str().unwrap().contains(&format!("history of the database {name},")),
+        "{problem:#}"
+    );
+    patch(json!({ "url": other, "moved": true })).await.expect(StatusCode::OK);
+    patch(json!({ "url": url })).await.expect(StatusCode::OK);
 
     let delete = async |query: &str| api.send(Method::DELETE, &format!("{path}{query}"), json!({})).await;
     delete("?snapshots=delete").await.problem(422, "unsupported");

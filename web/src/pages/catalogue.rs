@@ -36,6 +36,10 @@ pub fn samples() -> Vec<(&'static str, Markup)> {
             "database-settings-standalone",
             database_settings::page(&database_settings::DatabaseSettings::sample_standalone()),
         ),
+        (
+            "database-settings-other",
+            database_settings::page(&database_settings::DatabaseSettings::sample_other()),
+        ),
         ("database-settings", database_settings::page(&database_settings::DatabaseSettings::sample())),
         (
             "database-settings-refused",

@@ -31,6 +31,9 @@ pub struct DatabaseSettings {
     pub environment: Environment,
     /// Whether snapshots need not be of one moment, as chosen; none where every snapshot is.
     pub best_effort: Option<bool>,
+    /// Whether the other URL is said to lead to the same database; none where that is no question,
+    /// because nothing was refused for it.
+    pub moved: Option<bool>,
     /// The other URL as typed, without its password; empty to keep the connection.
     pub url_without_password: String,
     /// Whether a password was taken out of it.
@@ -52,6 +55,7 @@ impl DatabaseSettings {
             name: "shop".to_owned(),
             environment: Environment::Prod,
             best_effort: None,
+            moved: None,
             url_without_password: String::new(),
             password_removed: false,
             problem: None,
@@ -66,6 +70,15 @@ impl DatabaseSettings {
             best_effort: Some(true),
             ..Self::sample()
         }
+    }
+
+    /// After a URL of another database.
+    pub fn sample_other() -> Self {
+        let problem = Problem::new("Another database").with_fix(
+            "This is the history of the database shop, and the URL leads to the database crm. Connect another \
+             database as one of its own.",
+        );
+        Self { problem: Some(problem), moved: Some(false), tested: None, ..Self::sample_refused() }
     }
 
     /// After another URL that could not be reached.
@@ -109,6 +122,9 @@ fn settings_form(view: &DatabaseSettings) -> Markup {
             (form::environments(view.environment))
             @if let Some(chosen) = view.best_effort { (super::connect::best_effort(chosen)) }
             (url.hint(&hint).error(view.password_removed.then_some(removed)).render())
+            @if let Some(chosen) = view.moved {
+                (form::checkbox("moved", "It is the same database, renamed or moved", "Its snapshots go on in this history, and are compared with those so far.", chosen))
+            }
             div.actions {
                 button.primary type="submit" { "Save" }
                 a.button href=(urls::database(&view.database.id)) { "Cancel" }

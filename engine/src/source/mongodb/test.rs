@@ -39,6 +39,7 @@ pub async fn test(url: &MongoUrl) -> ConnectionReport {
         privileges: Vec::new(),
         notes: Vec::new(),
         lacks_point_in_time: false,
+        system_identifier: None,
     };
     let ignored = url.ignored_parameters();
     if !ignored.is_empty() {

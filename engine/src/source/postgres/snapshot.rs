@@ -380,7 +380,8 @@ async fn unfilled_views(holder: &Session) -> Result<Vec<ViewName>> {
     Ok(rows.iter().map(|row| ViewName { namespace: row.text(0), name: row.text(1) }).collect())
 }
 
-async fn system_identifier(holder: &Session) -> Result<Option<String>> {
+/// The cluster's own number, where the user may read it.
+pub(super) async fn system_identifier(holder: &Session) -> Result<Option<String>> {
     let asking = |error| fault::statement("asking for the system identifier", error);
     let sql = "SELECT has_function_privilege('pg_control_system()', 'EXECUTE')::text";
     if !holder.rows(sql).await.map_err(asking)?.first().is_some_and(|row| row.flag(0)) {

@@ -8,6 +8,7 @@ use super::fault;
 use super::readonly;
 use super::session::Session;
 use super::settings::Server;
+use super::snapshot::system_identifier;
 use super::url::PostgresUrl;
 use crate::error::{Error, Kind, Result};
 use crate::source::{ConnectionReport, Stage, StageReport};
@@ -33,6 +34,7 @@ pub async fn test(url: &PostgresUrl) -> ConnectionReport {
         privileges: Vec::new(),
         notes: Vec::new(),
         lacks_point_in_time: false,
+        system_identifier: None,
     };
     let ignored = url.ignored_parameters();
     if !ignored.is_empty() {
@@ -167,6 +169,7 @@ async fn list(url: &PostgresUrl, session: &Session, report: &mut ConnectionRepor
         session.rows(size).await.map_err(|error| fault::statement("asking for the database's size", error))
     });
     report.size_bytes = rows.await?.first().map_or(0, |row| row.number(0));
+    report.system_identifier = bounded(system_identifier(session)).await?;
     end(session).await?;
     Ok((server, plan))
 }
