@@ -1,41 +1,76 @@
-//! What is pasted where a URL belongs.
+//! What people paste where a URL is asked for: a command, a line of a settings file, another driver's
+//! spelling.
 
 use crate::error::{Error, Kind, Result};
 
 /// Programs whose command lines are copied instead of the URL in them.
-const PROGRAMS: [&str; 3] = ["mongosh", "mongo", "psql"];
-const QUOTES: [(char, char); 5] = [('"', '"'), ('\'', '\''), ('`', '`'), ('“', '”'), ('‘', '’')];
+const PROGRAMS: [&str; 7] = ["psql", "pg_dump", "pg_restore", "pgcli", "mongosh", "mongo", "export"];
+const QUOTES: [(char, char); 6] =
+    [('"', '"'), ('\'', '\''), ('`', '`'), ('<', '>'), ('\u{201c}', '\u{201d}'), ('\u{2018}', '\u{2019}')];
 
-/// The URL in a text: without blanks and quotes around it, and without the program before it.
+/// The URL, or the `key=value` form, within a text. What it does not know it leaves as it is, to be
+/// refused by whoever reads it.
 ///
 /// # Errors
 /// [`Kind::Invalid`] when there is more than a URL; nothing of the text is repeated.
 pub(super) fn url_of(text: &str) -> Result<&str> {
-    let text = text.trim();
-    let after_program = PROGRAMS.iter().find_map(|program| {
-        text.strip_prefix(program).filter(|rest| rest.starts_with(char::is_whitespace)).map(str::trim_start)
-    });
-    let rest = after_program.unwrap_or(text);
-    let closing = QUOTES.iter().find(|(opening, _)| rest.starts_with(*opening)).map(|(_, closing)| *closing);
-    let (url, more) = match closing {
-        Some(closing) => {
-            let inside = &rest[rest.chars().next().map_or(0, char::len_utf8)..];
-            // The last one: a password may hold quotes.
-            inside.rsplit_once(closing).ok_or_else(|| {
-                Error::new(Kind::Invalid, "the URL begins with a quotation mark and does not end with one")
-                    .with_help("Paste the URL without quotation marks.")
-            })?
+    let (mut text, mut is_command) = (text.trim(), false);
+    loop {
+        let before = text;
+        text = text.trim_end_matches(';').trim();
+        if let Some(arguments) = without_command(text) {
+            (text, is_command) = (arguments, true);
         }
-        None if after_program.is_some() => rest.split_once(char::is_whitespace).unwrap_or((rest, "")),
-        None => (rest, ""),
-    };
-    if !more.trim().is_empty() {
-        return Err(Error::new(Kind::Invalid, "this is a command with more than a URL in it").with_help(
-            "Paste the URL alone. What the options after it say belongs into it: user, password, host, port and \
-             database, as in mongodb://user:password@host:27017/database.",
-        ));
+        text = without_quotes(without_variable(text))?;
+        if text == before {
+            break;
+        }
     }
-    Ok(url.trim())
+    if is_command && text.contains("://") && text.contains(char::is_whitespace) {
+        return Err(more_than_a_url());
+    }
+    // JDBC's spelling is the same but for its beginning.
+    Ok(match text.get(..5) {
+        Some(start) if start.eq_ignore_ascii_case("jdbc:") => &text[5..],
+        _ => text,
+    })
+}
+
+fn without_quotes(text: &str) -> Result<&str> {
+    let Some((opening, closing)) = QUOTES.iter().find(|(opening, _)| text.starts_with(*opening)) else {
+        return Ok(text);
+    };
+    // The last one: a password may hold quotes.
+    match text[opening.len_utf8()..].rsplit_once(*closing) {
+        Some((inside, "")) => Ok(inside.trim()),
+        Some(_) => Err(more_than_a_url()),
+        None => Err(Error::new(Kind::Invalid, "the URL begins with a quotation mark and does not end with one")
+            .with_help("Paste the URL without quotation marks.")),
+    }
+}
+
+/// What follows the name of a program.
+fn without_command(text: &str) -> Option<&str> {
+    let (program, rest) = text.split_once(char::is_whitespace)?;
+    PROGRAMS.contains(&program).then_some(rest.trim())
+}
+
+/// `DATABASE_URL=URL`. A `key=value` form has names in small letters.
+fn without_variable(text: &str) -> &str {
+    let is_name = |name: &str| {
+        !name.is_empty() && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+    };
+    match text.split_once('=') {
+        Some((name, value)) if is_name(name) => value.trim(),
+        _ => text,
+    }
+}
+
+fn more_than_a_url() -> Error {
+    Error::new(Kind::Invalid, "this is a command with more than a URL in it").with_help(
+        "Paste the URL alone. What the options after it say belongs into it: user, password, host, port and \
+         database, as in mongodb://user:password@host:27017/database.",
+    )
 }
 
 #[cfg(test)]
@@ -43,22 +78,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quotes_and_programs_around_a_url_are_taken_off() {
+    fn what_stands_around_a_url_is_taken_off() {
         let url = "mongodb://u:p'\"x@h:1/d?a=b";
         for text in [
             url.to_owned(),
             format!(" \n{url}\t"),
             format!("\"{url}\""),
             format!("'{url}'"),
-            format!("“{url}”"),
+            format!("\u{201c}{url}\u{201d}"),
             format!("mongosh \"{url}\""),
             format!("mongosh   {url}  "),
             format!("mongo ' {url} '"),
+            format!("psql \"{url}\""),
+            format!("DATABASE_URL={url}"),
+            format!("export DATABASE_URL=\"{url}\";"),
+            format!("jdbc:{url}"),
         ] {
             assert_eq!(url_of(&text).unwrap(), url, "{text}");
         }
-        assert_eq!(url_of("mongosh://u").unwrap(), "mongosh://u");
-        assert_eq!(url_of("").unwrap(), "");
+        for text in ["mongosh://u", "host=h user=u", ""] {
+            assert_eq!(url_of(text).unwrap(), text);
+        }
+        assert_eq!(url_of("psql -h h -U u").unwrap(), "-h h -U u");
+        assert_eq!(url_of("psql 'host=h user=u'").unwrap(), "host=h user=u");
     }
 
     #[test]

@@ -45,10 +45,15 @@ impl DatabaseUrl {
     /// [`Kind::Invalid`] with what is wrong and an example; passwords are never repeated.
     pub fn parse(text: &str) -> Result<Self> {
         let text = pasted::url_of(text)?;
-        let scheme = text.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
+        let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
         match scheme.as_deref() {
             Some("postgres" | "postgresql") => PostgresUrl::parse(text).map(Self::Postgres),
             Some("mongodb" | "mongodb+srv") => MongoUrl::parse(text).map(Self::MongoDb),
+            None if PostgresUrl::is_conninfo(text) => PostgresUrl::parse_conninfo(text).map(Self::Postgres),
+            None if text.starts_with('-') => {
+                Err(Error::new(Kind::Invalid, "these are options of a program and no URL")
+                    .with_help("Paste one URL, as in postgres://user:password@host:5432/database."))
+            }
             _ => Err(Error::new(Kind::Invalid, "the URL is neither of PostgreSQL nor of MongoDB").with_help(
                 "Begin it with postgres://, mongodb:// or mongodb+srv://, as in \
                  postgres://user:password@host:5432/database.",
@@ -130,6 +135,9 @@ mod tests {
         assert_eq!(engine("\"postgres://u:p@h/d\"").unwrap(), "postgresql");
         assert_eq!(engine("mongosh 'mongodb://u:p@h/d'").unwrap(), "mongodb");
         assert_eq!(engine("mysql://u:p@h/d").unwrap_err().kind(), Kind::Invalid);
+        assert_eq!(engine("jdbc:postgresql://h:5432/d?user=u&password=p").unwrap(), "postgresql");
+        assert_eq!(engine("psql 'host=h dbname=d user=u'").unwrap(), "postgresql");
+        assert!(engine("psql -h h -U u d").unwrap_err().message().contains("options of a program"));
         assert!(engine("p@ss").unwrap_err().help().unwrap().contains("mongodb://"));
     }
 

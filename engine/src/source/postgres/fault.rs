@@ -33,7 +33,11 @@ pub(super) fn login(url: &PostgresUrl, error: &tokio_postgres::Error) -> Error {
         code if *code == SqlState::INVALID_CATALOG_NAME => failed(
             Kind::NotFound,
             format!("there is no database \"{database}\" on {host}"),
-            "Check the last part of the URL.",
+            if url.names_no_database() {
+                "The URL names no database, so the user's name was taken. Write its name behind the host, as in postgres://user:password@host:5432/database."
+            } else {
+                "Check the last part of the URL."
+            },
         ),
         code if *code == SqlState::INSUFFICIENT_PRIVILEGE => failed(
             Kind::Denied,

@@ -13,6 +13,9 @@ use crate::error::{Error, Kind, Result};
 /// What is percent-encoded when a URL is written; the unreserved characters stay readable.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
+/// Names that a connection string in libpq's other form may begin with.
+const CONNINFO_NAMES: [&str; 7] = ["host", "hostaddr", "port", "dbname", "user", "password", "sslmode"];
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A page waits for a connection test, so no URL may ask for more.
 const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(60);
@@ -73,6 +76,8 @@ pub struct PostgresUrl {
     channel_binding: ChannelBinding,
     connect_timeout: Duration,
     ignored: Vec<String>,
+    /// The user's name was taken for the database's, as libpq does.
+    names_no_database: bool,
 }
 
 impl PostgresUrl {
@@ -98,6 +103,28 @@ impl PostgresUrl {
         url.complete()
     }
 
+    /// Whether a text is in libpq's other form, `host=... dbname=...`.
+    pub(crate) fn is_conninfo(text: &str) -> bool {
+        let name = text.split_once('=').map(|(name, _)| name.trim());
+        name.is_some_and(|name| CONNINFO_NAMES.contains(&name))
+    }
+
+    /// Reads libpq's other form: `host=db.example.com user=reader password='it\\'s' dbname=shop`. Values
+    /// with spaces are in quotes, and a backslash keeps what follows it.
+    pub(crate) fn parse_conninfo(text: &str) -> Result<Self> {
+        let mut url = Self::empty();
+        let mut rest = text.trim();
+        while !rest.is_empty() {
+            let (name, after) = rest
+                .split_once('=')
+                .ok_or_else(|| invalid("a name in the connection string has no = and value after it"))?;
+            let (value, after) = conninfo_value(after.trim_start())?;
+            url.set_parameter(name.trim(), &value)?;
+            rest = after.trim_start();
+        }
+        url.complete()
+    }
+
     fn empty() -> Self {
         Self {
             host: String::new(),
@@ -111,6 +138,7 @@ impl PostgresUrl {
             channel_binding: ChannelBinding::Prefer,
             connect_timeout: CONNECT_TIMEOUT,
             ignored: Vec::new(),
+            names_no_database: false,
         }
     }
 
@@ -128,6 +156,9 @@ impl PostgresUrl {
                 place
             }
         };
+        if place.contains(',') {
+            return Err(several_hosts());
+        }
         let (host, port) = split_port(place)?;
         self.host = decode(host, "host name")?;
         if let Some(port) = port {
@@ -178,13 +209,15 @@ impl PostgresUrl {
                 .with_help("Sockets of this machine are not used: give a host."));
         }
         if self.host.contains(',') {
-            return Err(invalid("the URL names several hosts").with_help("Give the one to read from."));
+            return Err(several_hosts());
         }
         if self.user.is_empty() {
-            return Err(invalid("the URL names no user"));
+            return Err(invalid("the URL names no user")
+                .with_help("It has the form postgres://user:password@host:5432/database."));
         }
         if self.database.is_empty() {
             self.database.clone_from(&self.user);
+            self.names_no_database = true;
         }
         let parts = [&self.host, &self.user, &self.database, &self.application_name];
         let password_has_nul = self.password.as_ref().is_some_and(|password| password.contains('\0'));
@@ -214,6 +247,11 @@ impl PostgresUrl {
         &self.database
     }
 
+    /// Whether the URL left the database out.
+    pub(super) fn names_no_database(&self) -> bool {
+        self.names_no_database
+    }
+
     /// How much of TLS is asked for.
     pub fn ssl_mode(&self) -> SslMode {
         self.ssl_mode
@@ -232,7 +270,7 @@ impl PostgresUrl {
     /// The same server and credentials, another database.
     #[must_use]
     pub fn with_database(&self, database: &str) -> Self {
-        Self { database: database.to_owned(), ..self.clone() }
+        Self { database: database.to_owned(), names_no_database: false, ..self.clone() }
     }
 
     /// The URL with the password replaced by `***`, for people.
@@ -295,6 +333,32 @@ impl fmt::Debug for PostgresUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PostgresUrl({})", self.redacted())
     }
+}
+
+fn several_hosts() -> Error {
+    invalid("the URL names several hosts").with_help(
+        "Give the one to read from, as in postgres://user:password@host:5432/database. A standby will do.",
+    )
+}
+
+/// A value and what follows it.
+fn conninfo_value(text: &str) -> Result<(Zeroizing<String>, &str)> {
+    let quoted = text.strip_prefix('\'');
+    let body = quoted.unwrap_or(text);
+    let mut value = Zeroizing::new(String::new());
+    let mut chars = body.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '\\' => value.extend(chars.next().map(|(_, kept)| kept)),
+            '\'' if quoted.is_some() => return Ok((value, &body[at + 1..])),
+            c if quoted.is_none() && c.is_whitespace() => return Ok((value, &body[at..])),
+            c => value.push(c),
+        }
+    }
+    if quoted.is_some() {
+        return Err(invalid("a quote in the connection string is not closed"));
+    }
+    Ok((value, ""))
 }
 
 fn invalid(message: impl Into<String>) -> Error {
@@ -408,6 +472,22 @@ mod tests {
     }
 
     #[test]
+    fn the_other_form_of_libpq_is_read() {
+        let text =
+            "host=db.example.com port = 6432 user=ro password='it\\'s a \\\\' dbname=shop sslmode=require";
+        assert!(PostgresUrl::is_conninfo(text) && !PostgresUrl::is_conninfo("hunter2=x"));
+        let url = PostgresUrl::parse_conninfo(text).unwrap();
+        assert_eq!(
+            (url.host(), url.port(), url.user(), url.database()),
+            ("db.example.com", 6432, "ro", "shop")
+        );
+        assert_eq!((url.password(), url.ssl_mode()), (Some("it's a \\"), SslMode::Require));
+        for wrong in ["host=h user=u password='open", "host=h user=u nothing"] {
+            assert_eq!(PostgresUrl::parse_conninfo(wrong).unwrap_err().kind(), Kind::Invalid, "{wrong}");
+        }
+    }
+
+    #[test]
     fn a_written_url_reads_back() {
         let text = "postgres://us%2Fer:p%3Aw%40%25@host:1/d%3Fb?sslmode=require&options=-c%20x%3D1";
         let url = PostgresUrl::parse(text).unwrap();
@@ -459,7 +539,12 @@ mod tests {
                 "{parameter}"
             );
         }
-        assert!(PostgresUrl::parse("postgres://me@host1,host2/db").is_err());
+        for several in
+            ["postgres://me@host1,host2/db", "postgres://me@a:5432,b:5433/db", "postgres://me@/db?host=a,b"]
+        {
+            let error = PostgresUrl::parse(several).unwrap_err();
+            assert!(error.message().contains("several hosts"), "{several}: {error:?}");
+        }
         assert!(PostgresUrl::parse("postgres://host/db").is_err());
         assert!(PostgresUrl::parse("postgres://me@host/db?sslrootcert=system").is_ok());
     }
