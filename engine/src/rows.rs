@@ -57,9 +57,10 @@ impl Content {
 pub struct PageRequest {
     /// Where the page before ended, as it said; `None` for the first page.
     pub cursor: Option<String>,
-    /// Begin at the first record whose key is at least this: the text of the first key column, or
-    /// a JSON array of the key columns' texts; for documents the `_id` as lists show it: Extended
-    /// JSON, or a word, which is an ObjectId in hexadecimal, a number, else a string.
+    /// Begin at the first record whose key is at least this: the text of the first key column, a
+    /// JSON array of the key columns' texts, or a key of several columns as it is shown, `(a, b)`;
+    /// for documents the `_id` as lists show it: Extended JSON, or a word, which is an ObjectId in
+    /// hexadecimal, a number, else a string.
     pub from_key: Option<String>,
     /// Items asked for, at least 1.
     pub limit: usize,
@@ -107,7 +108,10 @@ fn key_from_text(text: &str, layout: &Layout, hasher: &RowKey) -> Result<Vec<u8>
     if layout.is_documents() {
         return key_of_id(text, hasher);
     }
-    let parts: Vec<String> = serde_json::from_str(text).unwrap_or_else(|_| vec![text.to_owned()]);
+    let parts: Vec<String> = serde_json::from_str(text)
+        .ok()
+        .or_else(|| as_shown(text, layout.key.columns.len()))
+        .unwrap_or_else(|| vec![text.to_owned()]);
     let mut key = Vec::new();
     for (part, column) in parts.iter().zip(&layout.key.columns) {
         push_key(&mut key, column.encoding, part.as_bytes()).map_err(|error| {
@@ -119,6 +123,14 @@ fn key_from_text(text: &str, layout: &Layout, hasher: &RowKey) -> Result<Vec<u8>
     }
     bound_key(&mut key, hasher);
     Ok(key)
+}
+
+/// The columns of a key as [`readable_key`] writes several: `(a, b)`. A value that holds a comma and a
+/// space makes it ambiguous, and then it takes the JSON array.
+fn as_shown(text: &str, columns: usize) -> Option<Vec<String>> {
+    let inner = text.strip_prefix('(')?.strip_suffix(')')?;
+    let parts: Vec<String> = inner.split(", ").map(str::to_owned).collect();
+    (columns > 1 && parts.len() == columns).then_some(parts)
 }
 
 fn key_of_id(text: &str, hasher: &RowKey) -> Result<Vec<u8>> {

@@ -94,11 +94,33 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
         let query = axum::extract::Query::from_request_parts(parts, state).await;
-        query.map(|axum::extract::Query(value)| Self(value)).map_err(|_: QueryRejection| {
-            let detail = "A parameter of the address has a value that cannot be used.";
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "The request cannot be used", detail)
+        query.map(|axum::extract::Query(value)| Self(value)).map_err(|rejection: QueryRejection| {
+            let (field, detail) = wrong_parameter(&rejection.body_text());
+            let status = StatusCode::UNPROCESSABLE_ENTITY;
+            let problem = Problem::new(status, "invalid", "The request cannot be used", detail);
+            match field {
+                Some(field) => problem.with("field", field),
+                None => problem,
+            }
         })
     }
+}
+
+/// Which parameter of a query cannot be used, and what could, without repeating what was sent. The
+/// text is the extractor's: "...: kind: unknown variant `moved`, expected one of `added`, `removed`".
+fn wrong_parameter(text: &str) -> (Option<String>, String) {
+    let reason = text.split_once(": ").map_or(text, |(_, reason)| reason);
+    let is_name = |name: &&str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    let field = reason.split_once(": ").map(|(name, _)| name).filter(is_name).map(str::to_owned);
+    let expected = reason.rsplit_once("`, expected ").map(|(_, expected)| expected);
+    let name = field
+        .as_deref()
+        .map_or_else(|| "A parameter of the address".to_owned(), |name| format!("The parameter {name}"));
+    let detail = match expected {
+        Some(expected) => format!("{name} has an unknown value. Use {expected}."),
+        None => format!("{name} has a value that cannot be used."),
+    };
+    (field, detail)
 }
 
 /// `?limit=` and `?cursor=` of every list.
@@ -176,6 +198,19 @@ mod tests {
         let error = serde_json::from_str::<crate::meta::Environment>("\"hunter2`, expected\"").unwrap_err();
         assert!(!reason(&error).contains("hunter2"), "{}", reason(&error));
         assert!(reason(&error).starts_with("unknown variant, expected one of `prod`"), "{}", reason(&error));
+    }
+
+    #[test]
+    fn a_wrong_parameter_is_named_with_what_it_takes() {
+        let text = "Failed to deserialize query string: kind: unknown variant `hunter2`, expected one of `added`, `removed`";
+        let (field, detail) = wrong_parameter(text);
+        assert_eq!(field.as_deref(), Some("kind"));
+        assert_eq!(detail, "The parameter kind has an unknown value. Use one of `added`, `removed`.");
+        let (field, detail) = wrong_parameter("Failed to deserialize query string: odd");
+        assert_eq!(
+            (field, detail.as_str()),
+            (None, "A parameter of the address has a value that cannot be used.")
+        );
     }
 
     #[test]

@@ -71,6 +71,14 @@ async fn records(api: &Api, snapshot: &str) {
     assert_eq!(page["items"].as_array().unwrap().len(), 1000);
     let odd = format!("/snapshots/{snapshot}/collections/{}/records", segment("public.\"Odd/Table\""));
     assert_eq!(api.get(&odd).await.expect(StatusCode::OK)["items"][1]["value"]["note"], "b");
+    // A key of several columns is taken as it is shown.
+    let orders = format!("/snapshots/{snapshot}/collections/{}/records", segment("public.orders"));
+    let second = &api.get(&orders).await.expect(StatusCode::OK)["items"][1];
+    let shown = text(&second["key"]);
+    assert!(shown.starts_with("(eu, "), "{shown}");
+    let from =
+        api.get(&format!("{orders}?limit=1&from_key={}", segment(&shown))).await.expect(StatusCode::OK);
+    assert_eq!(&from["items"][0], second);
     let none = format!("/snapshots/{snapshot}/collections/{}/records", segment("public.nothing"));
     api.get(&none).await.problem(404, "not-found");
     api.get(&format!("{path}?cursor=%21")).await.problem(422, "invalid");
@@ -117,7 +125,9 @@ async fn comparison(api: &Api, first: &str, second: &str) {
     assert_eq!(&paged, items);
     let named = api.get(&format!("{path}?kind=changed&column=name")).await.expect(StatusCode::OK);
     assert_eq!(named["items"].as_array().unwrap().as_slice(), &items[2..3]);
-    api.get(&format!("{path}?kind=moved")).await.problem(422, "invalid");
+    let problem = api.get(&format!("{path}?kind=moved")).await.problem(422, "invalid");
+    assert_eq!(problem["field"], "kind");
+    assert!(problem["detail"].as_str().unwrap().contains("`added`"), "{problem:#}");
     api.get(&format!("{path}?column=nothing")).await.problem(422, "invalid");
     api.get(&format!("/diffs/{id}/collections/nothing/changes")).await.problem(404, "not-found");
 }

@@ -230,9 +230,19 @@ pub fn row(ok: Option<bool>, name: &str, detail: &str, fix: Option<&str>) -> Mar
             div { strong { (name) } " " span.verdict { (word) } }
             div {
                 @if ok.is_some() { p { (detail) } }
-                @if let Some(fix) = fix { p.fix { (fix) } }
+                @if let Some(fix) = fix { (advice(name, fix)) }
             }
         }
+    }
+}
+
+/// What to do: sentences, and what lines of it are statements, to be copied in one piece.
+fn advice(name: &str, fix: &str) -> Markup {
+    let (statements, sentences): (Vec<&str>, Vec<&str>) = fix.lines().partition(|line| line.ends_with(';'));
+    let id = format!("statements-{}", name.to_lowercase().replace(' ', "-"));
+    html! {
+        @if !sentences.is_empty() { p.fix { (sentences.join("\n")) } }
+        @if !statements.is_empty() { (copyable(&id, "SQL", &statements.join("\n"))) }
     }
 }
 
@@ -277,5 +287,20 @@ pub fn atlas() -> Markup {
             strong { "Built-in Role" } " → " strong { "Only read any database" } ". Then let this server in: "
             strong { "Network Access" } " → " strong { "Add IP Address" } "."
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_are_one_block_to_copy() {
+        let fix = "Run the statements below.\nGRANT SELECT ON TABLE a TO r;\nGRANT SELECT ON TABLE b TO r;";
+        let html = row(Some(false), "Reading", "two tables", Some(fix)).into_string();
+        assert!(html.contains("<p class=\"fix\">Run the statements below.</p>"), "{html}");
+        let block = "<code>GRANT SELECT ON TABLE a TO r;\nGRANT SELECT ON TABLE b TO r;</code>";
+        assert!(html.contains(block) && html.contains("data-copy=\"statements-reading\""), "{html}");
+        assert!(!row(Some(false), "Network", "no", Some("Check it.")).into_string().contains("copyable"));
     }
 }

@@ -6,7 +6,7 @@ use super::catalog::{self, Inheritance, Plan};
 use super::connect::Connector;
 use super::fault;
 use super::readonly;
-use super::session::Session;
+use super::session::{Session, ident};
 use super::settings::Server;
 use super::snapshot::system_identifier;
 use super::url::PostgresUrl;
@@ -15,6 +15,10 @@ use crate::source::{ConnectionReport, Stage, StageReport};
 
 /// So many tables are read from for real; the catalog answers for the rest.
 const TRIED: usize = 20;
+/// So many that cannot be read are named.
+const NAMED_AT_MOST: usize = 20;
+/// The first version with the role `pg_read_all_data`.
+const READ_ALL_SINCE: u32 = 140_000;
 /// A lock held by somebody else is no fault of the credentials.
 const TRIAL_LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 /// No single question of a test takes longer.
@@ -143,7 +147,7 @@ async fn examine(url: &PostgresUrl, session: &Session, report: &mut ConnectionRe
         }
     };
     report.stages.push(passed(Stage::List, counted(report.collections)));
-    let some_readable = read(session, &server, &plan, report).await;
+    let some_readable = read(session, &server, url.user(), &plan, report).await;
     let read_only = judge(session, &server, report).await;
     guard.disarm();
     some_readable && read_only
@@ -174,28 +178,68 @@ async fn list(url: &PostgresUrl, session: &Session, report: &mut ConnectionRepor
     Ok((server, plan))
 }
 
-async fn read(session: &Session, server: &Server, plan: &Plan, report: &mut ConnectionReport) -> bool {
-    let mut unreadable: Vec<String> =
-        plan.incomplete.iter().map(|found| format!("{}: {}", found.name, found.reason)).collect();
+async fn read(
+    session: &Session,
+    server: &Server,
+    user: &str,
+    plan: &Plan,
+    report: &mut ConnectionReport,
+) -> bool {
+    let mut gaps = Gaps::default();
+    plan.incomplete.iter().for_each(|found| gaps.add(&found.name, &found.reason));
     for table in plan.tables.iter().filter(|table| !plan.readable_parts.contains_key(&table.oid)).take(TRIED)
     {
         if let Err(error) = try_table(session, server, table).await {
-            unreadable.push(error.message().to_owned());
+            gaps.unreadable.push(error.message().to_owned());
         }
     }
-    if unreadable.is_empty() {
+    if gaps.unreadable.is_empty() {
         report.stages.push(passed(Stage::Read, format!("{} can be read", counted(report.collections))));
         return true;
     }
-    report.stages.push(StageReport {
-        stage: Stage::Read,
-        ok: false,
-        detail: unreadable.join("\n"),
-        fix: Some(
-            "Run the statements named above, or back up without these: the snapshot will say so.".to_owned(),
-        ),
-    });
+    report.stages.push(gaps.stage(server, user));
     !plan.tables.is_empty()
+}
+
+/// What cannot be read: why, and the statements that would allow it.
+#[derive(Default)]
+struct Gaps {
+    unreadable: Vec<String>,
+    statements: Vec<String>,
+}
+
+impl Gaps {
+    /// Takes a reason apart: "no privilege to read it. Run: GRANT SELECT ...;".
+    fn add(&mut self, name: &str, reason: &str) {
+        let (why, statement) = reason.split_once(" Run: ").unwrap_or((reason, ""));
+        self.unreadable.push(format!("{name}: {}", why.trim_end_matches('.')));
+        if !statement.is_empty() && !self.statements.iter().any(|known| known == statement) {
+            self.statements.push(statement.to_owned());
+        }
+    }
+
+    fn stage(mut self, server: &Server, user: &str) -> StageReport {
+        let more = self.unreadable.len().saturating_sub(NAMED_AT_MOST);
+        self.unreadable.truncate(NAMED_AT_MOST);
+        if more > 0 {
+            self.unreadable.push(format!("and {more} more"));
+        }
+        let mut advice = "Back up without these, and the snapshot will say so".to_owned();
+        advice.push_str(if self.statements.is_empty() { "." } else { ", or run the statements below." });
+        let grants = self.statements.iter().filter(|statement| statement.starts_with("GRANT ")).count();
+        if grants > 1 && server.version_number >= READ_ALL_SINCE {
+            let user = ident(user);
+            advice.push_str(&format!(
+                " In place of the grants, one does for all tables: GRANT pg_read_all_data TO {user}"
+            ));
+        }
+        StageReport {
+            stage: Stage::Read,
+            ok: false,
+            detail: self.unreadable.join("\n"),
+            fix: Some([&[advice][..], &self.statements].concat().join("\n")),
+        }
+    }
 }
 
 async fn try_table(session: &Session, server: &Server, table: &catalog::Relation) -> Result<()> {
