@@ -41,6 +41,7 @@ mod patch;
 mod reading;
 pub mod repo;
 pub mod restore;
+pub mod retention;
 pub mod rows;
 mod sort;
 pub mod source;
