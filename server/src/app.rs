@@ -89,8 +89,12 @@ impl StartError {
 impl App {
     /// Opens what `config` names, and puts in order what a crash left.
     pub async fn open(config: Config) -> Result<Self, StartError> {
+        Self::open_with(config, Arc::new(System)).await
+    }
+
+    /// As [`App::open`], by a clock of one's own.
+    pub async fn open_with(config: Config, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
         let entropy: Arc<dyn Entropy> = Arc::new(System);
-        let clock: Arc<dyn Clock> = Arc::new(System);
         let metadata = config.data_dir.join("meta.redb");
         let meta = open_meta(&metadata)?;
         let kms = kms(&config).await;

@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod app;
+pub mod audit;
 pub mod auth;
 pub mod config;
 pub mod error;
@@ -19,6 +20,7 @@ pub mod repositories;
 pub mod router;
 pub mod routes;
 pub mod routing;
+pub mod schedule;
 pub mod security;
 pub mod serve;
 pub mod server_key;

@@ -1,14 +1,18 @@
 //! Counters for `GET /metrics`, in Prometheus' text format.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
+use engine::store::Requests;
 
 use crate::app::App;
-use crate::meta::JobState;
+use crate::ids::DatabaseId;
+use crate::meta::{JobRecord, JobState, Work};
 
 /// What is counted since the process began.
 pub struct Metrics {
@@ -16,8 +20,27 @@ pub struct Metrics {
     /// Answers by the first digit of their status, 1 to 5.
     answers: [AtomicU64; 5],
     answer_micros: AtomicU64,
-    /// Ended jobs by their state, in the order of [`JobState::ALL`].
-    jobs: [AtomicU64; 7],
+    /// Ended jobs by kind and state.
+    jobs: Mutex<BTreeMap<(&'static str, &'static str), Ended>>,
+}
+
+/// Jobs of one kind that ended in one state.
+#[derive(Clone, Copy, Default)]
+struct Ended {
+    jobs: u64,
+    /// From their beginnings to their ends.
+    took_ms: u64,
+}
+
+/// What is looked up when it is asked for.
+#[derive(Default)]
+pub struct Gauges {
+    pub now_ms: i64,
+    /// Jobs that have not ended, by kind and state.
+    pub active: BTreeMap<(&'static str, &'static str), usize>,
+    /// When the last complete backup of each database ended.
+    pub last_success_ms: Vec<(DatabaseId, i64)>,
+    pub requests: Requests,
 }
 
 impl Metrics {
@@ -26,19 +49,21 @@ impl Metrics {
             started_ms,
             answers: Default::default(),
             answer_micros: AtomicU64::new(0),
-            jobs: Default::default(),
+            jobs: Mutex::default(),
         }
     }
 
     /// Counts a job that ended.
-    pub fn job_ended(&self, state: JobState) {
-        if let Some(at) = JobState::ALL.iter().position(|&other| other == state) {
-            self.jobs[at].fetch_add(1, Ordering::Relaxed);
-        }
+    pub fn job_ended(&self, job: &JobRecord) {
+        let took_ms = job.started_ms.zip(job.finished_ms).map_or(0, |(started, finished)| finished - started);
+        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended = jobs.entry((job.work.kind(), job.state.as_str())).or_default();
+        ended.jobs += 1;
+        ended.took_ms += u64::try_from(took_ms).unwrap_or(0);
     }
 
     /// The text for Prometheus.
-    pub fn render(&self, now_ms: i64, queued: usize, running: usize) -> String {
+    pub fn render(&self, gauges: &Gauges) -> String {
         let mut out = String::new();
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let mut section = |name: &str, kind: &str, help: &str, samples: &[(String, String)]| {
@@ -51,7 +76,7 @@ impl Metrics {
         let one = |value: String| [(String::new(), value)];
         let version = [(format!("{{version=\"{}\"}}", env!("CARGO_PKG_VERSION")), "1".to_owned())];
         section("dbsnap_build_info", "gauge", "The running version.", &version);
-        let uptime = (now_ms - self.started_ms) / 1000;
+        let uptime = (gauges.now_ms - self.started_ms) / 1000;
         section("dbsnap_uptime_seconds", "gauge", "Time since start.", &one(uptime.to_string()));
         let by_status: Vec<_> = (self.answers.iter().enumerate())
             .map(|(at, counter)| (format!("{{status=\"{}xx\"}}", at + 1), count(counter).to_string()))
@@ -64,18 +89,43 @@ impl Metrics {
             "Time until answers began.",
             &one(seconds.to_string()),
         );
-        let active = [
-            ("{state=\"queued\"}".to_owned(), queued.to_string()),
-            ("{state=\"running\"}".to_owned(), running.to_string()),
-        ];
-        section("dbsnap_jobs", "gauge", "Jobs that have not ended.", &active);
-        let ended: Vec<_> = (JobState::ALL.iter().zip(&self.jobs))
-            .filter(|(state, _)| state.is_final())
-            .map(|(state, counter)| (format!("{{state=\"{}\"}}", state.as_str()), count(counter).to_string()))
-            .collect();
-        section("dbsnap_jobs_ended_total", "counter", "Jobs that ended.", &ended);
+        section("dbsnap_jobs", "gauge", "Jobs that have not ended.", &gauges.active());
+        let ended = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let by_state = |value: fn(&Ended) -> String| -> Vec<_> {
+            ended.iter().map(|((kind, state), ended)| (labels(kind, state), value(ended))).collect()
+        };
+        let jobs = by_state(|ended| ended.jobs.to_string());
+        section("dbsnap_jobs_ended_total", "counter", "Jobs that ended.", &jobs);
+        let seconds = by_state(|ended| (ended.took_ms as f64 / 1e3).to_string());
+        section("dbsnap_job_seconds_total", "counter", "How long jobs that ended took.", &seconds);
+        let ages = gauges.last_success_ms.iter().map(|(database, at_ms)| {
+            let seconds = (gauges.now_ms - at_ms).max(0) / 1000;
+            (format!("{{database=\"{database}\"}}"), seconds.to_string())
+        });
+        let ages: Vec<_> = ages.collect();
+        let help = "Time since the last complete backup of a database ended.";
+        section("dbsnap_last_success_age_seconds", "gauge", help, &ages);
+        let Requests { writes, reads, lists, deletes } = gauges.requests;
+        let requests = [("write", writes), ("read", reads), ("list", lists), ("delete", deletes)];
+        let requests = requests.map(|(kind, count)| (format!("{{kind=\"{kind}\"}}"), count.to_string()));
+        let help = "Requests to an object storage, retries included.";
+        section("dbsnap_storage_requests_total", "counter", help, &requests);
         out
     }
+}
+
+impl Gauges {
+    /// One sample for every kind of job, so that what is absent reads as none.
+    fn active(&self) -> Vec<(String, String)> {
+        let states = [JobState::Queued, JobState::Running].map(JobState::as_str);
+        let all = Work::KINDS.into_iter().flat_map(|kind| states.map(|state| (kind, state)));
+        let count = |key| self.active.get(&key).copied().unwrap_or(0);
+        all.map(|(kind, state)| (labels(kind, state), count((kind, state)).to_string())).collect()
+    }
+}
+
+fn labels(kind: &str, state: &str) -> String {
+    format!("{{kind=\"{kind}\",state=\"{state}\"}}")
 }
 
 /// Counts every answer.
@@ -99,12 +149,39 @@ mod tests {
 
     #[test]
     fn every_sample_has_a_type_and_ended_jobs_are_counted() {
+        let id = |n: u8| format!("{n:032x}");
+        let job = |state: &str| -> JobRecord {
+            serde_json::from_value(serde_json::json!({
+                "id": id(1), "project_id": id(2), "user_id": id(3), "state": state, "created_ms": 0,
+                "work": { "kind": "backup", "database_id": id(4) }, "started_ms": 1_000, "finished_ms": 3_500,
+                "progress": engine::monitor::Progress::default(),
+            }))
+            .unwrap()
+        };
         let metrics = Metrics::new(0);
-        metrics.job_ended(JobState::Failed);
-        let text = metrics.render(5_000, 1, 2);
-        assert!(text.contains("dbsnap_uptime_seconds 5\n"));
-        assert!(text.contains("dbsnap_jobs_ended_total{state=\"failed\"} 1\n"));
-        assert!(text.contains("dbsnap_jobs{state=\"running\"} 2\n"));
+        metrics.job_ended(&job("failed"));
+        metrics.job_ended(&job("failed"));
+        metrics.job_ended(&job("succeeded"));
+        let database = DatabaseId::parse(&id(4)).unwrap();
+        let text = metrics.render(&Gauges {
+            now_ms: 5_000,
+            active: BTreeMap::from([(("backup", "running"), 2)]),
+            last_success_ms: vec![(database, 2_000)],
+            requests: Requests { writes: 7, ..Requests::default() },
+        });
+        let id = id(4);
+        let expected = [
+            "dbsnap_uptime_seconds 5",
+            "dbsnap_jobs_ended_total{kind=\"backup\",state=\"failed\"} 2",
+            "dbsnap_job_seconds_total{kind=\"backup\",state=\"failed\"} 5",
+            "dbsnap_jobs{kind=\"backup\",state=\"running\"} 2",
+            "dbsnap_jobs{kind=\"verify\",state=\"queued\"} 0",
+            &format!("dbsnap_last_success_age_seconds{{database=\"{id}\"}} 3"),
+            "dbsnap_storage_requests_total{kind=\"write\"} 7",
+        ];
+        for line in expected {
+            assert!(text.contains(&format!("{line}\n")), "{line} is not in\n{text}");
+        }
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let name = line.split(['{', ' ']).next().unwrap();
             assert!(text.contains(&format!("# TYPE {name} ")), "{name}");

@@ -3,17 +3,20 @@
 
 use std::sync::Arc;
 
-use engine::clock::{Entropy, System};
+use engine::clock::{Clock, Entropy, System};
 
 use crate::app::open_meta;
+use crate::audit::{Actor, Event, Outcome, action};
 use crate::config::Config;
+use crate::meta::Verified;
 use crate::server_key::rotate;
 use crate::service::accounts;
 
 pub const USAGE: &str = "usage:
     dbsnap                          serve; configuration is in environment variables
     dbsnap reset-password EMAIL     give an account a new password, print it, end its sessions
-    dbsnap rotate-server-key        replace the server key by a new one";
+    dbsnap rotate-server-key        replace the server key by a new one
+    dbsnap verify-audit             follow every chain of the audit log and say where one is broken";
 
 /// What the program was started for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +30,7 @@ pub enum Command {
 pub enum Operation {
     ResetPassword { email: String },
     RotateServerKey,
+    VerifyAudit,
 }
 
 impl Command {
@@ -39,6 +43,7 @@ impl Command {
                 Some(Self::Operate(Operation::ResetPassword { email: email.to_owned() }))
             }
             ["rotate-server-key"] => Some(Self::Operate(Operation::RotateServerKey)),
+            ["verify-audit"] => Some(Self::Operate(Operation::VerifyAudit)),
             _ => None,
         }
     }
@@ -55,8 +60,21 @@ impl Operation {
         let meta = open_meta(&path).map_err(|error| error.to_string())?;
         let entropy: Arc<dyn Entropy> = Arc::new(System);
         match self {
+            Self::VerifyAudit => {
+                let chains = meta.verify_all_audit().await.map_err(|error| error.to_string())?;
+                let broken = |(chain, found): &(String, Verified)| {
+                    found.broken_at.map(|seq| format!("the chain of {chain} is broken at entry {seq}"))
+                };
+                match chains.iter().filter_map(broken).collect::<Vec<_>>() {
+                    broken if broken.is_empty() => {
+                        let entries: u64 = chains.iter().map(|(_, found)| found.entries).sum();
+                        Ok(format!("{} chains with {entries} entries are whole", chains.len()))
+                    }
+                    broken => Err(broken.join("\n")),
+                }
+            }
             Self::ResetPassword { email } => {
-                let reset = accounts::reset_password(&meta, entropy, &email).await;
+                let reset = accounts::reset_password(&meta, &System, entropy, &email).await;
                 match reset.map_err(|problem| problem.describe())? {
                     Some(password) => Ok(format!("the new password of {email}: {password}")),
                     None => Err(format!("no account signs in by {email} and a password")),
@@ -64,6 +82,9 @@ impl Operation {
             }
             Self::RotateServerKey => {
                 let rotated = rotate(config, &meta).await.map_err(|error| error.to_string())?;
+                let event = Event::new(action::SERVER_KEY_REPLACE, "server").by(Actor::Operator);
+                let told = meta.append_audit(None, System.now_ms(), event, Outcome::Succeeded).await;
+                told.map_err(|error| error.to_string())?;
                 Ok(format!(
                     "the server key is a new one (repositories that it opens: {}). Keep a copy of it, and destroy \
                      the copies of the old one, once no backup of this data folder needs it",
@@ -89,6 +110,7 @@ mod tests {
             Some(Command::Operate(Operation::ResetPassword { email }))
         );
         assert_eq!(parse(&["rotate-server-key"]), Some(Command::Operate(Operation::RotateServerKey)));
+        assert_eq!(parse(&["verify-audit"]), Some(Command::Operate(Operation::VerifyAudit)));
         for words in [&["serve"][..], &["reset-password"], &["reset-password", "a", "b"], &["--help"]] {
             assert_eq!(parse(words), None, "{words:?}");
         }

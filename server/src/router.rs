@@ -5,7 +5,8 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
 
 use crate::api::{
-    accounts, databases, diffs, jobs, keys, openapi, projects, restores, sign_in, snapshots, status,
+    accounts, audit, databases, diffs, jobs, keys, openapi, projects, restores, schedules, sign_in,
+    snapshots, status,
 };
 use crate::app::App;
 use crate::routes;
@@ -81,6 +82,8 @@ fn api() -> Table {
         .route("/projects/{id}/jobs", get(jobs::list))
         .route("/databases/{id}", get(databases::get).patch(databases::change).delete(databases::remove))
         .route("/databases/{id}/backups", post(databases::start_backup))
+        .route("/databases/{id}/schedule", get(schedules::get).put(schedules::set).delete(schedules::remove))
+        .route("/databases/{id}/schedule/preview", post(schedules::preview))
         .route("/databases/{id}/snapshots", get(snapshots::list))
         .route("/jobs/{id}", get(jobs::get))
         .route("/jobs/{id}/cancel", post(jobs::cancel))
@@ -94,12 +97,15 @@ fn api() -> Table {
         .route("/restores/plan", post(restores::plan))
         .route("/restores/{id}", get(restores::get))
         .route("/restores/{id}/apply", post(restores::apply))
+        .route("/audit", get(audit::list))
+        .route("/audit/verify", get(audit::verify))
+        .route("/audit/export", get(audit::export))
 }
 
 fn pages() -> Table {
     use crate::routes::{
-        account, account_settings, assets, database_settings, databases, diffs, jobs, keys, projects,
-        restores, snapshots,
+        account, account_settings, assets, audit, database_settings, databases, diffs, jobs, keys, projects,
+        restores, schedules, snapshots,
     };
     Table::new()
         .route("/", get(account::front))
@@ -125,6 +131,8 @@ fn pages() -> Table {
         .route("/projects/{id}/connect", get(databases::connect_form).post(databases::connect))
         .route("/databases/{id}", get(databases::history))
         .route("/databases/{id}/settings", get(database_settings::form).post(database_settings::save))
+        .route("/databases/{id}/schedule", get(schedules::form).post(schedules::save))
+        .route("/databases/{id}/schedule/remove", post(schedules::remove))
         .route("/databases/{id}/remove", post(database_settings::remove))
         .route("/databases/{id}/backups", post(databases::back_up))
         .route("/jobs/{id}", get(jobs::page))
@@ -139,4 +147,5 @@ fn pages() -> Table {
         .route("/restores", get(restores::index))
         .route("/restores/{id}", get(restores::page))
         .route("/restores/{id}/apply", post(restores::apply))
+        .route("/audit", get(audit::page))
 }

@@ -15,6 +15,7 @@ use tower::ServiceExt;
 
 use crate::api::extract::Peer;
 use crate::app::App;
+use crate::service::schedules;
 use crate::{jobs, router};
 
 /// How long a client may take to send a request's headers.
@@ -25,6 +26,9 @@ const MAX_CONNECTIONS: usize = 2048;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often what has ended by itself is removed.
 const HOUSEKEEPING: Duration = Duration::from_secs(60 * 60);
+
+/// How often the clock is looked at for backups that are due.
+const CLOCK_LOOK: Duration = Duration::from_secs(10);
 
 /// Serves until `app.stopping` is cancelled, then ends in order: no new connections and jobs,
 /// running jobs stop at a safe point, open requests finish.
@@ -37,6 +41,7 @@ pub async fn serve(app: App, listener: TcpListener) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let queue = tokio::spawn(jobs::run(app.clone()));
     let housekeeping = tokio::spawn(keep_house(app.clone()));
+    let scheduling = tokio::spawn(keep_schedules(app.clone()));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
         let accepted = tokio::select! {
@@ -58,8 +63,10 @@ pub async fn serve(app: App, listener: TcpListener) {
     if tokio::time::timeout(CLOSE_TIMEOUT, graceful.shutdown()).await.is_err() {
         tracing::warn!("some requests did not end in time");
     }
-    if let Err(error) = queue.await {
-        tracing::error!(%error, "the queue's loop ended badly");
+    for (name, task) in [("queue", queue), ("scheduler", scheduling)] {
+        if let Err(error) = task.await {
+            tracing::error!(name, %error, "a loop ended badly");
+        }
     }
 }
 
@@ -90,6 +97,25 @@ fn connection(
         }
         drop(place);
     });
+}
+
+/// Looks at the clock now and then. It is the schedules that say what is due: a look that comes late,
+/// or twice, changes nothing but the delay.
+async fn keep_schedules(app: App) {
+    let mut ticks = tokio::time::interval(CLOCK_LOOK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = app.stopping.cancelled() => return,
+        }
+        if let Err(problem) = schedules::queue_due(&app).await {
+            tracing::error!(
+                cause = problem.describe(),
+                "what is due could not be queued, and is tried again"
+            );
+        }
+    }
 }
 
 async fn keep_house(app: App) {

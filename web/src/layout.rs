@@ -32,7 +32,9 @@ pub enum Section {
     Projects,
     /// Restores.
     Restores,
-    /// Neither.
+    /// The audit log.
+    Audit,
+    /// None of them.
     None,
 }
 
@@ -115,6 +117,7 @@ impl<'a> Frame<'a> {
                     nav aria-label="Main" {
                         (self.nav_link(urls::PROJECTS, "Projects", Section::Projects))
                         (self.nav_link(urls::RESTORES, "Restores", Section::Restores))
+                        (self.nav_link(urls::AUDIT, "Audit log", Section::Audit))
                     }
                     form.account method="post" action=(urls::LOGOUT) {
                         a.email href=(urls::ACCOUNT) { (email) }

@@ -33,6 +33,10 @@ pub const ACCOUNT_SIGN_OUT: &str = "/account/sign-out-everywhere";
 pub const ACCOUNT_UNLINK: &str = "/account/unlink";
 /// Deletes the account (POST).
 pub const ACCOUNT_DELETE: &str = "/account/delete";
+/// The audit log.
+pub const AUDIT: &str = "/audit";
+/// The audit log as lines of JSON.
+pub const AUDIT_EXPORT: &str = "/api/v1/audit/export";
 /// All restores.
 pub const RESTORES: &str = "/restores";
 /// Starts a comparison (POST).
@@ -102,6 +106,16 @@ pub fn database_page(id: &str, cursor: &str) -> String {
 /// A database's settings (GET), and changing them (POST).
 pub fn database_settings(id: &str) -> String {
     format!("/databases/{}/settings", escape(id))
+}
+
+/// A database's schedule (GET), and setting it (POST).
+pub fn schedule(database: &str) -> String {
+    format!("/databases/{}/schedule", escape(database))
+}
+
+/// Removes a database's schedule (POST).
+pub fn schedule_remove(database: &str) -> String {
+    format!("/databases/{}/schedule/remove", escape(database))
 }
 
 /// Removes a database and keeps its snapshots (POST).
@@ -205,6 +219,37 @@ pub fn changes_query(diff: &str, collection: &str, query: &ChangesQuery<'_>) -> 
             url.push_str(&escape(value));
             separator = '&';
         }
+    }
+    url
+}
+
+/// What of the audit log is shown; what is empty is not filtered by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditQuery {
+    /// An action, or the group of it.
+    pub action: String,
+    /// A result.
+    pub result: String,
+    /// The first day.
+    pub from: String,
+    /// The day after the last.
+    pub to: String,
+}
+
+/// A page of the audit log, filtered.
+pub fn audit_page(query: &AuditQuery, cursor: Option<&str>) -> String {
+    let mut url = AUDIT.to_owned();
+    let parts = [
+        ("action", query.action.as_str()),
+        ("result", &query.result),
+        ("from", &query.from),
+        ("to", &query.to),
+    ];
+    let cursor = cursor.map(|cursor| ("cursor", cursor));
+    let mut separator = '?';
+    for (name, value) in parts.into_iter().filter(|(_, value)| !value.is_empty()).chain(cursor) {
+        url.push_str(&format!("{separator}{name}={}", escape(value)));
+        separator = '&';
     }
     url
 }

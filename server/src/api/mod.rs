@@ -1,6 +1,7 @@
 //! The JSON API: what comes in is checked for form, what goes out is shaped; the rest is `service`.
 
 pub mod accounts;
+pub mod audit;
 pub mod databases;
 pub mod diffs;
 pub mod extract;
@@ -9,6 +10,7 @@ pub mod keys;
 pub mod openapi;
 pub mod projects;
 pub mod restores;
+pub mod schedules;
 pub mod sign_in;
 pub mod snapshots;
 pub mod status;

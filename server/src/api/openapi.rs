@@ -7,7 +7,9 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder
 use utoipa::openapi::{Content, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{Modify, OpenApi, ToSchema};
 
-use super::{accounts, databases, diffs, jobs, keys, projects, restores, sign_in, snapshots};
+use super::{
+    accounts, audit, databases, diffs, jobs, keys, projects, restores, schedules, sign_in, snapshots,
+};
 
 /// A problem in the sense of RFC 9457. Each kind adds fields of its own.
 #[derive(ToSchema)]
@@ -82,6 +84,13 @@ pub struct ProblemBody {
         restores::plan,
         restores::get,
         restores::apply,
+        schedules::get,
+        schedules::set,
+        schedules::remove,
+        schedules::preview,
+        audit::list,
+        audit::verify,
+        audit::export,
     )
 )]
 struct Document;

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::app::App;
 use crate::error::{Problem, Result, causes};
+use crate::metrics::Gauges;
 
 const READY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -35,10 +36,14 @@ pub async fn readyz(State(app): State<App>) -> Result<&'static str> {
 }
 
 /// Counters in Prometheus' text format.
-pub async fn metrics(State(app): State<App>) -> Response {
-    let (queued, running) = app.queue.counts();
-    let text = app.metrics.render(app.now_ms(), queued, running);
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+pub async fn metrics(State(app): State<App>) -> Result<Response> {
+    let text = app.metrics.render(&Gauges {
+        now_ms: app.now_ms(),
+        active: app.queue.active(),
+        last_success_ms: app.meta.last_complete_backups().await?,
+        requests: app.storage.requests(),
+    });
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
 }
 
 /// An address that nothing is at.

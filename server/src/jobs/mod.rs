@@ -4,7 +4,7 @@ mod feed;
 mod run;
 mod work;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,13 +14,30 @@ use tokio::sync::{Notify, Semaphore, watch};
 use zeroize::Zeroizing;
 
 use crate::app::App;
+use crate::audit::Detail;
 use crate::error::{JobError, Problem, Result};
 use crate::ids::{JobId, ProjectId, UserId};
-use crate::meta::{Finish, JobRecord, JobState, Page, PageRequest, Work};
+use crate::meta::{DueRun, Finish, JobRecord, JobState, Page, PageRequest, Schedule, Work};
 
 pub use run::{drain, recover, run};
 
 use feed::Feed;
+
+/// The fields of a job's result that its audit entry repeats.
+const AUDITED_FIELDS: [&str; 12] = [
+    "snapshot_id",
+    "root",
+    "records",
+    "objects",
+    "bytes",
+    "safety_snapshot",
+    "snapshots_removed",
+    "objects_condemned",
+    "bytes_condemned",
+    "objects_removed",
+    "bytes_freed",
+    "bytes_kept",
+];
 
 /// A job as its owner sees it. While it runs, its progress is newer than what is stored.
 #[derive(Clone, Debug)]
@@ -41,6 +58,31 @@ impl Job {
 struct Outcome {
     result: Option<Value>,
     error: Option<JobError>,
+}
+
+impl Outcome {
+    /// What the audit log tells of it: ids, roots and counts. Names of tables and messages, which
+    /// may quote the database, stay sealed.
+    fn audited(&self) -> Detail {
+        let mut detail = Detail::new();
+        let mut tell = |name: &str, fact: Option<Value>| {
+            if let Some(fact) = fact.filter(|fact| !fact.is_null()) {
+                detail.insert(name.to_owned(), fact);
+            }
+        };
+        let field = |name: &str| self.result.as_ref().and_then(|result| result.get(name));
+        for name in AUDITED_FIELDS {
+            tell(name, field(name).filter(|fact| !fact.is_array() && !fact.is_object()).cloned());
+        }
+        for name in ["incomplete", "damaged"] {
+            tell(name, field(name).and_then(Value::as_array).map(|items| items.len().into()));
+        }
+        for name in ["matches", "differences"] {
+            tell(name, field("proof").and_then(|proof| proof.get(name)).cloned());
+        }
+        tell("problem", self.error.as_ref().map(|error| error.slug.clone().into()));
+        detail
+    }
 }
 
 /// What it takes to write into a restore's target; lives as long as its job waits.
@@ -92,6 +134,15 @@ impl Queue {
         &self.scratch_dir
     }
 
+    /// Jobs that have not ended, by kind and state.
+    pub fn active(&self) -> BTreeMap<(&'static str, &'static str), usize> {
+        let mut active = BTreeMap::new();
+        for job in self.feeds().values().map(Feed::job) {
+            *active.entry((job.record.work.kind(), job.state().as_str())).or_default() += 1;
+        }
+        active
+    }
+
     /// Jobs that wait and jobs that run.
     pub fn counts(&self) -> (usize, usize) {
         let feeds = self.feeds();
@@ -105,14 +156,9 @@ pub fn new_id(app: &App) -> JobId {
     JobId::new(app.clock.as_ref(), app.entropy.as_ref())
 }
 
-/// Queues work. It runs when a worker is free, in this process or the next.
-pub async fn enqueue(app: &App, id: JobId, project_id: ProjectId, user_id: UserId, work: Work) -> Result<()> {
-    if app.stopping.is_cancelled() {
-        let detail = "The server is stopping. Try again in a moment.";
-        let status = axum::http::StatusCode::SERVICE_UNAVAILABLE;
-        return Err(Problem::new(status, "stopping", "The server is stopping", detail));
-    }
-    let record = JobRecord {
+/// A job that waits.
+pub fn new_record(app: &App, id: JobId, project_id: ProjectId, user_id: UserId, work: Work) -> JobRecord {
+    JobRecord {
         id,
         project_id,
         user_id,
@@ -125,7 +171,33 @@ pub async fn enqueue(app: &App, id: JobId, project_id: ProjectId, user_id: UserI
         not_before_ms: 0,
         progress: Default::default(),
         outcome: None,
-    };
+    }
+}
+
+/// Queues the backup of a due time, unless its schedule was changed meanwhile.
+pub async fn enqueue_due(app: &App, seen: Schedule, run: DueRun) -> Result<()> {
+    if app.stopping.is_cancelled() {
+        return Ok(());
+    }
+    let id = run.job.id;
+    app.queue.feeds().insert(id, Feed::new(run.job.clone(), &app.stopping));
+    let queued = app.meta.queue_due(seen, run).await;
+    if !matches!(queued, Ok(true)) {
+        app.queue.feeds().remove(&id);
+    }
+    queued?;
+    app.queue.wake.notify_one();
+    Ok(())
+}
+
+/// Queues work. It runs when a worker is free, in this process or the next.
+pub async fn enqueue(app: &App, id: JobId, project_id: ProjectId, user_id: UserId, work: Work) -> Result<()> {
+    if app.stopping.is_cancelled() {
+        let detail = "The server is stopping. Try again in a moment.";
+        let status = axum::http::StatusCode::SERVICE_UNAVAILABLE;
+        return Err(Problem::new(status, "stopping", "The server is stopping", detail));
+    }
+    let record = new_record(app, id, project_id, user_id, work);
     app.queue.feeds().insert(id, Feed::new(record.clone(), &app.stopping));
     if let Err(error) = app.meta.add_job(record).await {
         app.queue.feeds().remove(&id);
@@ -186,8 +258,13 @@ pub fn watch(app: &App, id: JobId) -> Option<watch::Receiver<Job>> {
 /// Asks a job to stop. One that waits ends at once, one that runs at its next safe point; one
 /// that ended is left as it is.
 pub async fn cancel(app: &App, id: JobId) -> Result<()> {
-    let progress = Default::default();
-    let finish = Finish { state: JobState::Cancelled, finished_ms: app.now_ms(), progress, outcome: None };
+    let finish = Finish {
+        state: JobState::Cancelled,
+        finished_ms: app.now_ms(),
+        progress: Default::default(),
+        outcome: None,
+        audit: Default::default(),
+    };
     if let Some(record) = app.meta.finish_queued_job(id, finish).await? {
         run::ended(app, &record, Outcome::default()).await;
     } else if let Some(feed) = app.queue.feeds().get(&id) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use engine::Context;
 use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
+use tracing::Instrument;
 
 use super::feed::{Feed, Gauge};
 use super::{Job, Outcome, work};
@@ -176,7 +177,10 @@ async fn carry_out(app: &App, record: &JobRecord, feed: &Feed, context: Context)
     // awaits holds up no request.
     let (inner, job) = (app.clone(), record.clone());
     let runtime = tokio::runtime::Handle::current();
-    let task = tokio::task::spawn_blocking(move || runtime.block_on(work::run(inner, job, context)));
+    // What the engine logs meanwhile has the job's id, too.
+    let span = tracing::info_span!("job", job = %record.id, kind = record.work.kind());
+    let work = move || runtime.block_on(work::run(inner, job, context).instrument(span));
+    let task = tokio::task::spawn_blocking(work);
     let done = task.await.unwrap_or_else(|panic| Err(Problem::internal(panic)));
     if let Err(error) = tokio::fs::remove_dir_all(&scratch).await {
         tracing::warn!(job = %record.id, %error, "its scratch folder stays until the next start");
@@ -238,7 +242,8 @@ async fn finish(app: &App, record: &JobRecord, feed: &Feed, state: JobState, out
     let sealed = serde_json::to_vec(&outcome)
         .map(|plain| app.summaries.seal(&record.id.to_string(), &plain, app.entropy.as_ref()));
     let progress = feed.job().record.progress;
-    let finish = Finish { state, finished_ms: app.now_ms(), progress, outcome: sealed.ok() };
+    let audit = outcome.audited();
+    let finish = Finish { state, finished_ms: app.now_ms(), progress, outcome: sealed.ok(), audit };
     for attempt in 1_u32..=5 {
         match app.meta.finish_job(record.id, finish.clone()).await {
             Ok(Some(record)) => {
@@ -260,7 +265,7 @@ pub(super) async fn ended(app: &App, record: &JobRecord, outcome: Outcome) {
         problem.log();
     }
     app.queue.orders().remove(&record.id);
-    app.metrics.job_ended(record.state);
+    app.metrics.job_ended(record);
     if let Some(feed) = app.queue.feeds().remove(&record.id) {
         // The stored counters have no phase, and a job that ended has none either.
         feed.publish(Job { record: record.clone(), result: outcome.result, error: outcome.error });

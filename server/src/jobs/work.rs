@@ -19,7 +19,10 @@ type Done = (JobState, Value);
 /// Does a job's work. Credentials are opened in here and nowhere else.
 pub async fn run(app: App, record: JobRecord, context: Context) -> Result<Done> {
     match record.work.clone() {
-        Work::Backup { database_id, note } => run_backup(&app, database_id, note, &context).await,
+        Work::Backup { database_id, note, due_ms } => {
+            let trigger = if due_ms.is_some() { Trigger::Schedule } else { Trigger::Manual };
+            run_backup(&app, database_id, note, trigger, &context).await
+        }
         Work::Diff { diff_id } => run_diff(&app, diff_id, &context).await,
         Work::RestorePlan { restore_id } => run_plan(&app, restore_id, &context).await,
         Work::RestoreApply { restore_id } => run_apply(&app, &record, restore_id, &context).await,
@@ -35,7 +38,13 @@ pub async fn after(app: &App, record: &JobRecord) -> Result<()> {
     Ok(())
 }
 
-async fn run_backup(app: &App, id: DatabaseId, note: Option<String>, context: &Context) -> Result<Done> {
+async fn run_backup(
+    app: &App,
+    id: DatabaseId,
+    note: Option<String>,
+    trigger: Trigger,
+    context: &Context,
+) -> Result<Done> {
     let database = app.meta.database(id).await?.ok_or_else(Problem::not_found)?;
     let sealed = database.url.as_ref().ok_or_else(|| {
         if database.removed_ms.is_none() {
@@ -54,7 +63,7 @@ async fn run_backup(app: &App, id: DatabaseId, note: Option<String>, context: &C
         source_name: database.name,
         url: url.to_string(),
         consistency: database.consistency,
-        trigger: Trigger::Manual,
+        trigger,
         note,
     };
     let snapshot = backup::run(&repository, &request, context).await?;
@@ -63,6 +72,7 @@ async fn run_backup(app: &App, id: DatabaseId, note: Option<String>, context: &C
     let state = if manifest.is_complete() { JobState::Succeeded } else { JobState::Incomplete };
     let result = json!({
         "snapshot_id": snapshot.id.to_string(),
+        "root": manifest.catalog_root.to_string(),
         "records": manifest.records,
         "logical_bytes": manifest.logical_bytes,
         "new_bytes": manifest.new_bytes,

@@ -7,7 +7,7 @@ use redb::WriteTransaction;
 use serde::{Deserialize, Serialize};
 
 use super::rows::{self, DATABASES, DATABASES_BY_PROJECT, Order};
-use super::{Meta, Page, PageRequest, Result};
+use super::{Meta, Page, PageRequest, Result, schedules};
 use crate::ids::{DatabaseId, ProjectId};
 use crate::server_key::Sealed;
 
@@ -76,6 +76,9 @@ pub struct ConnectedDatabase {
     /// The whole URL; gone with the connection when the database is removed.
     pub url: Option<Sealed>,
     pub created_ms: i64,
+    /// When its last complete backup ended, of those that this server took.
+    #[serde(default)]
+    pub last_complete_ms: Option<i64>,
     /// Set when it was removed and its snapshots kept.
     pub removed_ms: Option<i64>,
 }
@@ -107,6 +110,20 @@ impl Meta {
         .await
     }
 
+    /// When the last complete backup of each connected database ended.
+    pub async fn last_complete_backups(&self) -> Result<Vec<(DatabaseId, i64)>> {
+        self.read(|tx| {
+            let mut found = Vec::new();
+            for entry in tx.open_table(DATABASES)?.range::<&str>(..)? {
+                let database: ConnectedDatabase = serde_json::from_slice(entry?.1.value())?;
+                let connected = database.last_complete_ms.filter(|_| database.removed_ms.is_none());
+                found.extend(connected.map(|at_ms| (database.id, at_ms)));
+            }
+            Ok(found)
+        })
+        .await
+    }
+
     /// Changes a database by `change`, which sees its newest state.
     pub async fn change_database(
         &self,
@@ -118,10 +135,21 @@ impl Meta {
             let Some(mut database) = found else { return Ok(None) };
             change(&mut database);
             rows::put(tx, DATABASES, &id.to_string(), &database)?;
+            if database.removed_ms.is_some() {
+                schedules::remove_of_database(tx, &id.to_string())?;
+            }
             Ok(Some(database))
         })
         .await
     }
+}
+
+/// Remembers when a complete backup ended.
+pub(super) fn backed_up(tx: &WriteTransaction, id: DatabaseId, at_ms: i64) -> Result<()> {
+    let found: Option<ConnectedDatabase> = rows::get(&tx.open_table(DATABASES)?, &id.to_string())?;
+    let Some(database) = found else { return Ok(()) };
+    let database = ConnectedDatabase { last_complete_ms: Some(at_ms), ..database };
+    rows::put(tx, DATABASES, &id.to_string(), &database)
 }
 
 pub(super) fn remove_of_project(tx: &WriteTransaction, project: ProjectId) -> Result<()> {
@@ -133,6 +161,7 @@ pub(super) fn remove_of_project(tx: &WriteTransaction, project: ProjectId) -> Re
     )?;
     for id in &links.items {
         rows::remove(tx, DATABASES, id)?;
+        schedules::remove_of_database(tx, id)?;
         rows::unlink(tx, DATABASES_BY_PROJECT, &rows::below(project, id))?;
     }
     Ok(())

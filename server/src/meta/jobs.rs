@@ -6,7 +6,8 @@ use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use super::rows::{self, JOBS, JOBS_BY_PROJECT, JOBS_QUEUED, JOBS_RUNNING, Order};
-use super::{Meta, Page, PageRequest, Result};
+use super::{Meta, Page, PageRequest, Result, audit, databases};
+use crate::audit::{Detail, Outcome};
 use crate::ids::{DatabaseId, DiffId, JobId, ProjectId, RestoreId, UserId};
 use crate::server_key::Sealed;
 
@@ -41,6 +42,17 @@ impl JobState {
         !matches!(self, Self::Queued | Self::Running)
     }
 
+    /// How the audit log calls an end in this state.
+    fn audited(self) -> Outcome {
+        match self {
+            Self::Queued | Self::Running | Self::Failed => Outcome::Failed,
+            Self::Succeeded => Outcome::Succeeded,
+            Self::Incomplete => Outcome::Incomplete,
+            Self::Cancelled => Outcome::Cancelled,
+            Self::Interrupted => Outcome::Interrupted,
+        }
+    }
+
     /// The word of the API.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -71,6 +83,9 @@ pub enum Work {
     Backup {
         database_id: DatabaseId,
         note: Option<String>,
+        /// The due time that a schedule runs it for.
+        #[serde(default)]
+        due_ms: Option<i64>,
     },
     Diff {
         diff_id: DiffId,
@@ -88,6 +103,9 @@ pub enum Work {
 }
 
 impl Work {
+    /// All the words of [`Work::kind`].
+    pub const KINDS: [&'static str; 5] = ["backup", "diff", "restore-plan", "restore-apply", "verify"];
+
     /// The word of the API.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -96,6 +114,17 @@ impl Work {
             Self::RestorePlan { .. } => "restore-plan",
             Self::RestoreApply { .. } => "restore-apply",
             Self::Verify { .. } => "verify",
+        }
+    }
+
+    /// What the audit log calls its beginning and its end; nothing of what only reads.
+    pub fn actions(&self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Backup { .. } => Some(("backup.start", "backup.end")),
+            Self::Diff { .. } => None,
+            Self::RestorePlan { .. } => Some(("restore-plan.start", "restore-plan.end")),
+            Self::RestoreApply { .. } => Some(("restore.start", "restore.end")),
+            Self::Verify { .. } => Some(("verify.start", "verify.end")),
         }
     }
 
@@ -150,18 +179,14 @@ pub struct Finish {
     pub finished_ms: i64,
     pub progress: Progress,
     pub outcome: Option<Sealed>,
+    /// What the audit log tells of it.
+    pub audit: Detail,
 }
 
 impl Meta {
     /// Queues a job.
     pub async fn add_job(&self, job: JobRecord) -> Result<()> {
-        self.write(move |tx| {
-            let id = job.id.to_string();
-            rows::put(tx, JOBS, &id, &job)?;
-            rows::link(tx, JOBS_BY_PROJECT, &rows::below(job.project_id, &id), "")?;
-            rows::link(tx, JOBS_QUEUED, &id, &job.work.lane())
-        })
-        .await
+        self.write(move |tx| add(tx, &job)).await
     }
 
     pub async fn job(&self, id: JobId) -> Result<Option<JobRecord>> {
@@ -259,8 +284,13 @@ impl Meta {
                     continue;
                 }
                 let progress = job.progress.clone();
-                let finish =
-                    Finish { state: JobState::Interrupted, finished_ms: now_ms, progress, outcome: None };
+                let finish = Finish {
+                    state: JobState::Interrupted,
+                    finished_ms: now_ms,
+                    progress,
+                    outcome: None,
+                    audit: Detail::new(),
+                };
                 interrupted.push(end(tx, job, finish)?);
             }
             Ok((interrupted, queued))
@@ -272,6 +302,14 @@ impl Meta {
     pub async fn active_jobs(&self) -> Result<Vec<JobRecord>> {
         self.write(active).await
     }
+}
+
+pub(super) fn add(tx: &WriteTransaction, job: &JobRecord) -> Result<()> {
+    let id = job.id.to_string();
+    rows::put(tx, JOBS, &id, job)?;
+    rows::link(tx, JOBS_BY_PROJECT, &rows::below(job.project_id, &id), "")?;
+    rows::link(tx, JOBS_QUEUED, &id, &job.work.lane())?;
+    audit::job_begun(tx, job)
 }
 
 fn counters(progress: Progress) -> Progress {
@@ -320,6 +358,10 @@ fn end(tx: &WriteTransaction, mut job: JobRecord, finish: Finish) -> Result<JobR
         job.progress = counters(finish.progress);
         job.outcome = finish.outcome;
         rows::put(tx, JOBS, &job.id.to_string(), &job)?;
+        audit::job_ended(tx, &job, finish.state.audited(), finish.audit)?;
+        if let (Work::Backup { database_id, .. }, JobState::Succeeded) = (&job.work, job.state) {
+            databases::backed_up(tx, *database_id, finish.finished_ms)?;
+        }
     }
     rows::unlink(tx, JOBS_QUEUED, &job.id.to_string())?;
     rows::unlink(tx, JOBS_RUNNING, &job.id.to_string())?;
@@ -348,7 +390,7 @@ mod tests {
             id: JobId::new(&System, &System),
             project_id,
             user_id: UserId::new(&System, &System),
-            work: Work::Backup { database_id, note: None },
+            work: Work::Backup { database_id, note: None, due_ms: None },
             state: JobState::Queued,
             created_ms: 1,
             started_ms: None,
@@ -361,7 +403,13 @@ mod tests {
     }
 
     fn done() -> Finish {
-        Finish { state: JobState::Succeeded, finished_ms: 9, progress: Progress::default(), outcome: None }
+        Finish {
+            state: JobState::Succeeded,
+            finished_ms: 9,
+            progress: Progress::default(),
+            outcome: None,
+            audit: Detail::new(),
+        }
     }
 
     #[tokio::test]

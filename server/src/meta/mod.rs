@@ -3,6 +3,7 @@
 //! Kept in one redb file. Callers see functions in domain terms, one file per aggregate, and no
 //! tables, so that another store can take redb's place. Every call runs off the async threads.
 
+mod audit;
 mod databases;
 mod diffs;
 mod identities;
@@ -11,8 +12,10 @@ mod projects;
 mod reseal;
 mod restores;
 mod rows;
+mod schedules;
 mod sessions;
 mod settings;
+mod upgrade;
 mod users;
 
 use std::path::Path;
@@ -21,17 +24,20 @@ use std::sync::Arc;
 use redb::{Database, ReadTransaction, ReadableDatabase, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
+pub use audit::Verified;
 pub use databases::{ConnectedDatabase, Endpoint, Environment};
 pub use diffs::Diff;
 pub use identities::{Identity, LinkOutcome, Provider, UnlinkOutcome};
 pub use jobs::{Finish, JobRecord, JobState, VerifyMode, Work};
 pub use projects::Project;
 pub use restores::{Restore, Scope};
+pub use schedules::{DueRun, Schedule};
 pub use sessions::{Rotation, Session, TokenHash};
 pub use users::{PasswordOutcome, Registration, User};
 
-/// The layout of the tables. A file of another version is refused, not guessed at.
-const SCHEMA_VERSION: u32 = 1;
+/// The layout of the tables. A file of an older one is brought up to date when it is opened, one of a
+/// newer one is refused.
+const SCHEMA_VERSION: u32 = 2;
 
 /// A failure of the store itself; there is nothing a user could do differently.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +46,10 @@ pub enum Error {
     Store(Box<redb::Error>),
     #[error("a metadata row cannot be read: {0}")]
     Row(#[from] serde_json::Error),
-    #[error("the metadata has layout {found}, and this version reads layout {SCHEMA_VERSION}")]
+    #[error(
+        "the metadata has layout {found}, and this version reads layouts up to {SCHEMA_VERSION}: use the version that \
+         wrote it, or a newer one"
+    )]
     Version { found: u32 },
     #[error("a metadata task did not finish")]
     Task,
@@ -105,7 +114,7 @@ impl Meta {
         let database = Database::create(path)?;
         let tx = database.begin_write()?;
         rows::create_tables(&tx)?;
-        settings::check_version(&tx)?;
+        upgrade::bring_up_to_date(&tx)?;
         tx.commit()?;
         Ok(Self { database: Arc::new(database) })
     }

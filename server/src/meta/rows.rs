@@ -36,9 +36,27 @@ pub const DIFFS_BY_PAIR: Links = Links::new("diffs_by_pair");
 pub const RESTORES: Rows = Rows::new("restores");
 pub const RESTORES_BY_USER: Links = Links::new("restores_by_user");
 pub const RESTORES_BY_PROJECT: Links = Links::new("restores_by_project");
+/// Key: the database.
+pub const SCHEDULES: Rows = Rows::new("schedules");
+/// Key: chain, slash, number. The values are the log's own lines.
+pub const AUDIT: Rows = Rows::new("audit");
+pub const AUDIT_HEADS: Rows = Rows::new("audit_heads");
 
-const ALL_ROWS: [Rows; 9] =
-    [SETTINGS, USERS, IDENTITIES, SESSIONS, REFRESH_TOKENS, PROJECTS, DATABASES, JOBS, DIFFS];
+const ALL_ROWS: [Rows; 13] = [
+    SETTINGS,
+    USERS,
+    IDENTITIES,
+    SESSIONS,
+    REFRESH_TOKENS,
+    PROJECTS,
+    DATABASES,
+    JOBS,
+    DIFFS,
+    RESTORES,
+    SCHEDULES,
+    AUDIT,
+    AUDIT_HEADS,
+];
 const ALL_LINKS: [Links; 13] = [
     USERS_BY_EMAIL,
     IDENTITIES_BY_USER,
@@ -57,7 +75,7 @@ const ALL_LINKS: [Links; 13] = [
 
 /// Makes every table, so that readers never meet one that does not exist yet.
 pub fn create_tables(tx: &WriteTransaction) -> Result<()> {
-    for rows in ALL_ROWS.into_iter().chain([RESTORES]) {
+    for rows in ALL_ROWS {
         tx.open_table(rows)?;
     }
     for links in ALL_LINKS {

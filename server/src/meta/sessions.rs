@@ -40,7 +40,7 @@ pub enum Rotation {
     /// It is dead, its successor lives.
     Rotated(Session),
     /// It was used before: its whole session is ended.
-    Reused(SessionId),
+    Reused(Session),
     /// It never existed, ended, or its session did.
     Unknown,
 }
@@ -77,7 +77,7 @@ impl Meta {
             let Some(session) = session else { return Ok(Rotation::Unknown) };
             if token.used {
                 end(tx, &session)?;
-                return Ok(Rotation::Reused(session.id));
+                return Ok(Rotation::Reused(session));
             }
             if token.expires_ms <= now_ms {
                 end(tx, &session)?;

@@ -4,7 +4,7 @@ use engine::clock::Entropy;
 use redb::{ReadableDatabase, WriteTransaction};
 
 use super::rows::{self, SETTINGS};
-use super::{Error, Meta, Result, SCHEMA_VERSION};
+use super::{Meta, Result};
 use crate::server_key::Sealed;
 
 const VERSION: &str = "schema_version";
@@ -12,14 +12,14 @@ const KEY_FINGERPRINT: &str = "server_key_fingerprint";
 const TOKEN_KEYS: &str = "token_keys";
 const SERVER_ID: &str = "server_id";
 
-/// Writes the version into a new store, and compares it in an old one.
-pub fn check_version(tx: &WriteTransaction) -> Result<()> {
-    let found: Option<u32> = rows::get(&tx.open_table(SETTINGS)?, VERSION)?;
-    match found {
-        None => rows::put(tx, SETTINGS, VERSION, &SCHEMA_VERSION),
-        Some(SCHEMA_VERSION) => Ok(()),
-        Some(found) => Err(Error::Version { found }),
-    }
+/// The layout that a store was written in; none if it is new.
+pub fn version(tx: &WriteTransaction) -> Result<Option<u32>> {
+    rows::get(&tx.open_table(SETTINGS)?, VERSION)
+}
+
+/// Writes down the layout that a store has from now on.
+pub fn set_version(tx: &WriteTransaction, version: u32) -> Result<()> {
+    rows::put(tx, SETTINGS, VERSION, &version)
 }
 
 /// Says which server key seals this store from now on.

@@ -18,6 +18,7 @@ use crate::error::{Problem, Result};
 use crate::ids::DatabaseId;
 use crate::meta::{ConnectedDatabase, Environment};
 use crate::service::databases::{self, DatabaseChange, Snapshots};
+use crate::service::schedules;
 use crate::view;
 
 /// What the form sends.
@@ -116,8 +117,13 @@ async fn current(app: &App, visitor: &Visitor, id: DatabaseId) -> Result<Databas
     // Only there can it make a difference.
     let has_choice = view::connection::system(engine) == System::MongoDb;
     let user = Some(&endpoint.user).filter(|user| !user.is_empty());
+    let schedule = schedules::find(app, visitor.user_id, id).await?;
+    let next_run =
+        schedule.as_ref().and_then(|schedule| schedules::next_runs(app, schedule).first().copied());
+    let words = schedule.map(|schedule| schedule.timing.to_string());
     Ok(DatabaseSettings {
         shell: shell(app, visitor),
+        schedule: words.zip(next_run),
         database: place.named(),
         connection: user.map_or_else(|| endpoint.to_string(), |user| format!("{user} on {endpoint}")),
         best_effort: has_choice.then_some(*consistency == Consistency::BestEffort),

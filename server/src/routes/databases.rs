@@ -25,7 +25,7 @@ use crate::view;
 /// Snapshots on a page of the history.
 const HISTORY_ROWS: usize = 50;
 /// How far back the newest backup of a database is looked for among its project's jobs.
-const RECENT_JOBS: usize = 200;
+pub(super) const RECENT_JOBS: usize = 200;
 
 /// What the form for connecting sends.
 #[derive(Deserialize)]

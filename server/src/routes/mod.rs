@@ -4,6 +4,7 @@
 pub mod account;
 pub mod account_settings;
 pub mod assets;
+pub mod audit;
 pub mod database_settings;
 pub mod databases;
 pub mod diffs;
@@ -12,6 +13,7 @@ pub mod keys;
 mod place;
 pub mod projects;
 pub mod restores;
+pub mod schedules;
 pub mod snapshots;
 
 use axum::body::Body;

@@ -3,6 +3,7 @@
 use axum::Form;
 use axum::extract::{Path, State};
 use axum::response::Response;
+use engine::repo::Snapshot;
 use serde::Deserialize;
 use web::pages::projects::{DatabaseRow, ProjectCard, Projects};
 use web::pages::settings::{self, Settings};
@@ -10,13 +11,18 @@ use web::pages::{Named, project, projects as page};
 use web::urls;
 
 use super::place::{environment, id};
-use super::{again, databases::backups_of, html, keys, see_other, shell, shown};
+use super::{
+    again,
+    databases::{RECENT_JOBS, backups_of},
+    html, keys, see_other, shell, shown,
+};
 use crate::app::App;
 use crate::auth::{PageUser, Visitor};
 use crate::error::{Problem, Result};
 use crate::ids::ProjectId;
-use crate::meta::{ConnectedDatabase, PageRequest, Project};
-use crate::service::{databases, diffs, existing, projects, snapshots};
+use crate::jobs;
+use crate::meta::{ConnectedDatabase, JobState, PageRequest, Project, Work};
+use crate::service::{databases, diffs, existing, projects, schedules, snapshots};
 use crate::view;
 
 /// What a new project is called.
@@ -114,19 +120,35 @@ async fn overview(app: &App, visitor: &Visitor) -> Result<Projects> {
 
 async fn rows(app: &App, visitor: &Visitor, project: &Project) -> Result<Vec<DatabaseRow>> {
     let mut rows = Vec::new();
+    let verified = last_verified(app, project.id).await?;
     for database in databases::list(app, visitor.user_id, project.id, PageRequest::all()).await?.items {
-        rows.push(row(app, visitor, database).await?);
+        rows.push(DatabaseRow { verified: verified.clone(), ..row(app, visitor, database).await? });
     }
     Ok(rows)
+}
+
+/// The last check of what a project has stored: its job, when it ended, and whether all was well.
+async fn last_verified(app: &App, project: ProjectId) -> Result<Option<(String, i64, bool)>> {
+    let recent = PageRequest { after: None, limit: RECENT_JOBS };
+    let jobs = jobs::list(app, project, recent).await?.items;
+    let verified = |job: &jobs::Job| {
+        matches!(job.record.work, Work::Verify { .. }) && job.state() == JobState::Succeeded
+    };
+    Ok(jobs.into_iter().find(verified).map(|job| {
+        let damaged = job.result.as_ref().and_then(|result| result["damaged"].as_array());
+        let well = damaged.is_some_and(Vec::is_empty);
+        (job.record.id.to_string(), job.record.finished_ms.unwrap_or(job.record.created_ms), well)
+    }))
 }
 
 /// A database in an overview. What is said of its snapshots is read from those that exist.
 async fn row(app: &App, visitor: &Visitor, database: ConnectedDatabase) -> Result<DatabaseRow> {
     let all = snapshots::list(app, visitor.user_id, database.id, PageRequest::all()).await?.items;
     let backups = backups_of(app, &database).await?;
-    let newest = all.first().map(|snapshot| {
-        (snapshot.id.to_string(), snapshot.manifest.started_ms, snapshot.manifest.is_complete())
-    });
+    let schedule = schedules::find(app, visitor.user_id, database.id).await?;
+    let place = |snapshot: &Snapshot| (snapshot.id.to_string(), snapshot.manifest.started_ms);
+    let newest = all.iter().find(|snapshot| snapshot.manifest.is_complete()).map(place);
+    let newer_incomplete = all.first().filter(|snapshot| !snapshot.manifest.is_complete()).map(place);
     let failed = backups.failed.map(|job| {
         let message = job.error.map(|error| error.detail);
         (job.record.id.to_string(), message.unwrap_or_else(|| job.record.state.as_str().to_owned()))
@@ -136,6 +158,13 @@ async fn row(app: &App, visitor: &Visitor, database: ConnectedDatabase) -> Resul
         environment: environment(database.environment),
         engine: view::connection::engine_name(&database.engine).to_owned(),
         newest,
+        newer_incomplete,
+        missed: schedule.as_ref().and_then(|found| Some((found.last_missed_ms?, found.missed_runs))),
+        schedule: schedule.and_then(|found| {
+            let next_ms = schedules::next_runs(app, &found).first().copied()?;
+            Some((found.timing.to_string(), next_ms))
+        }),
+        verified: None,
         snapshots: all.len() as u64,
         stored_bytes: all.iter().map(|snapshot| snapshot.manifest.new_bytes).sum(),
         running: backups.running.map(|job| job.record.id.to_string()),

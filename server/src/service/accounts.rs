@@ -4,11 +4,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::http::StatusCode;
-use engine::clock::Entropy;
+use engine::clock::{Clock, Entropy};
 use zeroize::Zeroizing;
 
-use super::projects;
+use super::{audit, projects};
 use crate::app::App;
+use crate::audit::{Actor, Event, Outcome, action};
 use crate::auth::{Passwords, REFRESH_SECONDS, Tokens, Visitor, hash_token, new_refresh_token, random_text};
 use crate::config::Signup;
 use crate::error::{Problem, Result};
@@ -30,7 +31,8 @@ pub async fn register(app: &App, email: &str, password: Zeroizing<String>, from:
     match app.meta.register(user, app.config.signup).await? {
         Registration::Created => {
             app.addresses.take_back(&from);
-            begin_session(app, id).await
+            let event = Event::new(action::REGISTER, audit::account(id)).with("from", from);
+            audit::record(app, id, event, begin_session(app, id).await).await
         }
         Registration::Closed => Err(signup_closed()),
         Registration::EmailTaken => {
@@ -71,10 +73,16 @@ pub async fn login(app: &App, email: &str, password: Zeroizing<String>, from: Ip
     let user = app.meta.user_by_email(email).await?;
     let stored = user.as_ref().and_then(|user| user.password_hash.clone());
     let matches = app.passwords.verify(password, stored).await?;
-    let user = user.filter(|_| matches).ok_or_else(wrong)?;
+    // An address that nobody has leaves an entry, too: it must not take less time.
+    let known = user.as_ref().map(|user| user.id);
+    let event = Event::new(action::SIGN_IN, known.map_or_else(|| "account".to_owned(), audit::account));
+    let event = event.with("from", from);
+    let Some(user) = user.filter(|_| matches) else {
+        return audit::record_in(app, known, event.by(Actor::Unknown), Err(wrong())).await;
+    };
     app.logins.succeeded(&pair);
     app.addresses.take_back(&from);
-    begin_session(app, user.id).await
+    audit::record(app, user.id, event, begin_session(app, user.id).await).await
 }
 
 /// Trades a refresh token for its successor; none if it is not accepted. One that comes twice
@@ -89,7 +97,8 @@ pub async fn refresh(app: &App, refresh_token: &str) -> Result<Option<Tokens>> {
     match rotation {
         Rotation::Rotated(session) => tokens(app, session.user_id, session.id, next).map(Some),
         Rotation::Reused(session) => {
-            tracing::warn!(%session, "a refresh token came twice; its session is ended");
+            tracing::warn!(session = %session.id, "a refresh token came twice; its session is ended");
+            audit::token_reused(app, session.user_id, session.id.to_string()).await?;
             Ok(None)
         }
         Rotation::Unknown => Ok(None),
@@ -109,11 +118,25 @@ pub async fn authenticate(app: &App, access_token: &str) -> Result<Option<Visito
 
 /// Ends the caller's session.
 pub async fn logout(app: &App, visitor: &Visitor) -> Result<()> {
-    Ok(app.meta.end_session(visitor.session_id).await?)
+    app.meta.end_session(visitor.session_id).await?;
+    let event = Event::new(action::SIGN_OUT, audit::account(visitor.user_id));
+    audit::record(app, visitor.user_id, event, Ok(())).await
 }
 
 /// Gives the caller another password, or a first one, and signs out everywhere else.
 pub async fn change_password(
+    app: &App,
+    visitor: &Visitor,
+    current: Option<Zeroizing<String>>,
+    new: Zeroizing<String>,
+    from: IpAddr,
+) -> Result<()> {
+    let event = Event::new(action::PASSWORD_CHANGE, audit::account(visitor.user_id)).with("from", from);
+    let done = set_password(app, visitor, current, new, from).await;
+    audit::record(app, visitor.user_id, event, done).await
+}
+
+async fn set_password(
     app: &App,
     visitor: &Visitor,
     current: Option<Zeroizing<String>>,
@@ -136,7 +159,9 @@ pub async fn change_password(
 
 /// Ends every session of the caller, this one too.
 pub async fn sign_out_everywhere(app: &App, visitor: &Visitor) -> Result<()> {
-    Ok(app.meta.end_sessions(visitor.user_id, None).await?)
+    app.meta.end_sessions(visitor.user_id, None).await?;
+    let event = Event::new(action::SIGN_OUT_EVERYWHERE, audit::account(visitor.user_id));
+    audit::record(app, visitor.user_id, event, Ok(())).await
 }
 
 /// Removes the caller's account with all its projects and their snapshots. `confirm` is the
@@ -152,13 +177,19 @@ pub async fn delete(
         let detail = format!("Type {} to confirm.", visitor.email);
         return Err(Problem::invalid("confirm", detail));
     }
-    check_current(app, visitor, password, "password", from).await?;
+    let event = Event::new(action::ACCOUNT_DELETE, audit::account(visitor.user_id)).with("from", from);
+    let checked = check_current(app, visitor, password, "password", from).await;
+    if checked.is_err() {
+        return audit::record(app, visitor.user_id, event, checked).await;
+    }
     let (app, user) = (app.clone(), visitor.user_id);
     // A task of its own: who asked may go away, and half an account is none.
     let removal = tokio::spawn(async move {
         for project in projects::list(&app, user, PageRequest::all()).await?.items {
             projects::delete(&app, user, project.id).await?;
         }
+        // Before the account goes: its address is not known afterwards.
+        audit::record(&app, user, event, Ok(())).await?;
         Ok::<_, Problem>(app.meta.remove_user(user).await?)
     });
     removal.await.map_err(Problem::internal)?
@@ -193,12 +224,19 @@ async fn check_current(
 
 /// Gives the account that signs in by `email` a new password, which is returned, and ends its
 /// sessions. For the operator, who has nothing to prove here.
-pub async fn reset_password(meta: &Meta, entropy: Arc<dyn Entropy>, email: &str) -> Result<Option<String>> {
+pub async fn reset_password(
+    meta: &Meta,
+    clock: &dyn Clock,
+    entropy: Arc<dyn Entropy>,
+    email: &str,
+) -> Result<Option<String>> {
     let Some(user) = meta.user_by_email(email.trim().to_lowercase()).await? else { return Ok(None) };
     let password = random_text(entropy.as_ref());
     let hash = Passwords::new(entropy).hash(Zeroizing::new(password.clone())).await?;
     meta.set_password_hash(user.id, hash).await?;
     meta.end_sessions(user.id, None).await?;
+    let event = Event::new(action::PASSWORD_RESET, audit::account(user.id)).by(Actor::Operator);
+    meta.append_audit(Some(user.id), clock.now_ms(), event, Outcome::Succeeded).await?;
     Ok(Some(password))
 }
 

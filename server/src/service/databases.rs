@@ -5,8 +5,9 @@ use engine::source::{self, ConnectionReport, Consistency, DatabaseUrl, Stage, St
 use repo_format::manifest::Source;
 use zeroize::Zeroizing;
 
-use super::{addresses, projects};
+use super::{addresses, audit, projects};
 use crate::app::App;
+use crate::audit::{Event, action};
 use crate::error::{self, Problem, Result};
 use crate::ids::{DatabaseId, JobId, ProjectId, UserId};
 use crate::jobs;
@@ -51,7 +52,10 @@ pub async fn test(
 ) -> Result<ConnectionReport> {
     projects::find(app, user, project).await?;
     let url = addresses::check_url(app, url).await?;
-    Ok(source::test(&url, consistency).await)
+    let report = source::test(&url, consistency).await;
+    let event = Event::new(action::CONNECTION_TEST, audit::project(project));
+    let event = event.with("address", endpoint(&url).to_string()).with("ok", report.ok);
+    audit::record(app, user, event, Ok(report)).await
 }
 
 /// Connects a database, if it can be read and not written. Its credentials are sealed.
@@ -62,6 +66,18 @@ pub async fn connect(
     new: NewDatabase,
 ) -> Result<ConnectedDatabase> {
     projects::find(app, user, project).await?;
+    let done = add(app, project, new).await;
+    let event = match &done {
+        Ok(database) => Event::new(action::DATABASE_CONNECT, audit::database(database.id))
+            .with("name", &database.name)
+            .with("environment", database.environment)
+            .with("address", database.endpoint.to_string()),
+        Err(_) => Event::new(action::DATABASE_CONNECT, audit::project(project)),
+    };
+    audit::record(app, user, event, done).await
+}
+
+async fn add(app: &App, project: ProjectId, new: NewDatabase) -> Result<ConnectedDatabase> {
     let name = projects::parse_name(&new.name)?;
     let (url, report) = tested(app, &new.url, new.consistency).await?;
     let id = DatabaseId::new(app.clock.as_ref(), app.entropy.as_ref());
@@ -76,6 +92,7 @@ pub async fn connect(
         consistency: new.consistency,
         url: Some(seal(app, id, &new.url)),
         created_ms: app.now_ms(),
+        last_complete_ms: None,
         removed_ms: None,
     };
     app.meta.add_database(database.clone()).await?;
@@ -118,6 +135,18 @@ pub async fn change(
     change: DatabaseChange,
 ) -> Result<ConnectedDatabase> {
     let before = find(app, user, id).await?;
+    let reconnected = change.url.is_some();
+    let done = apply(app, before, change).await;
+    let after = done.as_ref().ok();
+    let event = Event::new(action::DATABASE_CHANGE, audit::database(id))
+        .with("name", after.map(|database| &database.name))
+        .with("environment", after.map(|database| database.environment))
+        .with("address", after.filter(|_| reconnected).map(|database| database.endpoint.to_string()));
+    audit::record(app, user, event, done).await
+}
+
+async fn apply(app: &App, before: ConnectedDatabase, change: DatabaseChange) -> Result<ConnectedDatabase> {
+    let id = before.id;
     let name = change.name.as_deref().map(projects::parse_name).transpose()?;
     let connection = match &change.url {
         Some(url) => {
@@ -225,7 +254,12 @@ pub async fn remove(app: &App, user: UserId, id: DatabaseId, snapshots: Snapshot
             "delete single snapshots; remove the database and keep them, or delete the whole project",
         ));
     }
-    find(app, user, id).await?;
+    let database = find(app, user, id).await?;
+    let event = Event::new(action::DATABASE_REMOVE, audit::database(id)).with("name", &database.name);
+    audit::record(app, user, event, disconnect(app, id).await).await
+}
+
+async fn disconnect(app: &App, id: DatabaseId) -> Result<()> {
     let now_ms = app.now_ms();
     app.meta
         .change_database(id, move |database| {
@@ -249,7 +283,8 @@ pub async fn start_backup(app: &App, user: UserId, id: DatabaseId, note: Option<
         return Err(Problem::invalid("note", format!("Use at most {MAX_NOTE_CHARS} characters.")));
     }
     let job = jobs::new_id(app);
-    jobs::enqueue(app, job, database.project_id, user, Work::Backup { database_id: id, note }).await?;
+    jobs::enqueue(app, job, database.project_id, user, Work::Backup { database_id: id, note, due_ms: None })
+        .await?;
     Ok(job)
 }
 

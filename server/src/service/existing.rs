@@ -9,7 +9,9 @@ use engine::repo::{Keyring, Repository, SlotKind, UnlockKey};
 use engine::source::Consistency;
 use repo_format::manifest::Source;
 
+use super::audit;
 use crate::app::App;
+use crate::audit::{Event, action};
 use crate::error::{Problem, Result};
 use crate::ids::{DatabaseId, ProjectId, UserId};
 use crate::meta::{ConnectedDatabase, Endpoint, Environment, Project};
@@ -25,6 +27,14 @@ pub async fn unclaimed(app: &App) -> Result<Vec<ProjectId>> {
 /// Makes projects of the repositories that a recovery key opens; without one, of those that this
 /// server's own keys open, if it has no project yet. Their databases come without credentials.
 pub async fn open(app: &App, user: UserId, recovery_key: Option<&str>) -> Result<Vec<Project>> {
+    let opened = open_all(app, user, recovery_key).await;
+    let ids =
+        opened.as_ref().ok().map(|projects| projects.iter().map(|project| project.id).collect::<Vec<_>>());
+    let event = Event::new(action::STORAGE_OPEN, "storage").with("projects", ids);
+    audit::record(app, user, event.with("recovery_key", recovery_key.is_some()), opened).await
+}
+
+async fn open_all(app: &App, user: UserId, recovery_key: Option<&str>) -> Result<Vec<Project>> {
     let keyring = match recovery_key {
         Some(text) => Keyring::new(parse(text)?),
         // Whoever shares this storage with another server must not take over what is that one's.
@@ -124,6 +134,7 @@ fn known(id: DatabaseId, project_id: ProjectId, source: Source, created_ms: i64)
         consistency: Consistency::PointInTime,
         url: None,
         created_ms,
+        last_complete_ms: None,
         removed_ms: None,
     }
 }

@@ -3,8 +3,9 @@
 use engine::repo::{NewSlot, Slot, SlotKind};
 use repo_format::id::SlotId;
 
-use super::projects;
+use super::{audit, projects};
 use crate::app::App;
+use crate::audit::{Event, action};
 use crate::error::{Problem, Result};
 use crate::ids::{ProjectId, UserId};
 
@@ -24,28 +25,45 @@ pub async fn list(app: &App, user: UserId, id: ProjectId) -> Result<Keys> {
 /// Adds a slot. The text of a recovery key is in the answer and nowhere else.
 pub async fn add(app: &App, user: UserId, id: ProjectId, kind: SlotKind) -> Result<NewSlot> {
     projects::find(app, user, id).await?;
-    let made = app.repositories.get(id).await?.add_slot(kind, app.repositories.keyring()).await?;
-    if made.recovery_key.is_some() {
-        app.meta.set_recovery_key_made(id, Some(app.now_ms())).await?;
+    let made = app.repositories.get(id).await?.add_slot(kind, app.repositories.keyring()).await;
+    told(app, user, id, action::KEY_ADD, made.map_err(Problem::from)).await
+}
+
+/// Records that a slot was made, and remembers a recovery key that came of it.
+async fn told(
+    app: &App,
+    user: UserId,
+    id: ProjectId,
+    action: &'static str,
+    made: Result<NewSlot>,
+) -> Result<NewSlot> {
+    let mut event = Event::new(action, audit::project(id));
+    if let Ok(made) = &made {
+        if made.recovery_key.is_some() {
+            app.meta.set_recovery_key_made(id, Some(app.now_ms())).await?;
+        }
+        event = event.with("slot", made.id.to_string()).with("recovery", made.recovery_key.is_some());
     }
-    Ok(made)
+    audit::record(app, user, event, made).await
 }
 
 /// Replaces a slot by a new one of its kind.
 pub async fn rotate(app: &App, user: UserId, id: ProjectId, slot: &str) -> Result<NewSlot> {
     projects::find(app, user, id).await?;
     let slot = SlotId::parse(slot).ok_or_else(Problem::not_found)?;
-    let made = app.repositories.get(id).await?.rotate_slot(slot, app.repositories.keyring()).await?;
-    if made.recovery_key.is_some() {
-        app.meta.set_recovery_key_made(id, Some(app.now_ms())).await?;
-    }
-    Ok(made)
+    let made = app.repositories.get(id).await?.rotate_slot(slot, app.repositories.keyring()).await;
+    told(app, user, id, action::KEY_REPLACE, made.map_err(Problem::from)).await
 }
 
 /// Removes a slot, unless this server could then not open the repository any more.
 pub async fn remove(app: &App, user: UserId, id: ProjectId, slot: &str) -> Result<()> {
     projects::find(app, user, id).await?;
     let slot = SlotId::parse(slot).ok_or_else(Problem::not_found)?;
+    let event = Event::new(action::KEY_REMOVE, audit::project(id)).with("slot", slot.to_string());
+    audit::record(app, user, event, remove_slot(app, id, slot).await).await
+}
+
+async fn remove_slot(app: &App, id: ProjectId, slot: SlotId) -> Result<()> {
     let repository = app.repositories.get(id).await?;
     repository.remove_slot(slot, app.repositories.keyring()).await.map_err(|error| match error.kind() {
         engine::Kind::Conflict => Problem::conflict(
@@ -67,5 +85,7 @@ pub async fn begin_epoch(app: &App, user: UserId, id: ProjectId) -> Result<u32> 
     projects::find(app, user, id).await?;
     let repository = app.repositories.get(id).await?;
     let context = engine::Context::new(&app.config.data_dir);
-    Ok(repository.begin_epoch(&context).await?)
+    let begun = repository.begin_epoch(&context).await.map_err(Problem::from);
+    let event = Event::new(action::KEY_EPOCH, audit::project(id)).with("epoch", begun.as_ref().ok());
+    audit::record(app, user, event, begun).await
 }

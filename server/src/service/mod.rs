@@ -4,11 +4,13 @@
 
 pub mod accounts;
 pub mod addresses;
+pub mod audit;
 pub mod databases;
 pub mod diffs;
 pub mod existing;
 pub mod keys;
 pub mod projects;
 pub mod restores;
+pub mod schedules;
 pub mod sign_in;
 pub mod snapshots;

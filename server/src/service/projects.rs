@@ -2,7 +2,9 @@
 
 use axum::http::StatusCode;
 
+use super::audit;
 use crate::app::App;
+use crate::audit::{Event, action};
 use crate::error::{Problem, Result};
 use crate::ids::{JobId, ProjectId, UserId};
 use crate::jobs;
@@ -36,7 +38,8 @@ pub async fn create(app: &App, user: UserId, name: &str) -> Result<Project> {
         return Err(problem);
     }
     app.meta.ready_project(project.clone()).await?;
-    Ok(project)
+    let event = Event::new(action::PROJECT_CREATE, audit::project(id)).with("name", &project.name);
+    audit::record(app, user, event, Ok(project)).await
 }
 
 /// A user's project. Somebody else's is not found.
@@ -53,6 +56,12 @@ pub async fn list(app: &App, user: UserId, page: PageRequest) -> Result<Page<Pro
 /// Removes a project with its snapshots: its jobs are stopped, its keys go first, then its data.
 pub async fn delete(app: &App, user: UserId, id: ProjectId) -> Result<()> {
     let project = find(app, user, id).await?;
+    let event = Event::new(action::PROJECT_DELETE, audit::project(id)).with("name", &project.name);
+    audit::record(app, user, event, remove(app, project).await).await
+}
+
+async fn remove(app: &App, project: Project) -> Result<()> {
+    let id = project.id;
     jobs::stop_all_of(app, id).await?;
     app.meta.begin_project_deletion(project).await?;
     // A job may have been queued between the two.
@@ -87,7 +96,8 @@ pub async fn export_recovery_key(app: &App, user: UserId, id: ProjectId) -> Resu
     find(app, user, id).await?;
     let key = app.repositories.get(id).await?.export_recovery_key().await?;
     app.meta.set_recovery_key_made(id, Some(app.now_ms())).await?;
-    Ok(key)
+    let event = Event::new(action::RECOVERY_KEY_EXPORT, audit::project(id));
+    audit::record(app, user, event, Ok(key)).await
 }
 
 /// A feature of the contract that this version does not have.

@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::accounts;
+use super::{accounts, audit};
 use crate::app::App;
+use crate::audit::{Event, action};
 use crate::auth::oauth::{self, Person, Secrets};
 use crate::auth::{Tokens, Visitor, random_text};
 use crate::config::SignInProvider;
@@ -110,7 +111,10 @@ pub async fn finish(
         Some(session) => {
             // Begun by somebody signed in: then by nobody else is it ended.
             let same = visitor.filter(|visitor| visitor.session_id == session).ok_or_else(stale)?;
-            link(app, provider, &same, person).await?;
+            let event =
+                Event::new(action::IDENTITY_LINK, audit::account(same.user_id)).with("provider", provider);
+            let done = link(app, provider, &same, person).await;
+            audit::record(app, same.user_id, event, done).await?;
             SignedIn::Linked
         }
         None => SignedIn::As(enter(app, provider, person).await?),
@@ -147,14 +151,19 @@ async fn link(app: &App, provider: Provider, visitor: &Visitor, person: Person) 
 /// Signs in by an identity, or makes the account it will open.
 async fn enter(app: &App, provider: Provider, person: Person) -> Result<Tokens> {
     if let Some(known) = app.meta.identity(provider, person.subject.clone()).await? {
-        return accounts::begin_session(app, known.user_id).await;
+        let event = Event::new(action::SIGN_IN, audit::account(known.user_id)).with("provider", provider);
+        let done = accounts::begin_session(app, known.user_id).await;
+        return audit::record(app, known.user_id, event, done).await;
     }
     let id = UserId::new(app.clock.as_ref(), app.entropy.as_ref());
     let email = accounts::parse_email(&person.email)?;
     let user = User { id, email, password_hash: None, created_ms: app.now_ms() };
     let made = app.meta.register_with_identity(user, identity(app, provider, id, &person), app.config.signup);
     match made.await? {
-        Registration::Created => accounts::begin_session(app, id).await,
+        Registration::Created => {
+            let event = Event::new(action::REGISTER, audit::account(id)).with("provider", provider);
+            audit::record(app, id, event, accounts::begin_session(app, id).await).await
+        }
         Registration::Closed => Err(accounts::signup_closed()),
         Registration::EmailTaken | Registration::IdentityTaken => Err(stale()),
     }
@@ -177,12 +186,15 @@ pub async fn identities(app: &App, visitor: &Visitor) -> Result<Vec<Identity>> {
 
 /// Takes an identity away from the caller's account.
 pub async fn unlink(app: &App, visitor: &Visitor, provider: Provider) -> Result<()> {
-    match app.meta.unlink_identity(visitor.user_id, provider).await? {
+    let done = match app.meta.unlink_identity(visitor.user_id, provider).await? {
         UnlinkOutcome::Unlinked => Ok(()),
         UnlinkOutcome::NotLinked => Err(Problem::not_found()),
         UnlinkOutcome::LastWayIn => {
             let detail = "It is the only way into the account. Set a password or link another one first.";
             Err(Problem::conflict("last-way-in", "Nothing else opens the account", detail))
         }
-    }
+    };
+    let event =
+        Event::new(action::IDENTITY_UNLINK, audit::account(visitor.user_id)).with("provider", provider);
+    audit::record(app, visitor.user_id, event, done).await
 }

@@ -69,6 +69,9 @@ impl Foreign {
             ("POST", "/projects/{id}/databases") => json!({ "name": "n", "url": URL, "environment": "dev" }),
             ("PATCH", "/databases/{id}") => json!({ "name": "taken over" }),
             ("POST", "/databases/{id}/backups") => json!({}),
+            ("PUT", "/databases/{id}/schedule") | ("POST", "/databases/{id}/schedule/preview") => {
+                json!({ "frequency": "daily", "time": "02:00", "timezone": "UTC" })
+            }
             ("POST", "/jobs/{id}/cancel") => json!({}),
             ("POST", "/diffs") => json!({ "from": self.snapshot, "to": self.snapshot }),
             ("POST", "/restores/plan") => {
@@ -92,6 +95,17 @@ impl Foreign {
             ("POST", "/projects/{id}/connect" | "/databases/{id}/settings") => {
                 &[("name", "n"), ("url", URL), ("environment", "dev"), ("action", "connect")]
             }
+            ("POST", "/databases/{id}/schedule/remove") => &[],
+            ("POST", "/databases/{id}/schedule") => &[
+                ("weekday", ""),
+                ("time", "02:00"),
+                ("timezone", "UTC"),
+                ("last", ""),
+                ("daily", ""),
+                ("weekly", ""),
+                ("monthly", ""),
+                ("action", "save"),
+            ],
             ("POST", "/databases/{id}/backups") => &[("note", "")],
             ("POST", "/snapshots/{id}/restore") => &[("url", URL)],
             ("POST", "/restores/{id}/apply") => &[("url", URL), ("confirm", "x")],

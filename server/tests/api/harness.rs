@@ -1,8 +1,10 @@
 //! A server in this process on a port of its own, and a client that speaks its API.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use engine::clock::{Clock, System};
 use engine_testutils::postgres::Cluster;
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
@@ -35,12 +37,17 @@ impl Server {
 
     /// Starts on a data folder that an earlier server left.
     pub async fn start_in(folder: TempDir, variables: &[(&str, &str)]) -> Self {
+        Self::start_at(folder, variables, Arc::new(System)).await
+    }
+
+    /// As [`Server::start_in`], by a clock that the test sets.
+    pub async fn start_at(folder: TempDir, variables: &[(&str, &str)], clock: Arc<dyn Clock>) -> Self {
         let config = Config::read(|name| match variables.iter().find(|(variable, _)| *variable == name) {
             Some((_, value)) => Some((*value).into()),
             None if name == "DBSNAP_DATA_DIR" => Some(folder.path().into()),
             None => None,
         });
-        let app = App::open(config.unwrap()).await.unwrap();
+        let app = App::open_with(config.unwrap(), clock).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let serving = tokio::spawn(server::serve::serve(app.clone(), listener));

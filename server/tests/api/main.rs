@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where what it needs is missing")]
 
 mod accounts;
+mod audit;
 mod connecting;
 mod contract;
 mod foreign;
@@ -15,6 +16,7 @@ mod mongodb_shop;
 mod object_storage;
 mod process;
 mod queue;
+mod schedules;
 mod schemathesis;
 mod secrets;
 mod security;

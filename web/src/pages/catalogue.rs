@@ -4,9 +4,9 @@
 use maud::Markup;
 
 use super::{
-    account, account_settings, changes, connect, database, database_settings, diff, error, job, project,
-    projects, records, recovery_key, restore_new, restore_plan, restore_result, restores, settings, snapshot,
-    storage,
+    account, account_settings, audit, changes, connect, database, database_settings, diff, error, job,
+    project, projects, records, recovery_key, restore_new, restore_plan, restore_result, restores, schedule,
+    settings, snapshot, storage,
 };
 
 /// Every sample, named after its page.
@@ -20,6 +20,9 @@ pub fn samples() -> Vec<(&'static str, Markup)> {
             "account-without-password",
             account_settings::page(&account_settings::AccountSettings::sample_without_password()),
         ),
+        ("audit", audit::page(&audit::Audit::sample())),
+        ("audit-broken", audit::page(&audit::Audit::sample_broken())),
+        ("audit-none", audit::page(&audit::Audit::sample_none())),
         ("projects", projects::page(&projects::Projects::sample())),
         ("projects-first-run", projects::page(&projects::Projects::sample_first_run())),
         ("project", project::page(&project::Project::sample())),
@@ -45,6 +48,9 @@ pub fn samples() -> Vec<(&'static str, Markup)> {
             "database-settings-refused",
             database_settings::page(&database_settings::DatabaseSettings::sample_refused()),
         ),
+        ("schedule", schedule::page(&schedule::Schedule::sample())),
+        ("schedule-none", schedule::page(&schedule::Schedule::sample_none())),
+        ("schedule-preview", schedule::page(&schedule::Schedule::sample_preview())),
         ("database-empty", database::page(&database::Database::sample_empty())),
         ("job", job::page(&job::JobPage::sample())),
         ("job-failed", job::page(&job::JobPage::sample_failed())),

@@ -10,6 +10,7 @@ use crate::{
         stages::{self, Tested},
         tag::Environment,
     },
+    format,
     layout::{Frame, Section, Shell},
     urls,
 };
@@ -38,6 +39,8 @@ pub struct DatabaseSettings {
     pub url_without_password: String,
     /// Whether a password was taken out of it.
     pub password_removed: bool,
+    /// When it is backed up by itself, in words, and the next time.
+    pub schedule: Option<(String, i64)>,
     /// Why the form was not accepted.
     pub problem: Option<Problem>,
     /// The test of another connection that was not accepted.
@@ -58,6 +61,10 @@ impl DatabaseSettings {
             moved: None,
             url_without_password: String::new(),
             password_removed: false,
+            schedule: Some((
+                "every day at 02:00 Europe/Berlin".to_owned(),
+                crate::samples::NOW_MS + 36_000_000,
+            )),
             problem: None,
             tested: None,
         }
@@ -68,6 +75,7 @@ impl DatabaseSettings {
         Self {
             connection: "dbsnap_ro on mongo.internal:27017/shop".to_owned(),
             best_effort: Some(true),
+            schedule: None,
             ..Self::sample()
         }
     }
@@ -100,6 +108,16 @@ pub fn page(view: &DatabaseSettings) -> Markup {
         @if let Some(problem) = &view.problem { (alert(problem)) }
         @if let Some(tested) = &view.tested { (stages::result(tested)) }
         (settings_form(view))
+        section.card.padded aria-labelledby="schedule" {
+            h2 #schedule { "Schedule" }
+            @match &view.schedule {
+                Some((words, next_run_ms)) => {
+                    p { "Backed up " (words) "; the next run is due at " (format::time_absolute(*next_run_ms)) "." }
+                }
+                None => { p { "Backed up only when somebody asks for it." } }
+            }
+            a.button href=(urls::schedule(&view.database.id)) { "Schedule and retention" }
+        }
         form.stack.card.padded method="post" action=(urls::database_remove(&view.database.id)) {
             h2 { "Remove" }
             p { "Its credentials are forgotten and nothing more is backed up. The snapshots taken so far stay in the project." }

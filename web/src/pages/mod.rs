@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod account_settings;
+pub mod audit;
 pub mod catalogue;
 pub mod changes;
 pub mod connect;
@@ -18,6 +19,7 @@ pub mod restore_new;
 pub mod restore_plan;
 pub mod restore_result;
 pub mod restores;
+pub mod schedule;
 pub mod settings;
 pub mod snapshot;
 pub mod storage;

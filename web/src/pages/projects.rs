@@ -25,8 +25,16 @@ pub struct DatabaseRow {
     pub environment: Environment,
     /// `PostgreSQL`.
     pub engine: String,
-    /// The newest snapshot that exists: its id, time, and whether it is complete.
-    pub newest: Option<(String, i64, bool)>,
+    /// The newest complete snapshot that exists: its id and time.
+    pub newest: Option<(String, i64)>,
+    /// Newer ones that are not complete: the newest of them.
+    pub newer_incomplete: Option<(String, i64)>,
+    /// When it is backed up by itself, in words, and the next time.
+    pub schedule: Option<(String, i64)>,
+    /// The last due time whose backup did not begin then, and how many were missed.
+    pub missed: Option<(i64, u32)>,
+    /// The last check of what is stored: its job, when it ended, and whether all was well.
+    pub verified: Option<(String, i64, bool)>,
     /// How many snapshots exist.
     pub snapshots: u64,
     /// What they occupy.
@@ -71,7 +79,11 @@ impl DatabaseRow {
             database: Named::new("d1", "shop"),
             environment: Environment::Prod,
             engine: "PostgreSQL".to_owned(),
-            newest: Some((crate::samples::SNAPSHOT_ID.to_owned(), now - 7_200_000, true)),
+            newest: Some((crate::samples::SNAPSHOT_ID.to_owned(), now - 7_200_000)),
+            newer_incomplete: None,
+            schedule: Some(("every day at 02:00 Europe/Berlin".to_owned(), now + 36_000_000)),
+            missed: None,
+            verified: Some(("j7".to_owned(), now - 259_200_000, true)),
             snapshots: 31,
             stored_bytes: 412_000_000,
             running: None,
@@ -82,7 +94,10 @@ impl DatabaseRow {
             Self {
                 database: Named::new("d2", "shop-staging"),
                 environment: Environment::Staging,
-                newest: Some((crate::samples::SNAPSHOT_ID.to_owned(), now - 190_000_000, false)),
+                newest: Some((crate::samples::SNAPSHOT_ID.to_owned(), now - 190_000_000)),
+                newer_incomplete: Some((crate::samples::SNAPSHOT_ID.to_owned(), now - 100_000_000)),
+                missed: Some((now - 90_000_000, 2)),
+                verified: Some(("j8".to_owned(), now - 259_200_000, false)),
                 snapshots: 4,
                 stored_bytes: 38_100_000,
                 failed: Some((
@@ -95,6 +110,8 @@ impl DatabaseRow {
                 database: Named::new("d3", "sandbox"),
                 environment: Environment::Dev,
                 newest: None,
+                schedule: None,
+                verified: None,
                 snapshots: 0,
                 stored_bytes: 0,
                 running: Some("j42".to_owned()),
@@ -227,7 +244,9 @@ pub(super) fn databases(rows: &[DatabaseRow], project: &str, now_ms: i64) -> Mar
                 thead { tr {
                     th scope="col" { "Database" }
                     th scope="col" { "Environment" }
-                    th scope="col" { "Newest snapshot" }
+                    th scope="col" { "Can be recovered from" }
+                    th scope="col" { "Next backup" }
+                    th scope="col" { "Last verified" }
                     th.num scope="col" { "Snapshots" }
                     th.num scope="col" { "Stored" }
                 } }
@@ -247,11 +266,13 @@ fn database_row(row: &DatabaseRow, now_ms: i64) -> Markup {
             td { (tag::environment(row.environment)) }
             td {
                 @match &row.newest {
-                    Some((id, at_ms, complete)) => {
+                    Some((id, at_ms)) => {
                         a href=(urls::snapshot(id)) { (format::time(*at_ms, now_ms)) }
-                        @if !complete { " " (tag::completeness(false)) }
                     }
-                    None => { span.state.warn { (icons::warning()) "No snapshot: not protected" } }
+                    None => { span.state.warn { (icons::warning()) "No complete snapshot: not protected" } }
+                }
+                @if let Some((id, at_ms)) = &row.newer_incomplete {
+                    div.sub { a href=(urls::snapshot(id)) { (format::time(*at_ms, now_ms)) } " " (tag::completeness(false)) }
                 }
                 @if let Some(job) = &row.running {
                     div.sub { a href=(urls::job(job)) { span.state.calm { (icons::running()) "Backing up now" } } }
@@ -260,8 +281,37 @@ fn database_row(row: &DatabaseRow, now_ms: i64) -> Markup {
                     div.sub { span.state.bad { (icons::failed()) a href=(urls::job(job)) { "Last backup failed" } } ": " (message) }
                 }
             }
+            td { (next_backup(row)) }
+            td {
+                @match &row.verified {
+                    Some((job, at_ms, true)) => { a href=(urls::job(job)) { (format::time(*at_ms, now_ms)) } }
+                    Some((job, at_ms, false)) => {
+                        span.state.bad { (icons::failed()) a href=(urls::job(job)) { "Damage found" } }
+                        div.sub { (format::time(*at_ms, now_ms)) }
+                    }
+                    None => { span.muted { "Never" } }
+                }
+            }
             td.num { (format::count(row.snapshots)) }
             td.num { (format::bytes(row.stored_bytes)) }
+        }
+    }
+}
+
+fn next_backup(row: &DatabaseRow) -> Markup {
+    html! {
+        @match &row.schedule {
+            Some((words, at_ms)) => {
+                (format::time_absolute(*at_ms))
+                div.sub { a href=(urls::schedule(&row.database.id)) { (words) } }
+            }
+            None => { a href=(urls::schedule(&row.database.id)) { "Set a schedule" } }
+        }
+        @if let Some((at_ms, runs)) = row.missed {
+            div.sub {
+                span.state.warn { (icons::warning()) (format::count_of(u64::from(runs), "run")) " missed" }
+                " until " (format::time_absolute(at_ms))
+            }
         }
     }
 }

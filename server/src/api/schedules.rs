@@ -1,0 +1,208 @@
+//! `/databases/{id}/schedule`.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use engine::retention::{Keep, Reason};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::extract::{Json, Path};
+use super::rfc3339;
+use crate::app::App;
+use crate::auth::ApiUser;
+use crate::error::{Problem, Result};
+use crate::ids::DatabaseId;
+use crate::meta::Schedule;
+use crate::schedule::{Frequency, Weekday};
+use crate::service::schedules::{self, NewSchedule};
+
+/// How many snapshots stay for which reason; without any, all do.
+#[derive(Clone, Copy, Default, Deserialize, Serialize, ToSchema)]
+#[schema(as = Keep)]
+pub struct KeepBody {
+    /// The newest.
+    #[serde(default)]
+    #[schema(minimum = 1, maximum = 10_000)]
+    last: Option<u32>,
+    /// The newest of each of so many days that have one.
+    #[serde(default)]
+    #[schema(minimum = 1, maximum = 10_000)]
+    daily: Option<u32>,
+    /// The same of weeks, from Monday on.
+    #[serde(default)]
+    #[schema(minimum = 1, maximum = 10_000)]
+    weekly: Option<u32>,
+    /// The same of months.
+    #[serde(default)]
+    #[schema(minimum = 1, maximum = 10_000)]
+    monthly: Option<u32>,
+}
+
+impl From<KeepBody> for Keep {
+    fn from(body: KeepBody) -> Self {
+        let KeepBody { last, daily, weekly, monthly } = body;
+        Self { last, daily, weekly, monthly }
+    }
+}
+
+impl From<Keep> for KeepBody {
+    fn from(keep: Keep) -> Self {
+        let Keep { last, daily, weekly, monthly } = keep;
+        Self { last, daily, weekly, monthly }
+    }
+}
+
+#[derive(Deserialize, ToSchema)]
+pub struct NewScheduleBody {
+    frequency: Frequency,
+    /// Of a weekly schedule.
+    weekday: Option<Weekday>,
+    /// A time of day, `HH:MM`. One that a day does not have, because clocks go forward over it, is as
+    /// much later as they go; one that it has twice is the first.
+    #[schema(example = "02:00")]
+    time: String,
+    /// The name of a time zone in the IANA database.
+    #[schema(example = "Europe/Berlin")]
+    timezone: String,
+    #[serde(default)]
+    #[schema(required = false)]
+    keep: KeepBody,
+}
+
+impl From<NewScheduleBody> for NewSchedule {
+    fn from(body: NewScheduleBody) -> Self {
+        let NewScheduleBody { frequency, weekday, time, timezone, keep } = body;
+        Self { frequency, weekday, time, timezone, keep: keep.into() }
+    }
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct ScheduleBody {
+    frequency: Frequency,
+    #[schema(required)]
+    weekday: Option<Weekday>,
+    time: String,
+    timezone: String,
+    keep: KeepBody,
+    /// Such as "every day at 02:00 Europe/Berlin".
+    words: String,
+    /// The next three due times.
+    next_runs: Vec<String>,
+    /// The last due time that passed without its backup, which was caught up by one backup later.
+    #[schema(required)]
+    last_missed: Option<String>,
+    /// How many had been missed then.
+    missed_runs: u32,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct KeptBody {
+    id: String,
+    created_at: String,
+    /// Why it stays, such as `newest-complete`, `daily`.
+    #[schema(value_type = Vec<String>)]
+    reasons: Vec<Reason>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct RemovedBody {
+    id: String,
+    created_at: String,
+}
+
+/// What rules would do now.
+#[derive(Serialize, ToSchema)]
+pub struct PreviewBody {
+    /// Newest first.
+    kept: Vec<KeptBody>,
+    /// Newest first.
+    removed: Vec<RemovedBody>,
+}
+
+fn body(app: &App, schedule: Schedule) -> ScheduleBody {
+    ScheduleBody {
+        next_runs: schedules::next_runs(app, &schedule).into_iter().map(rfc3339).collect(),
+        frequency: schedule.timing.frequency(),
+        weekday: schedule.timing.weekday(),
+        time: schedule.timing.time(),
+        timezone: schedule.timing.timezone().to_owned(),
+        keep: schedule.keep.into(),
+        words: schedule.timing.to_string(),
+        last_missed: schedule.last_missed_ms.map(rfc3339),
+        missed_runs: schedule.missed_runs,
+    }
+}
+
+/// A database's schedule.
+#[utoipa::path(
+    get, path = "/databases/{id}/schedule", tag = "schedules",
+    params(("id" = String, Path)),
+    responses((status = 200, description = "The schedule; 404 if there is none", body = ScheduleBody)),
+)]
+pub async fn get(
+    State(app): State<App>,
+    ApiUser(visitor): ApiUser,
+    Path(id): Path<DatabaseId>,
+) -> Result<axum::Json<ScheduleBody>> {
+    let found = schedules::find(&app, visitor.user_id, id).await?;
+    let schedule = found.ok_or_else(Problem::not_found)?;
+    Ok(axum::Json(body(&app, schedule)))
+}
+
+/// Sets a database's schedule, in place of the one before.
+#[utoipa::path(
+    put, path = "/databases/{id}/schedule", tag = "schedules",
+    params(("id" = String, Path)),
+    request_body = NewScheduleBody,
+    responses((status = 200, description = "As it is now", body = ScheduleBody)),
+)]
+pub async fn set(
+    State(app): State<App>,
+    ApiUser(visitor): ApiUser,
+    Path(id): Path<DatabaseId>,
+    Json(new): Json<NewScheduleBody>,
+) -> Result<axum::Json<ScheduleBody>> {
+    let schedule = schedules::set(&app, visitor.user_id, id, new.into()).await?;
+    Ok(axum::Json(body(&app, schedule)))
+}
+
+/// Removes a database's schedule. Its snapshots stay.
+#[utoipa::path(
+    delete, path = "/databases/{id}/schedule", tag = "schedules",
+    params(("id" = String, Path)),
+    responses((status = 204, description = "Gone")),
+)]
+pub async fn remove(
+    State(app): State<App>,
+    ApiUser(visitor): ApiUser,
+    Path(id): Path<DatabaseId>,
+) -> Result<StatusCode> {
+    schedules::remove(&app, visitor.user_id, id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// What a schedule's rules would keep and remove of the snapshots that are there. Changes nothing.
+#[utoipa::path(
+    post, path = "/databases/{id}/schedule/preview", tag = "schedules",
+    params(("id" = String, Path)),
+    request_body = NewScheduleBody,
+    responses((status = 200, description = "What would stay and what would go", body = PreviewBody)),
+)]
+pub async fn preview(
+    State(app): State<App>,
+    ApiUser(visitor): ApiUser,
+    Path(id): Path<DatabaseId>,
+    Json(new): Json<NewScheduleBody>,
+) -> Result<axum::Json<PreviewBody>> {
+    let preview = schedules::preview(&app, visitor.user_id, id, &new.into()).await?;
+    let kept = preview.kept.into_iter().map(|(snapshot, reasons)| KeptBody {
+        id: snapshot.id.to_string(),
+        created_at: rfc3339(snapshot.manifest.started_ms),
+        reasons,
+    });
+    let removed = preview.removed.into_iter().map(|snapshot| RemovedBody {
+        id: snapshot.id.to_string(),
+        created_at: rfc3339(snapshot.manifest.started_ms),
+    });
+    Ok(axum::Json(PreviewBody { kept: kept.collect(), removed: removed.collect() }))
+}

@@ -1,0 +1,306 @@
+//! The audit log's words and its chain. Pure: [`crate::meta`] keeps the lines that are made here.
+//!
+//! Every account has a chain of its own, so that what its owner exports is whole and can be checked
+//! without this program. An entry is one line of JSON. Its hash, the last field, is BLAKE3 of the
+//! line without it, and `previous` is the hash of the line before: an entry that is changed, left
+//! out, put in or moved breaks the chain at its number.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// What is said of an action beside its target: names, ids and counts, never a secret.
+pub type Detail = Map<String, Value>;
+
+/// The chain of what concerns no account, such as a sign-in with an address that nobody has.
+pub const NOBODY: &str = "nobody";
+
+/// `previous` of the first entry.
+const BEGINNING: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+/// What stands between an entry and its hash.
+const BEFORE_HASH: &str = r#","hash":""#;
+const AFTER_HASH: &str = r#""}"#;
+
+/// The actions that are no jobs. Those of jobs are named after their kind.
+pub mod action {
+    pub const REGISTER: &str = "account.register";
+    pub const SIGN_IN: &str = "account.sign-in";
+    pub const SIGN_OUT: &str = "account.sign-out";
+    pub const SIGN_OUT_EVERYWHERE: &str = "account.sign-out-everywhere";
+    pub const TOKEN_REUSED: &str = "account.token-reused";
+    pub const PASSWORD_CHANGE: &str = "account.password-change";
+    pub const PASSWORD_RESET: &str = "account.password-reset";
+    pub const IDENTITY_LINK: &str = "account.identity-link";
+    pub const IDENTITY_UNLINK: &str = "account.identity-unlink";
+    pub const ACCOUNT_DELETE: &str = "account.delete";
+    pub const PROJECT_CREATE: &str = "project.create";
+    pub const PROJECT_DELETE: &str = "project.delete";
+    pub const STORAGE_OPEN: &str = "storage.open";
+    pub const CONNECTION_TEST: &str = "connection.test";
+    pub const DATABASE_CONNECT: &str = "database.connect";
+    pub const DATABASE_CHANGE: &str = "database.change";
+    pub const DATABASE_REMOVE: &str = "database.remove";
+    pub const SCHEDULE_SET: &str = "schedule.set";
+    pub const SCHEDULE_REMOVE: &str = "schedule.remove";
+    pub const SCHEDULE_MISSED: &str = "schedule.missed";
+    pub const KEY_ADD: &str = "key.add";
+    pub const KEY_REPLACE: &str = "key.replace";
+    pub const KEY_REMOVE: &str = "key.remove";
+    pub const KEY_EPOCH: &str = "key.epoch";
+    pub const RECOVERY_KEY_EXPORT: &str = "key.recovery-export";
+    pub const SERVER_KEY_REPLACE: &str = "server-key.replace";
+    pub const AUDIT_EXPORT: &str = "audit.export";
+}
+
+/// Who did something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Actor {
+    /// The account whose chain it is.
+    Account,
+    /// A schedule that the account set.
+    Schedule,
+    /// Whoever runs the server, by its commands.
+    Operator,
+    /// Somebody who did not prove to be anybody.
+    Unknown,
+}
+
+/// How an action ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    Succeeded,
+    /// Done, with something left out or different.
+    Incomplete,
+    Failed,
+    Cancelled,
+    Interrupted,
+}
+
+impl Outcome {
+    pub const ALL: [Self; 5] =
+        [Self::Succeeded, Self::Incomplete, Self::Failed, Self::Cancelled, Self::Interrupted];
+
+    /// The word of the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Incomplete => "incomplete",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Interrupted => "interrupted",
+        }
+    }
+
+    /// Reads the word of the API.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|outcome| outcome.as_str() == text)
+    }
+}
+
+/// An action, before it is an entry of a chain.
+#[derive(Clone, Debug)]
+pub struct Event {
+    pub actor: Actor,
+    pub action: &'static str,
+    /// What it was done to: a kind and an id.
+    pub target: String,
+    pub detail: Detail,
+}
+
+impl Event {
+    /// Of the account whose chain it goes into.
+    pub fn new(action: &'static str, target: impl Into<String>) -> Self {
+        Self { actor: Actor::Account, action, target: target.into(), detail: Detail::new() }
+    }
+
+    #[must_use]
+    pub fn by(self, actor: Actor) -> Self {
+        Self { actor, ..self }
+    }
+
+    /// Adds a fact; one that is not there is not added.
+    #[must_use]
+    pub fn with(mut self, name: &str, fact: impl Serialize) -> Self {
+        match serde_json::to_value(fact) {
+            Ok(Value::Null) | Err(_) => {}
+            Ok(fact) => {
+                self.detail.insert(name.to_owned(), fact);
+            }
+        }
+        self
+    }
+}
+
+/// What an entry says, in the order of its line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = AuditEntry)]
+pub struct Entry {
+    /// From 1 on, without gaps.
+    pub seq: u64,
+    /// When, RFC 3339 in UTC.
+    pub at: String,
+    /// The account whose chain it is in.
+    pub account: String,
+    /// The account's address, or `schedule`, `operator` or `unknown`.
+    pub actor: String,
+    pub action: String,
+    /// What it was done to: a kind and an id.
+    pub target: String,
+    pub result: Outcome,
+    /// Names, ids and counts; of a backup that ended the snapshot and its root.
+    #[schema(value_type = Object)]
+    pub detail: Detail,
+    /// The hash of the entry before.
+    pub previous: String,
+    /// Empty while it is being made.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub hash: String,
+}
+
+/// Where a chain ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    pub entries: u64,
+    pub hash: String,
+}
+
+impl Head {
+    /// Of a chain without entries.
+    pub fn empty() -> Self {
+        Self { entries: 0, hash: BEGINNING.to_owned() }
+    }
+
+    /// The line of the next entry, and the head after it. `entry`'s number and links are set here.
+    pub fn extend(&self, entry: Entry) -> serde_json::Result<(String, Self)> {
+        let seq = self.entries + 1;
+        let entry = Entry { seq, previous: self.hash.clone(), hash: String::new(), ..entry };
+        let text = serde_json::to_string(&entry)?;
+        let hash = blake3::hash(text.as_bytes()).to_hex().to_string();
+        let open = text.strip_suffix('}').unwrap_or(&text);
+        Ok((format!("{open}{BEFORE_HASH}{hash}{AFTER_HASH}"), Self { entries: seq, hash }))
+    }
+
+    /// The head after `line`, if `line` is what follows this one.
+    pub fn follow(&self, line: &str) -> Option<Self> {
+        let (open, hash) = line.strip_suffix(AFTER_HASH)?.rsplit_once(BEFORE_HASH)?;
+        let entry: Entry = serde_json::from_str(line).ok()?;
+        let seq = self.entries + 1;
+        let hashed = blake3::hash(format!("{open}}}").as_bytes()).to_hex();
+        let fits = entry.seq == seq && entry.previous == self.hash && hashed.as_str() == hash;
+        fits.then(|| Self { entries: seq, hash: hash.to_owned() })
+    }
+}
+
+/// Which entries are wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// An action, or the part of it before the dot.
+    pub action: Option<String>,
+    pub result: Option<Outcome>,
+    /// Not before this moment, as entries write moments.
+    pub from: Option<String>,
+    /// Before this moment.
+    pub to: Option<String>,
+}
+
+impl Filter {
+    pub fn fits(&self, entry: &Entry) -> bool {
+        let group = || entry.action.split('.').next().unwrap_or_default();
+        // Moments are written with one width, so that texts compare as times do.
+        self.action.as_ref().is_none_or(|action| *action == entry.action || action == group())
+            && self.result.is_none_or(|result| result == entry.result)
+            && self.from.as_ref().is_none_or(|from| *from <= entry.at)
+            && self.to.as_ref().is_none_or(|to| entry.at < *to)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(action: &str) -> Entry {
+        Entry {
+            seq: 0,
+            at: "2026-02-03T04:05:06.000Z".to_owned(),
+            account: "a".to_owned(),
+            actor: "ada@example.com".to_owned(),
+            action: action.to_owned(),
+            target: "project/1".to_owned(),
+            result: Outcome::Succeeded,
+            detail: Event::new("x", "y").with("name", r#"","hash":""#).with("none", None::<u8>).detail,
+            previous: String::new(),
+            hash: String::new(),
+        }
+    }
+
+    fn chain() -> Vec<String> {
+        let (mut head, mut lines) = (Head::empty(), Vec::new());
+        for action in ["account.register", "project.create", "key.add"] {
+            let (line, next) = head.extend(entry(action)).unwrap();
+            assert_eq!(head.follow(&line), Some(next.clone()));
+            (head, _) = (next, lines.push(line));
+        }
+        lines
+    }
+
+    fn broken_at(lines: &[String]) -> Option<usize> {
+        let mut head = Head::empty();
+        for (at, line) in lines.iter().enumerate() {
+            match head.follow(line) {
+                Some(next) => head = next,
+                None => return Some(at + 1),
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn a_chain_is_checked_by_its_lines_alone() {
+        let lines = chain();
+        assert_eq!(broken_at(&lines), None);
+        // As docs/OPERATIONS.md tells whoever checks an export.
+        let (open, hash) = lines[1].strip_suffix("\"}").unwrap().rsplit_once(",\"hash\":\"").unwrap();
+        assert_eq!(blake3::hash(format!("{open}}}").as_bytes()).to_hex().as_str(), hash);
+        assert!(lines[2].contains(&format!(r#""previous":"{hash}""#)));
+        assert!(lines[0].contains(BEGINNING));
+    }
+
+    /// Whatever is done to one line is found at its number.
+    #[test]
+    fn every_changed_byte_of_every_line_is_found_by_its_number() {
+        let lines = chain();
+        for at in 0..lines.len() {
+            for byte in 0..lines[at].len() {
+                let mut changed = lines.clone();
+                let mut bytes = changed[at].clone().into_bytes();
+                bytes[byte] ^= 1;
+                changed[at] = String::from_utf8(bytes).unwrap();
+                assert_eq!(broken_at(&changed), Some(at + 1), "{}", changed[at]);
+            }
+        }
+    }
+
+    #[test]
+    fn entries_that_are_moved_left_out_or_doubled_are_found() {
+        let lines = chain();
+        let [a, b, c] = [&lines[0], &lines[1], &lines[2]].map(Clone::clone);
+        assert_eq!(broken_at(&[b.clone(), a.clone(), c.clone()]), Some(1));
+        assert_eq!(broken_at(&[a.clone(), c.clone()]), Some(2));
+        assert_eq!(broken_at(&[a.clone(), a.clone(), b, c]), Some(2));
+    }
+
+    #[test]
+    fn filters_take_an_action_its_group_a_result_and_a_time() {
+        let entry = Entry { action: "key.add".to_owned(), ..entry("x") };
+        let action = |action: &str| Filter { action: Some(action.to_owned()), ..Filter::default() };
+        assert!(action("key").fits(&entry) && action("key.add").fits(&entry));
+        assert!(!action("key.remove").fits(&entry) && !action("k").fits(&entry));
+        assert!(!Filter { result: Some(Outcome::Failed), ..Filter::default() }.fits(&entry));
+        let from = |text: &str| Filter { from: Some(text.to_owned()), ..Filter::default() };
+        let to = |text: &str| Filter { to: Some(text.to_owned()), ..Filter::default() };
+        assert!(
+            from("2026-02-03T04:05:06.000Z").fits(&entry) && !from("2026-02-03T04:05:06.001Z").fits(&entry)
+        );
+        assert!(to("2026-02-03T04:05:06.001Z").fits(&entry) && !to("2026-02-03T04:05:06.000Z").fits(&entry));
+    }
+}

