@@ -9,7 +9,7 @@ use super::{CollectionDiff, Status};
 use crate::error::Result;
 use crate::repo::{Repository, Snapshot};
 use crate::restore::schema_archive;
-use crate::source::{Engine, display_name};
+use crate::source::Engine;
 use crate::target::postgres::pg_restore;
 
 /// Kinds that a table's own schema changes tell of.
@@ -137,7 +137,7 @@ fn belongs((kind, schema, name): &Name<'_>, text: &str, table: &str) -> bool {
         return false;
     }
     let is_named = (name.match_indices(' ').map(|(at, _)| &name[..at]).chain([*name]))
-        .any(|first| display_name(schema, first) == table);
+        .any(|first| Engine::Postgres.display_name(schema, first) == table);
     is_named || text.contains(&format!(" ON {table} ")) || text.contains(&format!(" ON ONLY {table} "))
 }
 

@@ -44,8 +44,10 @@ fn without_quotes(text: &str) -> Result<&str> {
     match text[opening.len_utf8()..].rsplit_once(*closing) {
         Some((inside, "")) => Ok(inside.trim()),
         Some(_) => Err(more_than_a_url()),
-        None => Err(Error::new(Kind::Invalid, "the URL begins with a quotation mark and does not end with one")
-            .with_help("Paste the URL without quotation marks.")),
+        None => {
+            Err(Error::new(Kind::Invalid, "the URL begins with a quotation mark and does not end with one")
+                .with_help("Paste the URL without quotation marks."))
+        }
     }
 }
 
