@@ -76,7 +76,7 @@
 //! | identity and secrecy | [`id`], [`keys`], [`slot`], [`frame`] |
 //! | records | [`record`], [`bson`], [`order`], [`value`] |
 //! | trees of records | [`tree`], [`chunker`] |
-//! | files | [`files`], [`config`], [`pack`], [`index`], [`catalog`], [`manifest`] |
+//! | files | [`files`], [`config`], [`pack`], [`index`], [`catalog`], [`manifest`], [`session`], [`prune`] |
 //!
 //! Bytes that come in are not believed: lengths are checked before they are used, structures have
 //! one spelling and every other is refused, and no input makes a decoder panic. Nothing here knows
@@ -99,7 +99,9 @@ pub mod limits;
 pub mod manifest;
 pub mod order;
 pub mod pack;
+pub mod prune;
 pub mod record;
+pub mod session;
 pub mod slot;
 pub mod tree;
 pub mod value;

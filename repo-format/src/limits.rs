@@ -53,3 +53,5 @@ pub const KMS_CIPHERTEXT: usize = 6144;
 pub const PACK_OBJECTS: usize = 100_000;
 /// Most entries in one index file.
 pub const INDEX_ENTRIES: usize = 200_000;
+/// Most ids in one list of a prune's file.
+pub const PRUNED: usize = 200_000;

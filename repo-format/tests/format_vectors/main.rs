@@ -12,6 +12,7 @@ mod example;
 mod files;
 mod keys;
 mod order;
+mod prune;
 mod sealed;
 mod trees;
 
@@ -77,6 +78,12 @@ const BLOCKS: &[(&str, Run)] = &[
     ("refuse-descriptor", catalog::refuse_descriptor),
     ("manifest", catalog::manifest),
     ("refuse-manifest", catalog::refuse_manifest),
+    ("session", prune::session),
+    ("refuse-session", prune::refuse_session),
+    ("refuse-tombstone", prune::refuse_tombstone),
+    ("prune", prune::prune),
+    ("refuse-prune", prune::refuse_prune),
+    ("refuse-verdict", prune::refuse_verdict),
 ];
 
 fn run(text: &str, writing: bool) -> (Document, Vec<String>) {
