@@ -50,8 +50,7 @@ pub async fn run(repo: &Repository, request: &Request, ctx: &Context) -> Result<
     let steps = Arc::new(Steps::new(ctx.monitor.clone()));
     let ctx = Context { monitor: steps.clone(), ..ctx.clone() };
     let outcome = Backup { repo, request, url, started_ms, session: &session, ctx, steps }.run().await;
-    session.close().await;
-    outcome
+    session.conclude(outcome).await
 }
 
 struct Backup<'a> {
@@ -200,7 +199,7 @@ impl Backup<'_> {
         let text_hash = ObjectId(self.repo.keys().row().hash(&archive.normalised));
         if let Some(known) = parent.and_then(|parent| parent.manifest.schema.clone())
             && known.text_hash == text_hash
-            && self.repo.cache().place(&known.root)?.is_some()
+            && self.repo.may_rely_on_value(&known).await?
         {
             return Ok(Some(known));
         }

@@ -1,4 +1,4 @@
-//! Backup, diff, restore and verify over the DBSnap repository format.
+//! Backup, diff, restore, verify and prune over the DBSnap repository format.
 //!
 //! An operation takes a [`repo::Repository`], what it is about, and a [`Context`]: who listens, who
 //! may stop it, where it may spill. It returns what it did, and prints nothing.
@@ -29,6 +29,7 @@ pub mod catalog;
 pub mod clock;
 pub mod context;
 mod cpu;
+mod defect;
 pub mod diff;
 pub mod document;
 pub mod error;
@@ -38,11 +39,14 @@ pub mod kms;
 pub mod monitor;
 mod overlay;
 mod patch;
+pub mod prune;
 mod reading;
 pub mod repo;
 pub mod restore;
 pub mod retention;
 pub mod rows;
+#[cfg(test)]
+mod simulation;
 mod sort;
 pub mod source;
 pub mod store;

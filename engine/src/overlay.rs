@@ -62,7 +62,7 @@ impl Overlay {
 
     /// Keeps an object, unless the repository or the overlay has it.
     pub fn store(&self, kind: ObjectKind, id: ObjectId, plaintext: &[u8]) -> Result<()> {
-        if self.0.repository.cache().place(&id)?.is_some() {
+        if self.0.repository.cache().may_rely_on(&id)? {
             return Ok(());
         }
         let mut state = self.state();

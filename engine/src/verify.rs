@@ -68,10 +68,9 @@ const SAMPLE: u8 = 20;
 
 /// Verifies a repository.
 pub async fn run(repo: &Repository, mode: Mode, ctx: &Context) -> Result<Report> {
-    let session = Session::begin(repo, ctx).await?;
+    let session = Session::begin_reading(repo, &[], ctx).await?;
     let report = Verify { repo, mode, ctx, report: Report::default(), bad: BTreeMap::new() }.run().await;
-    session.close().await;
-    report
+    session.conclude(report).await
 }
 
 struct Verify<'a> {
@@ -89,7 +88,12 @@ type Contents = Vec<(ObjectId, Place)>;
 impl Verify<'_> {
     async fn run(mut self) -> Result<Report> {
         let mut packs: BTreeMap<PackId, Contents> = BTreeMap::new();
-        self.repo.cache().for_each(|id, place| packs.entry(place.pack).or_default().push((id, place)))?;
+        self.repo.cache().for_each(|id, places| {
+            for place in places {
+                packs.entry(place.pack).or_default().push((id, *place));
+            }
+            Ok(())
+        })?;
         let lengths: BTreeMap<String, u64> = (self.repo.store().list(files::PACKS).await?)
             .into_iter()
             .map(|file| (file.name, file.size_bytes))

@@ -154,10 +154,9 @@ pub struct Filter {
 
 /// Compares two snapshots: which collections differ, and in how many records.
 pub async fn summary(repo: &Repository, from: &Snapshot, to: &Snapshot, ctx: &Context) -> Result<Summary> {
-    let session = Session::begin(repo, ctx).await?;
+    let session = Session::begin_reading(repo, &[from.id, to.id], ctx).await?;
     let summary = compare_all(repo, from, to, ctx).await;
-    session.close().await;
-    summary
+    session.conclude(summary).await
 }
 
 async fn compare_all(repo: &Repository, from: &Snapshot, to: &Snapshot, ctx: &Context) -> Result<Summary> {

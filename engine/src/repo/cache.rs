@@ -1,28 +1,34 @@
 //! Where objects are, as a local copy of the index.
 //!
-//! The cache is a hint. It holds what index files said that were listed once; it is brought up to
-//! date against the listing before it is relied on, and when it is missing, damaged, or of another
-//! repository, it is made anew. Reads prove what they get by hashing it.
+//! The cache is a hint. It holds what index files said that were listed once; what of that may be
+//! believed now is the [`View`]'s to say, which is made anew from every listing. When the cache is
+//! missing, damaged, or of another repository, it is made anew. Reads prove what they get by
+//! hashing it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
+use repo_format::files;
 use repo_format::id::{ObjectId, ObjectKind, PackId, RepositoryId};
 use repo_format::index::IndexedPack;
 
+use crate::defect::{Defect, is_planted};
 use crate::error::{Error, Kind, Result};
+use crate::repo::view::{Standing, View};
 
-/// Object id to place: pack (16), offset, frame length, plain length (4 each), kind (1).
-const OBJECTS: TableDefinition<&[u8; 32], &[u8; PLACE]> = TableDefinition::new("objects");
-/// Names of the index files whose content is in `OBJECTS`.
+/// Object id (32) and pack (16) to place: offset, frame length, plain length (4 each), kind (1).
+const PLACES: TableDefinition<&[u8; 48], &[u8; PLACE]> = TableDefinition::new("places");
+/// Names of the index files whose content is in `PLACES`.
 const INDEX_FILES: TableDefinition<&str, ()> = TableDefinition::new("index_files");
-/// Packs that objects of `OBJECTS` are in.
-const PACKS: TableDefinition<&[u8; 16], ()> = TableDefinition::new("packs");
+/// Which index file names which packs, and how many objects each has.
+const INDEXED_PACKS: TableDefinition<(&str, &[u8; 16]), u64> = TableDefinition::new("indexed_packs");
+/// Verdicts that were read, whole: they never change and are never deleted.
+const VERDICTS: TableDefinition<u64, &[u8]> = TableDefinition::new("verdicts");
 /// Whose cache this is.
-const REPOSITORY: TableDefinition<(), &[u8; 16]> = TableDefinition::new("repository");
-const PLACE: usize = 29;
+const REPOSITORY: TableDefinition<(), &[u8; 16]> = TableDefinition::new("places_of_repository");
+const PLACE: usize = 13;
 
 /// Where an object is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,42 +43,57 @@ pub(crate) struct Place {
 impl Place {
     fn to_bytes(self) -> [u8; PLACE] {
         let mut out = [0; PLACE];
-        out[..16].copy_from_slice(&self.pack.0);
-        out[16..20].copy_from_slice(&self.offset.to_le_bytes());
-        out[20..24].copy_from_slice(&self.len.to_le_bytes());
-        out[24..28].copy_from_slice(&self.plain_len.to_le_bytes());
-        out[28] = self.kind as u8;
+        out[..4].copy_from_slice(&self.offset.to_le_bytes());
+        out[4..8].copy_from_slice(&self.len.to_le_bytes());
+        out[8..12].copy_from_slice(&self.plain_len.to_le_bytes());
+        out[12] = self.kind as u8;
         out
     }
 
-    fn from_bytes(bytes: &[u8; PLACE]) -> Option<Self> {
+    fn from_bytes(pack: PackId, bytes: &[u8; PLACE]) -> Option<Self> {
         let word = |at: usize| bytes[at..].first_chunk().copied().map(u32::from_le_bytes);
         Some(Self {
-            pack: PackId(*bytes.first_chunk()?),
-            offset: word(16)?,
-            len: word(20)?,
-            plain_len: word(24)?,
-            kind: ObjectKind::from_byte(bytes[28])?,
+            pack,
+            offset: word(0)?,
+            len: word(4)?,
+            plain_len: word(8)?,
+            kind: ObjectKind::from_byte(bytes[12])?,
         })
     }
 }
 
-/// What a cache was made from.
-#[derive(Debug, Default)]
-pub(crate) struct Known {
-    pub index_files: BTreeSet<String>,
-    pub packs: BTreeSet<PackId>,
+fn row(id: &ObjectId, pack: PackId) -> [u8; 48] {
+    let mut row = [0; 48];
+    row[..32].copy_from_slice(&id.0);
+    row[32..].copy_from_slice(&pack.0);
+    row
+}
+
+fn parse_row(row: &[u8; 48], place: &[u8; PLACE]) -> Option<(ObjectId, Place)> {
+    let (id, pack) = row.split_first_chunk::<32>()?;
+    Some((ObjectId(*id), Place::from_bytes(PackId(*pack.first_chunk()?), place)?))
+}
+
+/// What one index file says.
+pub(crate) struct IndexFile {
+    pub name: String,
+    pub packs: Vec<IndexedPack>,
 }
 
 /// The cache of one repository. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Cache {
     database: Arc<Database>,
+    view: Arc<RwLock<View>>,
 }
 
 impl Cache {
     /// Opens the cache, or makes an empty one when it cannot be used.
     pub fn open(path: &Path, repository: RepositoryId) -> Result<Self> {
+        #[cfg(test)]
+        if path.as_os_str().is_empty() {
+            return Self::in_memory(repository);
+        }
         let usable = || -> Result<Database, redb::Error> {
             let database = create(path)?;
             let read = database.begin_read()?;
@@ -95,7 +116,19 @@ impl Cache {
             }
             Err(_) => Self::fresh(path, repository)?,
         };
-        Ok(Self { database: Arc::new(database) })
+        Ok(Self { database: Arc::new(database), view: Arc::default() })
+    }
+
+    /// A cache without a file, for simulations of many processes.
+    #[cfg(test)]
+    fn in_memory(repository: RepositoryId) -> Result<Self> {
+        let make = || -> Result<Database, redb::Error> {
+            let backend = redb::backends::InMemoryBackend::new();
+            let database = Database::builder().create_with_backend(backend)?;
+            made_ours(&database, repository)?;
+            Ok(database)
+        };
+        Ok(Self { database: Arc::new(make().map_err(failed)?), view: Arc::default() })
     }
 
     fn fresh(path: &Path, repository: RepositoryId) -> Result<Database> {
@@ -108,85 +141,206 @@ impl Cache {
                 std::fs::create_dir_all(folder)?;
             }
             let database = create(path)?;
-            let write = database.begin_write()?;
-            write.open_table(REPOSITORY)?.insert((), &repository.0)?;
-            make_tables(&write)?;
-            write.commit()?;
+            made_ours(&database, repository)?;
             Ok(database)
         };
         make().map_err(failed)
     }
 
-    /// Forgets everything and takes in these index files instead, in one step.
-    pub fn replace(&self, files: &[(Option<String>, Vec<IndexedPack>)]) -> Result<()> {
-        let replace = || -> Result<(), redb::Error> {
-            let write = self.database.begin_write()?;
-            write.delete_table(OBJECTS)?;
-            write.delete_table(INDEX_FILES)?;
-            write.delete_table(PACKS)?;
-            make_tables(&write)?;
-            for (name, packs) in files {
-                insert(&write, name.as_deref(), packs)?;
+    pub fn view(&self) -> RwLockReadGuard<'_, View> {
+        self.view.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn view_mut(&self) -> RwLockWriteGuard<'_, View> {
+        self.view.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in what was listed: forgets index files that are gone, takes in new ones, and believes
+    /// from now on what `view` says. With `anew`, forgets everything first, in the same step.
+    pub fn update(&self, gone: &BTreeSet<String>, new: &[IndexFile], anew: bool) -> Result<()> {
+        if gone.is_empty() && new.is_empty() && !anew {
+            return Ok(());
+        }
+        let update = || -> Result<(), redb::Error> {
+            let mut write = self.database.begin_write()?;
+            // Losing the cache costs a listing; waiting for the disk here would cost every backup.
+            write.set_durability(Durability::None)?;
+            if anew {
+                write.delete_table(PLACES)?;
+                write.delete_table(INDEX_FILES)?;
+                write.delete_table(INDEXED_PACKS)?;
+                make_tables(&write)?;
+            } else {
+                for name in gone {
+                    write.open_table(INDEX_FILES)?.remove(name.as_str())?;
+                    let mut packs = write.open_table(INDEXED_PACKS)?;
+                    let range = (name.as_str(), &[0; 16])..=(name.as_str(), &[0xff; 16]);
+                    packs.retain_in(range, |_, _| false)?;
+                }
+            }
+            for file in new {
+                insert(&write, file)?;
             }
             write.commit()?;
             Ok(())
         };
-        replace().map_err(failed)
+        update().map_err(failed)
     }
 
-    /// Where an object is, as far as the cache knows.
+    /// Takes in an index file that this process has just written.
+    pub fn add(&self, file: &IndexFile) -> Result<()> {
+        self.update(&BTreeSet::new(), std::slice::from_ref(file), false)?;
+        self.view_mut().add(file.packs.iter().map(|pack| pack.id));
+        Ok(())
+    }
+
+    /// Believes `view` from now on, together with what was added since `begin_view`.
+    pub fn set_view(&self, view: View) {
+        let mut current = self.view_mut();
+        let added = std::mem::take(&mut current.added);
+        *current = view;
+        current.add(added);
+        current.added.clear();
+    }
+
+    /// Remembers from here on what is added, because a listing that begins now may not show it.
+    pub fn begin_view(&self) {
+        self.view_mut().added.clear();
+    }
+
+    /// Where an object is best read; `None` when it is in no pack that may be believed.
     pub fn place(&self, id: &ObjectId) -> Result<Option<Place>> {
-        let place = || -> Result<Option<Place>, redb::Error> {
-            let read = self.database.begin_read()?;
-            let found = read.open_table(OBJECTS)?.get(&id.0)?;
-            Ok(found.and_then(|bytes| Place::from_bytes(bytes.value())))
-        };
-        place().map_err(failed)
+        Ok(self.places(id)?.into_iter().next())
     }
 
-    /// The index files and packs that the cache knows of.
-    pub fn known(&self) -> Result<Known> {
-        let known = || -> Result<Known, redb::Error> {
+    /// Whether a writer may rely on an object that is there: in a pack that is not condemned and not
+    /// known to be damaged.
+    pub fn may_rely_on(&self, id: &ObjectId) -> Result<bool> {
+        let places = self.places(id)?;
+        let view = self.view();
+        if is_planted(Defect::RelyOnCondemned) {
+            return Ok(!places.is_empty());
+        }
+        Ok(places.iter().any(|place| view.standing(place.pack) == Some(Standing::Sound)))
+    }
+
+    /// All places of an object that may be believed, the best first.
+    pub fn places(&self, id: &ObjectId) -> Result<Vec<Place>> {
+        let places = || -> Result<Vec<Place>, redb::Error> {
             let read = self.database.begin_read()?;
-            let mut known = Known::default();
-            for entry in read.open_table(INDEX_FILES)?.iter()? {
-                known.index_files.insert(entry?.0.value().to_owned());
+            let table = read.open_table(PLACES)?;
+            let mut found = Vec::new();
+            for entry in table.range::<&[u8; 48]>(&row(id, PackId([0; 16]))..=&row(id, PackId([0xff; 16])))? {
+                let (key, place) = entry?;
+                found.extend(parse_row(key.value(), place.value()).map(|(_, place)| place));
             }
-            for entry in read.open_table(PACKS)?.iter()? {
-                known.packs.insert(PackId(*entry?.0.value()));
+            Ok(found)
+        };
+        let mut places = places().map_err(failed)?;
+        self.view().rank(&mut places);
+        Ok(places)
+    }
+
+    /// The index files whose content is known.
+    pub fn index_files(&self) -> Result<BTreeSet<String>> {
+        let known = || -> Result<BTreeSet<String>, redb::Error> {
+            let read = self.database.begin_read()?;
+            let mut known = BTreeSet::new();
+            for entry in read.open_table(INDEX_FILES)?.iter()? {
+                known.insert(entry?.0.value().to_owned());
             }
             Ok(known)
         };
         known().map_err(failed)
     }
 
-    /// Takes in what one index file says, and remembers the file when it is named.
-    pub fn add(&self, index_file: Option<&str>, packs: &[IndexedPack]) -> Result<()> {
+    /// The packs that known index files name, with the number of their objects.
+    pub fn indexed_packs(&self) -> Result<BTreeMap<PackId, u64>> {
+        let packs = || -> Result<BTreeMap<PackId, u64>, redb::Error> {
+            let read = self.database.begin_read()?;
+            let mut packs = BTreeMap::new();
+            for entry in read.open_table(INDEXED_PACKS)?.iter()? {
+                let (key, objects) = entry?;
+                packs.insert(PackId(*key.value().1), objects.value());
+            }
+            Ok(packs)
+        };
+        packs().map_err(failed)
+    }
+
+    /// Known index files: how many objects each names, and whether any of them is in one of these
+    /// packs.
+    pub fn index_sizes(&self, going: &BTreeSet<PackId>) -> Result<Vec<(PackId, usize, bool)>> {
+        let sizes = || -> Result<BTreeMap<String, (u64, bool)>, redb::Error> {
+            let read = self.database.begin_read()?;
+            let mut sizes: BTreeMap<String, (u64, bool)> = BTreeMap::new();
+            for entry in read.open_table(INDEXED_PACKS)?.iter()? {
+                let (key, objects) = entry?;
+                let (name, pack) = key.value();
+                let (sum, names_going) = sizes.entry(name.to_owned()).or_default();
+                *sum += objects.value();
+                *names_going |= going.contains(&PackId(*pack));
+            }
+            Ok(sizes)
+        };
+        let id = |name: &str| PackId::parse(name.strip_prefix(files::INDEX)?);
+        let sizes = sizes().map_err(failed)?.into_iter();
+        Ok(sizes.filter_map(|(name, (sum, going))| Some((id(&name)?, sum as usize, going))).collect())
+    }
+
+    /// Rows in all, those of packs that no index file names any more included.
+    pub fn rows(&self) -> Result<u64> {
+        let rows =
+            || -> Result<u64, redb::Error> { Ok(self.database.begin_read()?.open_table(PLACES)?.len()?) };
+        rows().map_err(failed)
+    }
+
+    /// The verdicts that were read before, by number.
+    pub fn verdicts(&self) -> Result<BTreeMap<u64, Vec<u8>>> {
+        let verdicts = || -> Result<BTreeMap<u64, Vec<u8>>, redb::Error> {
+            let read = self.database.begin_read()?;
+            let mut verdicts = BTreeMap::new();
+            for entry in read.open_table(VERDICTS)?.iter()? {
+                let (n, plain) = entry?;
+                verdicts.insert(n.value(), plain.value().to_owned());
+            }
+            Ok(verdicts)
+        };
+        verdicts().map_err(failed)
+    }
+
+    /// Remembers a verdict.
+    pub fn add_verdict(&self, n: u64, plain: &[u8]) -> Result<()> {
         let add = || -> Result<(), redb::Error> {
             let mut write = self.database.begin_write()?;
-            // Losing the cache costs a listing; waiting for the disk here would cost every backup.
             write.set_durability(Durability::None)?;
-            insert(&write, index_file, packs)?;
+            write.open_table(VERDICTS)?.insert(n, plain)?;
             write.commit()?;
             Ok(())
         };
         add().map_err(failed)
     }
 
-    /// Every object known, in id order, handed to `each`.
-    pub fn for_each(&self, mut each: impl FnMut(ObjectId, Place)) -> Result<()> {
-        let mut walk = || -> Result<(), redb::Error> {
-            let read = self.database.begin_read()?;
-            let table = read.open_table(OBJECTS)?;
-            for entry in table.iter()? {
-                let (id, place) = entry?;
-                if let Some(place) = Place::from_bytes(place.value()) {
-                    each(ObjectId(*id.value()), place);
-                }
-            }
-            Ok(())
+    /// Every object that is known, in id order, with all its places that may be believed, the best
+    /// first; objects without such a place are left out. Stops at the first error of `each`.
+    pub fn for_each(&self, mut each: impl FnMut(ObjectId, &[Place]) -> Result<()>) -> Result<()> {
+        let read = self.database.begin_read().map_err(|error| failed(error.into()))?;
+        let table = read.open_table(PLACES).map_err(|error| failed(error.into()))?;
+        let mut current: Option<(ObjectId, Vec<Place>)> = None;
+        let mut give = |found: Option<(ObjectId, Vec<Place>)>| -> Result<()> {
+            let Some((id, mut places)) = found else { return Ok(()) };
+            self.view().rank(&mut places);
+            if places.is_empty() { Ok(()) } else { each(id, &places) }
         };
-        walk().map_err(failed)
+        for entry in table.iter().map_err(|error| failed(error.into()))? {
+            let (key, place) = entry.map_err(|error| failed(error.into()))?;
+            let Some((id, place)) = parse_row(key.value(), place.value()) else { continue };
+            match &mut current {
+                Some((of, places)) if *of == id => places.push(place),
+                _ => give(current.replace((id, vec![place])))?,
+            }
+        }
+        give(current)
     }
 }
 
@@ -198,23 +352,28 @@ fn create(path: &Path) -> Result<Database, redb::DatabaseError> {
     Database::builder().set_cache_size(PAGE_CACHE).create(path)
 }
 
-/// Empty tables, where there are none: a table that nobody made cannot be read.
-fn make_tables(write: &redb::WriteTransaction) -> Result<(), redb::Error> {
-    write.open_table(OBJECTS)?;
-    write.open_table(INDEX_FILES)?;
-    write.open_table(PACKS)?;
+fn made_ours(database: &Database, repository: RepositoryId) -> Result<(), redb::Error> {
+    let write = database.begin_write()?;
+    write.open_table(REPOSITORY)?.insert((), &repository.0)?;
+    make_tables(&write)?;
+    write.commit()?;
     Ok(())
 }
 
-fn insert(
-    write: &redb::WriteTransaction,
-    index_file: Option<&str>,
-    packs: &[IndexedPack],
-) -> Result<(), redb::Error> {
-    let mut objects = write.open_table(OBJECTS)?;
-    let mut known_packs = write.open_table(PACKS)?;
-    for pack in packs {
-        known_packs.insert(&pack.id.0, ())?;
+/// Empty tables, where there are none: a table that nobody made cannot be read.
+fn make_tables(write: &redb::WriteTransaction) -> Result<(), redb::Error> {
+    write.open_table(PLACES)?;
+    write.open_table(INDEX_FILES)?;
+    write.open_table(INDEXED_PACKS)?;
+    write.open_table(VERDICTS)?;
+    Ok(())
+}
+
+fn insert(write: &redb::WriteTransaction, file: &IndexFile) -> Result<(), redb::Error> {
+    let mut places = write.open_table(PLACES)?;
+    let mut packs = write.open_table(INDEXED_PACKS)?;
+    for pack in &file.packs {
+        packs.insert((file.name.as_str(), &pack.id.0), pack.objects.len() as u64)?;
         for object in &pack.objects {
             let place = Place {
                 pack: pack.id,
@@ -223,12 +382,10 @@ fn insert(
                 plain_len: object.plain_len,
                 kind: object.kind,
             };
-            objects.insert(&object.id.0, &place.to_bytes())?;
+            places.insert(&row(&object.id, pack.id), &place.to_bytes())?;
         }
     }
-    if let Some(name) = index_file {
-        write.open_table(INDEX_FILES)?.insert(name, ())?;
-    }
+    write.open_table(INDEX_FILES)?.insert(file.name.as_str(), ())?;
     Ok(())
 }
 

@@ -8,8 +8,10 @@ mod keys;
 mod open;
 mod read;
 mod session;
+mod view;
 mod write;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -20,8 +22,9 @@ use repo_format::frame::Subject;
 use repo_format::id::{RepositoryId, SnapshotId};
 use repo_format::keys::KeySchedule;
 use repo_format::manifest::Manifest;
+use repo_format::prune::moment;
 
-use crate::clock::{Entropy, random};
+use crate::clock::{Clock, Entropy, random};
 use crate::context::Context;
 use crate::cpu;
 use crate::error::{Error, Kind, Result};
@@ -34,7 +37,9 @@ pub use repo_format::slot::{SlotKind, UnlockKey};
 pub use session::Session;
 pub use write::{SealedObject, WriteStats, Writer};
 
-pub(crate) use cache::Place;
+pub(crate) use cache::{IndexFile, Place};
+pub(crate) use session::DEAD_MS;
+pub(crate) use view::Standing;
 
 /// A repository, opened. Cheap to clone; clones share everything.
 #[derive(Clone)]
@@ -89,10 +94,9 @@ impl Repository {
     pub async fn snapshots(&self) -> Result<Vec<Snapshot>> {
         let mut snapshots = Vec::new();
         for id in self.snapshot_ids().await? {
-            match self.snapshot(id).await {
-                Ok(snapshot) => snapshots.push(snapshot),
+            match self.manifest(id).await {
                 // Listed and then deleted is as if it had not been listed.
-                Err(error) if error.kind() == Kind::NotFound => {}
+                Ok(snapshot) => snapshots.extend(snapshot),
                 Err(error) if error.kind() == Kind::Damaged => {
                     tracing::error!(snapshot = %id, %error, "a manifest is damaged");
                 }
@@ -103,23 +107,92 @@ impl Repository {
         Ok(snapshots)
     }
 
+    /// The snapshots there are, deleted ones left out.
     pub(crate) async fn snapshot_ids(&self) -> Result<Vec<SnapshotId>> {
-        let listed = self.0.store.list(files::SNAPSHOTS).await?;
-        Ok(listed
-            .iter()
-            .filter_map(|file| SnapshotId::parse(file.name.strip_prefix(files::SNAPSHOTS)?))
-            .collect())
+        let ids = self.manifest_ids().await?;
+        let deleted = self.marked_as_deleted().await?;
+        Ok(ids.into_iter().filter(|id| !deleted.contains(id)).collect())
     }
 
-    /// One snapshot. [`Kind::NotFound`] when there is none of that id.
+    /// Everything that has the name of a manifest, tombstones and deleted snapshots included, unless
+    /// a prune removed it: then it is gone for ever, even if a late request brings the file back.
+    pub(crate) async fn manifest_ids(&self) -> Result<Vec<SnapshotId>> {
+        let listed = self.0.store.list(files::SNAPSHOTS).await?;
+        let id = |name: &str| SnapshotId::parse(name.strip_prefix(files::SNAPSHOTS)?);
+        let ids = listed.iter().filter_map(|file| id(&file.name));
+        let view = self.cache().view();
+        Ok(ids.filter(|id| !view.removed.contains(id)).collect())
+    }
+
+    async fn marked_as_deleted(&self) -> Result<BTreeSet<SnapshotId>> {
+        let marks = self.list_names(files::MARKS).await?;
+        let deleted = |name: &String| match files::parse_mark(name) {
+            Some((id, None)) => Some(id),
+            _ => None,
+        };
+        Ok(marks.iter().filter_map(deleted).collect())
+    }
+
+    /// Deleted snapshots whose manifests are still there: what a prune removes.
+    pub(crate) async fn deleted_snapshots(&self) -> Result<BTreeSet<SnapshotId>> {
+        let deleted = self.marked_as_deleted().await?;
+        let ids = self.manifest_ids().await?;
+        let mut found = BTreeSet::new();
+        for id in ids.into_iter().filter(|id| deleted.contains(id)) {
+            // The mark is sealed: who only has the store cannot have a snapshot deleted.
+            let name = files::deletion(id);
+            let sealed = self.0.store.read(&name).await?;
+            if self.open_file(&name, &sealed).is_ok() && self.is_deletable(id).await? {
+                found.insert(id);
+            }
+        }
+        Ok(found)
+    }
+
+    /// A tombstone is not a snapshot, and stays for as long as its session might wake up.
+    async fn is_deletable(&self, id: SnapshotId) -> Result<bool> {
+        match self.manifest(id).await {
+            Ok(manifest) => Ok(manifest.is_some()),
+            Err(error) if error.kind() == Kind::Damaged => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// One snapshot. [`Kind::NotFound`] when there is none of that id, or it is deleted.
     pub async fn snapshot(&self, id: SnapshotId) -> Result<Snapshot> {
+        let is_deleted = self.marked_as_deleted().await?.contains(&id);
+        let found = if is_deleted { None } else { self.manifest(id).await? };
+        found.ok_or_else(|| Error::new(Kind::NotFound, format!("there is no snapshot {id}")))
+    }
+
+    /// What has the name of a manifest, whether marked as deleted or not. `None` when there is
+    /// nothing, or a tombstone.
+    pub(crate) async fn manifest(&self, id: SnapshotId) -> Result<Option<Snapshot>> {
+        if self.cache().view().removed.contains(&id) {
+            return Ok(None);
+        }
         let name = files::snapshot(id);
-        let sealed = self.0.store.read(&name).await.map_err(|error| match error.kind() {
-            Kind::NotFound => Error::new(Kind::NotFound, format!("there is no snapshot {id}")),
-            _ => error,
-        })?;
+        let sealed = match self.0.store.read(&name).await {
+            Ok(sealed) => sealed,
+            Err(error) if error.kind() == Kind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
         let plain = self.open_file(&name, &sealed)?;
-        Ok(Snapshot { id, manifest: Manifest::from_bytes(&plain)? })
+        if repo_format::session::parse_tombstone(&plain)?.is_some() {
+            return Ok(None);
+        }
+        Ok(Some(Snapshot { id, manifest: Manifest::from_bytes(&plain)? }))
+    }
+
+    /// Deletes a snapshot. Nobody sees it from now on; what only it needed goes with the next prune.
+    pub async fn delete_snapshot(&self, id: SnapshotId, clock: &dyn Clock) -> Result<()> {
+        // A damaged one can be deleted, too: it may be what stands in the way of a prune.
+        match self.snapshot(id).await {
+            Err(error) if error.kind() != Kind::Damaged => return Err(error),
+            _ => {}
+        }
+        let mark = moment(clock.now_ms());
+        self.create_file(&files::deletion(id), &mark).await.map(drop)
     }
 
     /// The repository's id.
@@ -152,6 +225,17 @@ impl Repository {
         let opened =
             cpu::with_opener(self.0.id, &self.0.keys, |opener| opener.open(Subject::File(name), sealed));
         opened.map_err(|error| Error::damaged(format!("the stored file {name} is damaged: {error}")))
+    }
+
+    /// Creates a named file under a name drawn at random, and returns its length. Who finds such a
+    /// name taken has taken it: a request that was repeated says so of its first sending.
+    pub(crate) async fn create_random(&self, name: &str, plain: &[u8]) -> Result<u64> {
+        let (created, len) = self.create_file(name, plain).await?;
+        match created {
+            Created::New => Ok(len),
+            Created::Taken if self.open_file(name, &self.0.store.read(name).await?)? == plain => Ok(len),
+            Created::Taken => Err(Error::new(Kind::Internal, format!("the random name {name} was taken"))),
+        }
     }
 
     /// Seals a named file under an epoch.

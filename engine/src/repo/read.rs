@@ -4,9 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use repo_format::files;
 use repo_format::id::{ObjectId, ObjectKind};
+use repo_format::manifest::SchemaArchive;
 use repo_format::tree::Lookup;
+use repo_format::value;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -43,30 +46,83 @@ struct Counters {
 
 impl Repository {
     /// The plaintext of an object, proven to be what its id says.
+    pub(crate) async fn load(&self, kind: ObjectKind, id: ObjectId) -> Result<Vec<u8>> {
+        self.load_counted(kind, id, &Counters::default()).await
+    }
+
+    /// Tries every place the object is said to be at. The cache may have been left behind by another
+    /// process, or the pack was just deleted after its objects were copied elsewhere: so before it
+    /// is given up, the index is listed anew.
     async fn load_counted(&self, kind: ObjectKind, id: ObjectId, counters: &Counters) -> Result<Vec<u8>> {
-        let missing = || Error::damaged(format!("the object {id} is missing from the repository"));
-        let place = match self.cache().place(&id)? {
-            Some(place) => place,
-            // The cache may have been left behind by another process, or deleted.
-            None => {
+        match self.load_from_places(kind, id, counters).await {
+            Err(error) if error.kind() == Kind::Damaged => {
                 self.refresh_index().await?;
-                self.cache().place(&id)?.ok_or_else(missing)?
+                self.load_from_places(kind, id, counters).await
             }
-        };
-        if place.kind != kind {
-            return Err(missing());
+            loaded => loaded,
         }
-        let name = files::pack(place.pack);
-        let frame = self.store().read_range(&name, place.offset.into(), place.len as usize).await;
-        let frame = frame.map_err(|error| match error.kind() {
-            Kind::NotFound => Error::damaged(format!("the pack {} of object {id} is missing", place.pack)),
-            _ => error,
-        })?;
+    }
+
+    async fn load_from_places(&self, kind: ObjectKind, id: ObjectId, counters: &Counters) -> Result<Vec<u8>> {
+        let mut failure = Error::damaged(format!("the object {id} is missing from the repository"));
+        for place in self.cache().places(&id)?.into_iter().filter(|place| place.kind == kind) {
+            match self.load_from(&place, id, counters).await {
+                Err(error) if error.kind() == Kind::Damaged => failure = error,
+                loaded => return loaded,
+            }
+        }
+        Err(failure)
+    }
+
+    async fn load_from(&self, place: &Place, id: ObjectId, counters: &Counters) -> Result<Vec<u8>> {
+        let frame = self.read_frame(place, id).await?;
         counters.objects.fetch_add(1, Ordering::Relaxed);
         counters.bytes.fetch_add(frame.len() as u64, Ordering::Relaxed);
-        cpu::with_opener(self.id(), self.keys(), |opener| opener.open_object(kind, id, &frame)).map_err(
-            |error| Error::damaged(format!("the object {id} in pack {} is damaged: {error}", place.pack)),
-        )
+        self.open_frame(place, id, &frame)
+    }
+
+    /// The sealed frame of an object.
+    pub(crate) async fn read_frame(&self, place: &Place, id: ObjectId) -> Result<Bytes> {
+        let name = files::pack(place.pack);
+        let frame = self.store().read_range(&name, place.offset.into(), place.len as usize).await;
+        frame.map_err(|error| match error.kind() {
+            Kind::NotFound => Error::damaged(format!("the pack {} of object {id} is missing", place.pack)),
+            _ => error,
+        })
+    }
+
+    /// Opens a frame, and proves that it holds the object.
+    pub(crate) fn open_frame(&self, place: &Place, id: ObjectId, frame: &[u8]) -> Result<Vec<u8>> {
+        let opened =
+            cpu::with_opener(self.id(), self.keys(), |opener| opener.open_object(place.kind, id, frame));
+        opened.map_err(|error| {
+            Error::damaged(format!("the object {id} in pack {} is damaged: {error}", place.pack))
+        })
+    }
+
+    /// Whether a writer may rely on every object of an archive that is there: each by itself, since
+    /// one pack may be condemned where another is not.
+    pub(crate) async fn may_rely_on_value(&self, archive: &SchemaArchive) -> Result<bool> {
+        let (mut level, mut depth) = (vec![archive.root], archive.depth);
+        loop {
+            for id in &level {
+                if !self.cache().may_rely_on(id)? {
+                    return Ok(false);
+                }
+            }
+            if depth == 0 {
+                return Ok(true);
+            }
+            let mut below = Vec::new();
+            for id in level {
+                match self.load(ObjectKind::PieceList, id).await {
+                    Ok(list) => below.extend(value::children(depth, &list)?.into_iter().map(|(_, id)| id)),
+                    Err(error) if error.kind() == Kind::Damaged => return Ok(false),
+                    Err(error) => return Err(error),
+                }
+            }
+            (level, depth) = (below, depth - 1);
+        }
     }
 
     /// Runs synchronous work over trees where it may block, with a reader to look objects up in.

@@ -16,8 +16,9 @@ use tokio::task::JoinSet;
 
 use crate::clock::random;
 use crate::cpu;
+use crate::defect::{Defect, is_planted};
 use crate::error::{Error, Kind, Result};
-use crate::repo::Repository;
+use crate::repo::{IndexFile, Repository};
 use crate::store::Created;
 
 /// Packs uploaded at a time. Each holds up to 32 MiB, so this is also what bounds their memory.
@@ -76,8 +77,8 @@ impl Writer {
     /// A writer of `repository`, whose index must be up to date: call within a session.
     pub fn new(repository: &Repository) -> Self {
         let state = State {
-            data: PackWriter::new(PackId(random(repository.entropy()))),
-            tree: PackWriter::new(PackId(random(repository.entropy()))),
+            data: PackWriter::new(new_pack_id(repository)),
+            tree: PackWriter::new(new_pack_id(repository)),
             claimed: HashSet::new(),
             unindexed: Vec::new(),
             running: JoinSet::new(),
@@ -100,7 +101,7 @@ impl Writer {
 
     /// Whether the caller is to write this object: nobody else has. Claim before compressing.
     pub fn claim(&self, id: ObjectId) -> Result<bool> {
-        if self.0.repository.cache().place(&id)?.is_some() {
+        if self.0.repository.cache().may_rely_on(&id)? {
             return Ok(false);
         }
         let granted = self.state().claimed.insert(id);
@@ -119,9 +120,38 @@ impl Writer {
         Ok(SealedObject { kind, id, plain_len: plaintext.len() as u32, frame })
     }
 
+    /// Claims an object whose frame is sealed already, to be stored once more.
+    pub(crate) fn claim_sealed(
+        &self,
+        kind: ObjectKind,
+        id: ObjectId,
+        plain_len: u32,
+        frame: Vec<u8>,
+    ) -> Option<SealedObject> {
+        let granted = self.state().claimed.insert(id);
+        self.0.claims.fetch_add(u64::from(granted), Ordering::Relaxed);
+        granted.then_some(SealedObject { kind, id, plain_len, frame })
+    }
+
     /// Adds a sealed object to a pack; waits while too many packs are being uploaded. Only for
     /// blocking threads.
     pub fn add(&self, object: &SealedObject) -> Result<()> {
+        match self.push(object) {
+            Some(pack) => self.0.runtime.clone().block_on(self.upload(pack)),
+            None => Ok(()),
+        }
+    }
+
+    /// As [`add`](Self::add), for async threads.
+    pub(crate) async fn add_async(&self, object: &SealedObject) -> Result<()> {
+        match self.push(object) {
+            Some(pack) => self.upload(pack).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Adds an object to its pack; returns the pack when it is full.
+    fn push(&self, object: &SealedObject) -> Option<PackWriter> {
         let SealedObject { kind, id, plain_len, frame } = object;
         let full = {
             let mut state = self.state();
@@ -132,7 +162,7 @@ impl Writer {
             };
             pack.push(*kind, *id, *plain_len, frame);
             if pack.len() >= most || pack.objects() >= limits::PACK_OBJECTS {
-                let next = PackWriter::new(PackId(random(self.0.repository.entropy())));
+                let next = PackWriter::new(new_pack_id(&self.0.repository));
                 Some(std::mem::replace(pack, next))
             } else {
                 None
@@ -140,10 +170,7 @@ impl Writer {
         };
         self.0.objects.fetch_add(1, Ordering::Relaxed);
         self.0.frame_bytes.fetch_add(frame.len() as u64, Ordering::Relaxed);
-        match full {
-            Some(pack) => self.0.runtime.clone().block_on(self.upload(pack)),
-            None => Ok(()),
-        }
+        full
     }
 
     /// Claims, seals and adds in one go, on a blocking thread.
@@ -198,8 +225,11 @@ impl Writer {
         })
         .await??;
         let len = bytes.len() as u64;
-        match self.0.repository.store().create(&files::pack(id), Bytes::from(bytes)).await? {
+        let (name, bytes) = (files::pack(id), Bytes::from(bytes));
+        match self.0.repository.store().create(&name, bytes.clone()).await? {
             Created::New => {}
+            // A request that was repeated says so of its first sending.
+            Created::Taken if self.0.repository.store().read(&name).await? == bytes => {}
             Created::Taken => return Err(Error::new(Kind::Internal, "two random pack ids were equal")),
         }
         self.0.bytes.fetch_add(len, Ordering::Relaxed);
@@ -217,12 +247,9 @@ impl Writer {
             });
             let (these, after) = rest.split_at(fits.count().max(1));
             let name = files::index(PackId(random(self.0.repository.entropy())));
-            let (created, len) = self.0.repository.create_file(&name, &index::encode(these)).await?;
-            if created == Created::Taken {
-                return Err(Error::new(Kind::Internal, "two random index ids were equal"));
-            }
+            let len = self.0.repository.create_random(&name, &index::encode(these)).await?;
             self.0.bytes.fetch_add(len, Ordering::Relaxed);
-            self.0.repository.cache().add(Some(&name), these)?;
+            self.0.repository.cache().add(&IndexFile { name, packs: these.to_vec() })?;
             let mut state = self.state();
             for object in these.iter().flat_map(|pack| &pack.objects) {
                 state.claimed.remove(&object.id);
@@ -243,7 +270,7 @@ impl Writer {
         }
         let open = {
             let mut state = self.state();
-            let fresh = || PackWriter::new(PackId(random(self.0.repository.entropy())));
+            let fresh = || PackWriter::new(new_pack_id(&self.0.repository));
             [std::mem::replace(&mut state.data, fresh()), std::mem::replace(&mut state.tree, fresh())]
         };
         for pack in open.into_iter().filter(|pack| !pack.is_empty()) {
@@ -270,4 +297,9 @@ impl Writer {
             bytes: self.0.bytes.load(Ordering::Relaxed),
         }
     }
+}
+
+fn new_pack_id(repository: &Repository) -> PackId {
+    let reused = if is_planted(Defect::ReusePackName) { repository.cache().view().dead_pack() } else { None };
+    reused.unwrap_or_else(|| PackId(random(repository.entropy())))
 }

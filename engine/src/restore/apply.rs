@@ -61,12 +61,11 @@ pub async fn apply(
         return Err(Error::new(Kind::Invalid, "the URL is of another server or database than the plan's")
             .with_help("Use the planned target, or plan again."));
     }
-    let session = Session::begin(repo, ctx).await?;
+    let session = Session::begin_reading(repo, &[snapshot.id], ctx).await?;
     let ctx = Context { monitor: Arc::new(Steps::new(ctx.monitor.clone())), ..ctx.clone() };
     let restore = Restore { repo, snapshot, scope, url, ctx, records: AtomicU64::new(0) };
     let restored = restore.run().await;
-    session.close().await;
-    restored
+    session.conclude(restored).await
 }
 
 struct Restore<'a> {

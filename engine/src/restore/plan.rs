@@ -125,7 +125,7 @@ pub async fn plan(
     ctx: &Context,
 ) -> Result<Plan> {
     let url = DatabaseUrl::parse(target_url)?;
-    let session = Session::begin(repo, ctx).await?;
+    let session = Session::begin_reading(repo, &[snapshot.id], ctx).await?;
     let plan = async {
         let archive = schema_archive(repo, snapshot).await?;
         let collections = scope.select(repo, snapshot).await?;
@@ -143,8 +143,7 @@ pub async fn plan(
         Ok(Plan { preflight, preview: preview(&collections), confirm_phrase, target })
     }
     .await;
-    session.close().await;
-    plan
+    session.conclude(plan).await
 }
 
 /// What the snapshot lacks cannot be restored. That is no reason not to restore the rest, and every

@@ -55,7 +55,7 @@ pub struct CollectionProof {
 /// may only read are enough.
 pub async fn prove(repo: &Repository, snapshot: &Snapshot, url: &str, ctx: &Context) -> Result<Proof> {
     let url = DatabaseUrl::parse(url)?;
-    let session = Session::begin(repo, ctx).await?;
+    let session = Session::begin_reading(repo, &[snapshot.id], ctx).await?;
     let proof = async {
         let expected = catalog::collections(repo, snapshot).await?;
         let mut proof = prove_collections(repo, snapshot, &expected, &url, ctx).await?;
@@ -63,8 +63,7 @@ pub async fn prove(repo: &Repository, snapshot: &Snapshot, url: &str, ctx: &Cont
         Ok(proof)
     }
     .await;
-    session.close().await;
-    proof
+    session.conclude(proof).await
 }
 
 /// Compares the target's definitions with the snapshot's, in words.

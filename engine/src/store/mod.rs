@@ -153,6 +153,16 @@ enum Backend {
     Folder(Folder),
     Memory { operator: Operator, prefix: String },
     S3 { bucket: Bucket, prefix: String },
+    /// A store whose every call waits for a simulation's scheduler.
+    #[cfg(test)]
+    Simulated(crate::simulation::Disk),
+}
+
+#[cfg(test)]
+impl From<crate::simulation::Disk> for Store {
+    fn from(disk: crate::simulation::Disk) -> Self {
+        Self { backend: Backend::Simulated(disk), owner: None }
+    }
 }
 
 impl Store {
@@ -162,6 +172,8 @@ impl Store {
         match &self.backend {
             Backend::Folder(folder) => folder.create(name, content).await,
             Backend::S3 { bucket, .. } => bucket.create(&self.path(name), content).await,
+            #[cfg(test)]
+            Backend::Simulated(disk) => disk.create(name, content).await,
             Backend::Memory { operator, .. } => {
                 match operator.write_with(&self.path(name), content).if_not_exists(true).await {
                     Ok(_) => Ok(Created::New),
@@ -174,6 +186,10 @@ impl Store {
 
     /// A whole file. [`Kind::NotFound`] when there is none.
     pub async fn read(&self, name: &str) -> Result<Bytes> {
+        #[cfg(test)]
+        if let Backend::Simulated(disk) = &self.backend {
+            return disk.read(name).await;
+        }
         match self.operator() {
             Err(folder) => folder.read(name).await,
             Ok(operator) => {
@@ -185,6 +201,10 @@ impl Store {
 
     /// `len` bytes of a file from `offset`. A file that is too short is [`Kind::Damaged`].
     pub async fn read_range(&self, name: &str, offset: u64, len: usize) -> Result<Bytes> {
+        #[cfg(test)]
+        if let Backend::Simulated(disk) = &self.backend {
+            return disk.read_range(name, offset, len).await;
+        }
         match self.operator() {
             Err(folder) => folder.read_range(name, offset, len).await,
             Ok(operator) => s3::read_range(operator, &self.path(name), name, offset, len).await,
@@ -193,6 +213,10 @@ impl Store {
 
     /// The files whose names begin with `folder`, which ends in a slash, sorted by name.
     pub async fn list(&self, folder: &str) -> Result<Vec<Listed>> {
+        #[cfg(test)]
+        if let Backend::Simulated(disk) = &self.backend {
+            return disk.list(folder).await;
+        }
         let mut listed = match self.operator() {
             Err(inner) => inner.list(folder).await?,
             Ok(operator) => s3::list(operator, &self.path(""), folder).await?,
@@ -203,6 +227,10 @@ impl Store {
 
     /// Removes a file; one that is not there is no error.
     pub async fn delete(&self, name: &str) -> Result<()> {
+        #[cfg(test)]
+        if let Backend::Simulated(disk) = &self.backend {
+            return disk.delete(name).await;
+        }
         match self.operator() {
             Err(folder) => folder.delete(name).await,
             Ok(operator) => operator.delete(&self.path(name)).await.map_err(failed("deleting", name)),
@@ -236,6 +264,8 @@ impl Store {
             Backend::S3 { bucket, .. } => bucket.probe(self, entropy).await,
             // Ours, and OpenDAL's behind a lock.
             Backend::Folder(_) | Backend::Memory { .. } => Ok(()),
+            #[cfg(test)]
+            Backend::Simulated(_) => Ok(()),
         }
     }
 
@@ -253,6 +283,8 @@ impl Store {
             Backend::Folder(folder) => Err(folder),
             Backend::Memory { operator, .. } => Ok(operator),
             Backend::S3 { bucket, .. } => Ok(bucket.operator()),
+            #[cfg(test)]
+            Backend::Simulated(_) => unreachable!("a simulated store answers by itself"),
         }
     }
 
@@ -260,6 +292,8 @@ impl Store {
     fn path(&self, name: &str) -> String {
         match &self.backend {
             Backend::Folder(_) => name.to_owned(),
+            #[cfg(test)]
+            Backend::Simulated(_) => name.to_owned(),
             Backend::Memory { prefix, .. } | Backend::S3 { prefix, .. } => format!("{prefix}{name}"),
         }
     }

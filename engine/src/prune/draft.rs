@@ -1,0 +1,104 @@
+//! The first part: what may go.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use repo_format::files::{self, PruneFile};
+use repo_format::id::{PackId, SnapshotId};
+use repo_format::prune::{self, Run};
+
+use crate::error::{Error, Kind, Result};
+use crate::prune::needed::Needed;
+use crate::prune::reach::Reach;
+use crate::prune::{Prune, Stats, damaged};
+use crate::repo::Session;
+use crate::store::Created;
+
+/// What may go, and what that would do.
+pub(super) struct Draft {
+    pub run: Run,
+    pub stats: Stats,
+    is_worth_it: bool,
+}
+
+impl Prune<'_> {
+    /// Counts what is needed, and chooses what may go. Within a session: nothing is deleted under it.
+    pub(super) async fn draft(&self) -> Result<Draft> {
+        let session = Session::begin_reading(self.repo, &[], &self.ctx).await?;
+        let draft = self.draft_in_session().await;
+        session.conclude(draft).await
+    }
+
+    async fn draft_in_session(&self) -> Result<Draft> {
+        self.steps.step("looking at packs");
+        // Packs before the index: one that is in no index now may be in one by then. Only packs that
+        // are listed before the run is published may be condemned for being in no index.
+        let listed = self.list_packs().await?;
+        let deleted = self.repo.deleted_snapshots().await?;
+        self.repo.refresh_index().await?;
+        let needed = self.count(&self.repo.snapshot_ids().await?).await?;
+        self.steps.step("choosing packs");
+        let (uses, absent) = self.tally(&needed, &listed).await?;
+        if absent > 0 {
+            return Err(damaged(format!("{absent} objects that snapshots need are missing")));
+        }
+        let plan = prune::plan(&uses, &self.options.thresholds);
+        let indexes = prune::stale_indexes(&self.index_files(&BTreeSet::new())?, &self.options.thresholds);
+        let stats = Stats {
+            snapshots_removed: deleted.len() as u64,
+            objects_condemned: plan.unneeded_objects,
+            bytes_condemned: plan.unneeded_bytes,
+            bytes_kept: plan.kept_bytes + plan.copied_bytes,
+            ..Stats::default()
+        };
+        let is_worth_it = !plan.condemned.is_empty() || !deleted.is_empty() || !indexes.is_empty();
+        let run = Run { began_ms: self.ctx.clock.now_ms(), snapshots: deleted, condemned: plan.condemned };
+        Ok(Draft { run, stats, is_worth_it })
+    }
+
+    /// Drafts a run and publishes it. `None` when nothing is worth it; without a number when another
+    /// prune was begun meanwhile.
+    pub(super) async fn publish(&self) -> Result<Option<(Option<u64>, Stats)>> {
+        let n = match self.repo.prunes().await?.last() {
+            None => 1,
+            Some((last, files)) if files.contains(&PruneFile::Done) => last + 1,
+            Some(_) => return Ok(Some((None, Stats::default()))),
+        };
+        let Draft { run, stats, is_worth_it } = self.draft().await?;
+        if !is_worth_it {
+            return Ok(None);
+        }
+        match self.repo.create_file(&files::prune(n, PruneFile::Run), &run.to_bytes()).await? {
+            (Created::New, _) => Ok(Some((Some(n), stats))),
+            // A request that was repeated says so of its first sending.
+            (Created::Taken, _) if self.repo.read_run(n).await? == run => Ok(Some((Some(n), stats))),
+            (Created::Taken, _) => Ok(Some((None, Stats::default()))),
+        }
+    }
+
+    /// Lengths of the packs that are there.
+    pub(super) async fn list_packs(&self) -> Result<BTreeMap<PackId, u64>> {
+        let listed = self.repo.store().list(files::PACKS).await?.into_iter();
+        let pack = |name: &str| PackId::parse(name.strip_prefix(files::PACKS)?);
+        Ok(listed.filter_map(|file| Some((pack(&file.name)?, file.size_bytes))).collect())
+    }
+
+    /// Counts what these snapshots need.
+    pub(super) async fn count(&self, ids: &[SnapshotId]) -> Result<Needed> {
+        let mut reach = Reach::new(self.repo, &self.ctx)?;
+        for (at, id) in ids.iter().enumerate() {
+            self.steps.step(&format!("counting what snapshot {} of {} needs", at + 1, ids.len()));
+            if let Some(snapshot) = self.repo.manifest(*id).await.map_err(explained)? {
+                reach.add(&snapshot).await.map_err(explained)?;
+            }
+        }
+        reach.finish().await.map_err(explained)
+    }
+}
+
+/// What cannot be read may refer to anything.
+fn explained(error: Error) -> Error {
+    match error.kind() {
+        Kind::Damaged => damaged(format!("a snapshot is damaged: {error}")).with_source(error),
+        _ => error,
+    }
+}
