@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use url::Url;
 use zeroize::Zeroizing;
@@ -32,6 +33,7 @@ pub const VARIABLES: &[&str] = &[
     "DBSNAP_OAUTH_GOOGLE_TOKEN_URL",
     "DBSNAP_OAUTH_GOOGLE_USERINFO_URL",
     "DBSNAP_WORKERS",
+    "DBSNAP_PRUNE_GRACE",
     "DBSNAP_LOG",
     "DBSNAP_LOG_FORMAT",
 ];
@@ -84,6 +86,8 @@ pub struct Config {
     pub providers: Vec<SignInProvider>,
     /// Jobs at a time.
     pub workers: usize,
+    /// Waited before condemned packs go, beside waiting for sessions.
+    pub prune_grace: Duration,
     pub log: String,
     pub log_json: bool,
 }
@@ -136,6 +140,7 @@ impl Config {
             public_url: text("DBSNAP_PUBLIC_URL")?.map(public_url).transpose()?,
             providers: providers(text)?,
             workers: workers(text("DBSNAP_WORKERS")?)?,
+            prune_grace: prune_grace(text("DBSNAP_PRUNE_GRACE")?)?,
             log: text("DBSNAP_LOG")?.unwrap_or_else(|| "info".to_owned()),
             log_json: match text("DBSNAP_LOG_FORMAT")?.as_deref() {
                 None | Some("text") => false,
@@ -205,6 +210,23 @@ fn kms(key_id: Option<String>, endpoint: Option<String>) -> Result<Option<KmsCon
         (None, None) => Ok(None),
         (None, Some(value)) => Err(bad(variable, &value, "it means nothing without DBSNAP_KMS_KEY_ID")),
     }
+}
+
+/// A number with its unit: `0s`, `90m`, `72h`, `30d`.
+fn prune_grace(value: Option<String>) -> Result<Duration, ConfigError> {
+    let value = value.as_deref().unwrap_or("0s");
+    let parsed = || {
+        let (number, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
+        let unit_seconds = match unit {
+            "s" => 1,
+            "m" => 60,
+            "h" => 3_600,
+            "d" => 86_400,
+            _ => return None,
+        };
+        number.parse::<u32>().ok().map(|number| Duration::from_secs(u64::from(number) * unit_seconds))
+    };
+    parsed().ok_or_else(|| bad("DBSNAP_PRUNE_GRACE", value, "use a number and s, m, h or d, such as 72h"))
 }
 
 fn public_url(value: String) -> Result<Url, ConfigError> {
@@ -309,6 +331,8 @@ mod tests {
             ("DBSNAP_SIGNUP", "everyone"),
             ("DBSNAP_WORKERS", "0"),
             ("DBSNAP_WORKERS", "many"),
+            ("DBSNAP_PRUNE_GRACE", "72"),
+            ("DBSNAP_PRUNE_GRACE", "-1h"),
             ("DBSNAP_PUBLIC_URL", "dbsnap.example.com"),
             ("DBSNAP_PUBLIC_URL", "https://example.com/dbsnap"),
             ("DBSNAP_OAUTH_GITHUB_CLIENT_ID", "alone"),

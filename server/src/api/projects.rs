@@ -38,6 +38,12 @@ pub struct Verification {
     mode: VerifyMode,
 }
 
+#[derive(Deserialize, ToSchema)]
+pub struct Pruning {
+    /// Whether to say only what would go.
+    dry_run: bool,
+}
+
 #[derive(Serialize, ToSchema)]
 pub struct ProjectBody {
     id: ProjectId,
@@ -147,6 +153,23 @@ pub async fn verify(
     Json(body): Json<Verification>,
 ) -> Result<(StatusCode, axum::Json<Accepted>)> {
     let job_id = projects::start_verify(&app, visitor.user_id, id, body.mode).await?;
+    Ok((StatusCode::ACCEPTED, axum::Json(Accepted { job_id })))
+}
+
+/// Queues a prune: what no snapshot needs is removed from the repository.
+#[utoipa::path(
+    post, path = "/projects/{id}/prune", tag = "projects",
+    params(("id" = String, Path)),
+    request_body = Pruning,
+    responses((status = 202, description = "Queued", body = Accepted)),
+)]
+pub async fn prune(
+    State(app): State<App>,
+    ApiUser(visitor): ApiUser,
+    Path(id): Path<ProjectId>,
+    Json(body): Json<Pruning>,
+) -> Result<(StatusCode, axum::Json<Accepted>)> {
+    let job_id = projects::start_prune(&app, visitor.user_id, id, body.dry_run).await?;
     Ok((StatusCode::ACCEPTED, axum::Json(Accepted { job_id })))
 }
 

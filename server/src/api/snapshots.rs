@@ -1,6 +1,7 @@
 //! `/snapshots`.
 
 use axum::extract::State;
+use axum::http::StatusCode;
 use engine::history::{CollectionSummary, Record};
 use engine::repo::Snapshot;
 use engine::rows::{Content, PageRequest, Row};
@@ -203,6 +204,21 @@ pub async fn get(
     let found = snapshots::find(&app, visitor.user_id, &id).await?;
     let collections = snapshots::collections(&found).await?;
     Ok(axum::Json(SnapshotBody::new(found.snapshot, Some(collections))))
+}
+
+/// Deletes a snapshot. What only it needed goes with the next prune.
+#[utoipa::path(
+    delete, path = "/snapshots/{id}", tag = "snapshots",
+    params(("id" = String, Path)),
+    responses((status = 204, description = "Gone")),
+)]
+pub async fn delete(
+    State(app): State<App>,
+    ApiUser(visitor): ApiUser,
+    Path(id): Path<String>,
+) -> Result<StatusCode> {
+    snapshots::delete(&app, visitor.user_id, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// A collection's records, in key order.

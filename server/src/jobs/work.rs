@@ -2,7 +2,7 @@
 
 use engine::Context;
 use engine::repo::{Repository, Snapshot};
-use engine::{backup, diff, restore, source, verify};
+use engine::{backup, diff, prune, restore, source, verify};
 use repo_format::id::SnapshotId;
 use repo_format::manifest::Trigger;
 use serde_json::{Value, json};
@@ -27,6 +27,7 @@ pub async fn run(app: App, record: JobRecord, context: Context) -> Result<Done> 
         Work::RestorePlan { restore_id } => run_plan(&app, restore_id, &context).await,
         Work::RestoreApply { restore_id } => run_apply(&app, &record, restore_id, &context).await,
         Work::Verify { mode } => run_verify(&app, &record, mode, &context).await,
+        Work::Prune { dry_run } => run_prune(&app, &record, dry_run, &context).await,
     }
 }
 
@@ -152,6 +153,14 @@ async fn run_verify(app: &App, record: &JobRecord, mode: VerifyMode, context: &C
     };
     let report = verify::run(&repository, mode, context).await?;
     Ok((JobState::Succeeded, serde_json::to_value(&report).map_err(Problem::internal)?))
+}
+
+async fn run_prune(app: &App, record: &JobRecord, dry_run: bool, context: &Context) -> Result<Done> {
+    let repository = app.repositories.get(record.project_id).await?;
+    let grace_ms = app.config.prune_grace.as_millis() as u64;
+    let options = prune::Options { dry_run, grace_ms, ..prune::Options::default() };
+    let stats = prune::run(&repository, &options, context).await?;
+    Ok((JobState::Succeeded, serde_json::to_value(stats).map_err(Problem::internal)?))
 }
 
 fn opened(app: &App, owner: &str, sealed: &crate::server_key::Sealed) -> Result<Zeroizing<String>> {

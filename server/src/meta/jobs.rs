@@ -100,6 +100,9 @@ pub enum Work {
     Verify {
         mode: VerifyMode,
     },
+    Prune {
+        dry_run: bool,
+    },
 }
 
 impl Work {
@@ -114,6 +117,7 @@ impl Work {
             Self::RestorePlan { .. } => "restore-plan",
             Self::RestoreApply { .. } => "restore-apply",
             Self::Verify { .. } => "verify",
+            Self::Prune { .. } => "prune",
         }
     }
 
@@ -144,7 +148,9 @@ impl Work {
         match self {
             Self::Backup { database_id, .. } => format!("backup/{database_id}"),
             Self::RestoreApply { restore_id } => format!("restore/{restore_id}"),
-            Self::Diff { .. } | Self::RestorePlan { .. } | Self::Verify { .. } => String::new(),
+            Self::Diff { .. } | Self::RestorePlan { .. } | Self::Verify { .. } | Self::Prune { .. } => {
+                String::new()
+            }
         }
     }
 }

@@ -84,6 +84,6 @@ pub fn result(job: &Job) -> Option<(String, String)> {
         Work::RestorePlan { restore_id } | Work::RestoreApply { restore_id } => {
             Some(("Open the restore".to_owned(), urls::restore(&restore_id.to_string())))
         }
-        Work::Verify { .. } => None,
+        Work::Verify { .. } | Work::Prune { .. } => None,
     }
 }

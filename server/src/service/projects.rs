@@ -91,6 +91,14 @@ pub async fn start_verify(app: &App, user: UserId, id: ProjectId, mode: VerifyMo
     Ok(job)
 }
 
+/// Queues a prune of a project's repository.
+pub async fn start_prune(app: &App, user: UserId, id: ProjectId, dry_run: bool) -> Result<JobId> {
+    find(app, user, id).await?;
+    let job = jobs::new_id(app);
+    jobs::enqueue(app, job, id, user, Work::Prune { dry_run }).await?;
+    Ok(job)
+}
+
 /// Adds a recovery key to a project's repository. Its text is shown this once.
 pub async fn export_recovery_key(app: &App, user: UserId, id: ProjectId) -> Result<String> {
     find(app, user, id).await?;

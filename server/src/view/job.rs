@@ -41,6 +41,7 @@ pub fn kind(work: &Work) -> Kind {
         Work::RestorePlan { .. } => Kind::RestorePlan,
         Work::RestoreApply { .. } => Kind::Restore,
         Work::Verify { .. } => Kind::Verify,
+        Work::Prune { .. } => Kind::Prune,
     }
 }
 

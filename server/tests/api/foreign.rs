@@ -64,6 +64,7 @@ impl Foreign {
             ("GET" | "DELETE", _) => Value::Null,
             ("POST", "/projects/{id}/connection-test") => json!({ "url": URL }),
             ("POST", "/projects/{id}/verify") => json!({ "mode": "structure" }),
+            ("POST", "/projects/{id}/prune") => json!({ "dry_run": false }),
             ("POST", "/projects/{id}/keys") => json!({ "kind": "recovery" }),
             ("POST", path) if path.starts_with("/projects/{id}/keys/") => json!({}),
             ("POST", "/projects/{id}/databases") => json!({ "name": "n", "url": URL, "environment": "dev" }),
