@@ -177,7 +177,7 @@ async fn killed_processes_lose_nothing_that_was_committed() {
     pruner.wait().unwrap();
     let (repo, ctx) = open(&folder, "last").await;
     for _ in 0..2 {
-        prune::run(&repo, &options(), &ctx).await.unwrap();
+        delete_and_prune(&repo, &folder, &ctx).await.unwrap();
     }
     assert_eq!(noted(&folder, "failures"), BTreeSet::new());
     let there: BTreeSet<String> =
