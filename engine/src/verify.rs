@@ -204,7 +204,10 @@ impl Verify<'_> {
     /// Says which snapshots, collections and keys the bad objects hurt.
     async fn attribute(&mut self) -> Result<()> {
         let mut hurt: BTreeMap<(ObjectId, String, String), BTreeSet<String>> = BTreeMap::new();
-        for id in self.repo.snapshot_ids().await? {
+        let ids = self.repo.snapshot_ids().await?;
+        // Some may have been committed since this began; what they need is in the index by now.
+        self.repo.refresh_index().await?;
+        for id in ids {
             self.ctx.check()?;
             let snapshot = match self.repo.snapshot(id).await {
                 Ok(snapshot) => snapshot,
