@@ -88,6 +88,11 @@ pub fn project_delete(id: &str) -> String {
     format!("/projects/{}/delete", escape(id))
 }
 
+/// Removes what no snapshot of a project needs, or says what that would be (POST).
+pub fn prune(project: &str) -> String {
+    format!("/projects/{}/prune", escape(project))
+}
+
 /// Makes and shows a recovery key (POST).
 pub fn recovery_key(project: &str) -> String {
     format!("/projects/{}/recovery-key", escape(project))
@@ -146,6 +151,11 @@ pub fn job_cancel(id: &str) -> String {
 /// A snapshot and its collections.
 pub fn snapshot(id: &str) -> String {
     format!("/snapshots/{}", escape(id))
+}
+
+/// Deletes a snapshot (POST).
+pub fn snapshot_delete(id: &str) -> String {
+    format!("/snapshots/{}/delete", escape(id))
 }
 
 /// The first records of a collection as a snapshot holds it.

@@ -35,6 +35,7 @@ pub async fn page(
         project: place::project(&app, &visitor, found.record.project_id).await?,
         database,
         job: view::job::job(&found, result(&found)),
+        pruned: view::job::pruned(&found),
     };
     Ok(html(job::page(&view)))
 }

@@ -31,6 +31,12 @@ pub struct Typed {
     name: String,
 }
 
+/// Whether a clean-up only looks.
+#[derive(Deserialize)]
+pub struct Pruning {
+    dry_run: bool,
+}
+
 /// The dashboard.
 pub async fn dashboard(State(app): State<App>, PageUser(visitor): PageUser) -> Result<Response> {
     let view = overview(&app, &visitor).await?;
@@ -97,6 +103,18 @@ pub async fn delete(
     }
     projects::delete(&app, visitor.user_id, project.id).await?;
     Ok(see_other(urls::PROJECTS))
+}
+
+/// Starts a clean-up, or a look at what it would remove, and leads to its job.
+pub async fn prune(
+    State(app): State<App>,
+    PageUser(visitor): PageUser,
+    Path(project): Path<String>,
+    Form(wanted): Form<Pruning>,
+) -> Result<Response> {
+    let project = find(&app, &visitor, &project).await?;
+    let job = projects::start_prune(&app, visitor.user_id, project.id, wanted.dry_run).await?;
+    Ok(see_other(&urls::job(&job.to_string())))
 }
 
 async fn find(app: &App, visitor: &Visitor, project: &str) -> Result<Project> {

@@ -1,18 +1,20 @@
 //! A snapshot and its records.
 
+use axum::Form;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use engine::rows;
 use serde::Deserialize;
 use web::pages::records::{self, Records};
 use web::pages::snapshot::{self, Snapshot};
+use web::urls;
 
 use super::place::Place;
-use super::{again, html, shell, shown};
+use super::{again, html, see_other, shell, shown};
 use crate::app::App;
-use crate::auth::PageUser;
+use crate::auth::{PageUser, Visitor};
 use crate::error::{Problem, Result};
-use crate::service::snapshots;
+use crate::service::snapshots::{self, FoundSnapshot};
 use crate::view;
 
 /// Records on a page.
@@ -32,14 +34,43 @@ pub async fn page(
     Path(id): Path<String>,
 ) -> Result<Response> {
     let found = snapshots::find(&app, visitor.user_id, &id).await?;
-    let place = Place::of_snapshot(&app, &visitor, &found).await?;
-    let collections = snapshots::collections(&found).await?;
+    Ok(html(snapshot::page(&snapshot_view(&app, &visitor, &found).await?)))
+}
+
+/// What is typed to delete a snapshot.
+#[derive(Deserialize)]
+pub struct Deletion {
+    confirm: String,
+}
+
+/// Deletes a snapshot whose id was begun to be typed, and leads to its database.
+pub async fn delete(
+    State(app): State<App>,
+    PageUser(visitor): PageUser,
+    Path(id): Path<String>,
+    Form(deletion): Form<Deletion>,
+) -> Result<Response> {
+    let found = snapshots::find(&app, visitor.user_id, &id).await?;
+    let view = snapshot_view(&app, &visitor, &found).await?;
+    let wanted = view.confirmation().to_owned();
+    if deletion.confirm.trim() != wanted {
+        let problem = Problem::invalid("confirm", format!("Type {wanted} to delete it."));
+        let view = Snapshot { problem: Some(shown(&problem)), ..view };
+        return Ok(again(&problem, snapshot::page(&view)));
+    }
+    snapshots::delete(&app, visitor.user_id, &id).await?;
+    Ok(see_other(&urls::database(&view.database.id)))
+}
+
+async fn snapshot_view(app: &App, visitor: &Visitor, found: &FoundSnapshot) -> Result<Snapshot> {
+    let place = Place::of_snapshot(app, visitor, found).await?;
+    let collections = snapshots::collections(found).await?;
     let manifest = &found.snapshot.manifest;
-    let view = Snapshot {
-        shell: shell(&app, &visitor),
+    Ok(Snapshot {
+        shell: shell(app, visitor),
         database: place.named(),
         environment: place.environment(),
-        id,
+        id: found.snapshot.id.to_string(),
         at_ms: manifest.started_ms,
         took_ms: manifest.finished_ms - manifest.started_ms,
         trigger: view::history::trigger(manifest.trigger),
@@ -56,8 +87,8 @@ pub async fn page(
         notes: manifest.notes.clone(),
         parent: manifest.parent.map(|parent| parent.to_string()),
         project: place.project,
-    };
-    Ok(html(snapshot::page(&view)))
+        problem: None,
+    })
 }
 
 /// The records of a collection as a snapshot holds them.

@@ -1,7 +1,9 @@
 //! Jobs as pages show them.
 
+use engine::prune::Stats;
 use web::components::Problem;
 use web::components::job::{Job, Kind, Progress, State};
+use web::pages::job::Pruned;
 
 use crate::jobs;
 use crate::meta::{JobState, Work};
@@ -31,6 +33,25 @@ pub fn job(job: &jobs::Job, result: Option<(String, String)>) -> Job {
         problem: job.error.as_ref().map(|error| Problem::new(&error.title).with_fix(&error.detail)),
         result,
     }
+}
+
+/// What a clean-up found, once it has ended.
+pub fn pruned(job: &jobs::Job) -> Option<Pruned> {
+    let Work::Prune { dry_run } = job.record.work else { return None };
+    let stats: Stats = serde_json::from_value(job.result.clone()?).ok()?;
+    let (objects, bytes) = if dry_run {
+        (stats.objects_condemned, stats.bytes_condemned)
+    } else {
+        (stats.objects_removed, stats.bytes_freed)
+    };
+    Some(Pruned {
+        dry_run,
+        snapshots: stats.snapshots_removed,
+        objects,
+        bytes,
+        bytes_kept: stats.bytes_kept,
+        is_waiting: stats.is_waiting,
+    })
 }
 
 /// What a job does.

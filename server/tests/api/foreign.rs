@@ -93,6 +93,8 @@ impl Foreign {
             ("POST", path) if path.starts_with("/projects/{id}/keys/") => &[("confirm", "x")],
             ("POST", "/databases/{id}/remove") => &[("confirm", "shop")],
             ("POST", "/projects/{id}/delete") => &[("name", "shop")],
+            ("POST", "/projects/{id}/prune") => &[("dry_run", "false")],
+            ("POST", "/snapshots/{id}/delete") => &[("confirm", &self.snapshot[..8])],
             ("POST", "/projects/{id}/connect" | "/databases/{id}/settings") => {
                 &[("name", "n"), ("url", URL), ("environment", "dev"), ("action", "connect")]
             }

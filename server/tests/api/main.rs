@@ -15,6 +15,7 @@ mod mongodb;
 mod mongodb_shop;
 mod object_storage;
 mod process;
+mod prune;
 mod queue;
 mod schedules;
 mod schemathesis;

@@ -230,6 +230,9 @@ fn bar(job: &Job) -> Markup {
 fn figures(job: &Job) -> Markup {
     let progress = &job.progress;
     let stored = matches!(job.kind, Kind::Backup);
+    if job.kind == Kind::Prune {
+        return html! {};
+    }
     html! {
         dl.figures {
             (super::fact("Records", &html! { (format::count(progress.records)) }))

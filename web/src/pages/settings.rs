@@ -153,6 +153,17 @@ pub fn page(view: &Settings) -> Markup {
             }
             (post_button(&urls::key_epoch(&view.project.id), "Begin a new data key", "plain"))
         }
+        section.card.padded aria-labelledby="clean-up" {
+            h2 #clean-up { "Clean-up" }
+            p {
+                "Deleted snapshots leave behind what only they needed. A clean-up removes that, and merges small files. "
+                "Backups, comparisons and restores may go on meanwhile."
+            }
+            form.inline method="post" action=(urls::prune(&view.project.id)) {
+                input type="hidden" name="dry_run" value="true";
+                button.plain type="submit" { "See what would go" }
+            }
+        }
         dl.facts.card.padded {
             (fact("Project", &html! { (view.project.name) }))
             (fact("Created", &format::time(view.created_ms, now_ms)))

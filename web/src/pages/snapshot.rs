@@ -5,7 +5,9 @@ use maud::{Markup, html};
 use super::Named;
 use crate::{
     components::{
-        fact, short_id,
+        Problem, alert, fact,
+        form::Field,
+        short_id,
         system::System,
         table::scrolling,
         tag::{self, Environment, Trigger},
@@ -74,6 +76,8 @@ pub struct Snapshot {
     pub notes: Vec<String>,
     /// The snapshot before it.
     pub parent: Option<String>,
+    /// Why the last request was not carried out.
+    pub problem: Option<Problem>,
 }
 
 impl Snapshot {
@@ -118,7 +122,19 @@ impl Snapshot {
                     .to_owned(),
             ],
             parent: Some("02f0c41d07be85a3316c0e4f1a27d9b5".to_owned()),
+            problem: None,
         }
+    }
+
+    /// One that was to be deleted with another id typed.
+    pub fn sample_refused() -> Self {
+        let problem = Problem::new("That is another id").with_fix("Type the id's first eight characters.");
+        Self { problem: Some(problem), ..Self::sample() }
+    }
+
+    /// What is typed to delete it.
+    pub fn confirmation(&self) -> &str {
+        self.id.get(..8).unwrap_or(&self.id)
     }
 }
 
@@ -155,6 +171,7 @@ pub fn page(view: &Snapshot) -> Markup {
                 a.button.primary href=(urls::restore_new(&view.id)) { "Restore" }
             }
         }
+        @if let Some(problem) = &view.problem { (alert(problem)) }
         @if !view.missing.is_empty() { (missing(view)) }
         @if !view.point_in_time { (mixed_moments()) }
         dl.facts.card.padded {
@@ -178,6 +195,7 @@ pub fn page(view: &Snapshot) -> Markup {
                 ul { @for note in &view.notes { li { (note) } } }
             }
         }
+        (deletion(view))
     };
     let crumbs = crumbs(&view.project, &view.database);
     Frame::new(&view.shell, &format!("Snapshot of {}", view.database.name), Section::Projects, &crumbs)
@@ -191,6 +209,20 @@ pub(super) fn crumbs<'a>(project: &'a Named, database: &'a Named) -> [(&'a str, 
         (project.name.as_str(), urls::project(&project.id)),
         (database.name.as_str(), urls::database(&database.id)),
     ]
+}
+
+fn deletion(view: &Snapshot) -> Markup {
+    html! {
+        form.stack.card.padded method="post" action=(urls::snapshot_delete(&view.id)) {
+            h2 { "Delete this snapshot" }
+            p {
+                "It is gone at once and does not come back. The space that only it took comes free with the project's "
+                "next clean-up, in the project's settings."
+            }
+            (Field::code("confirm", "Type the first eight characters of its id", "").hint(view.confirmation()).render())
+            div.actions { button.danger-quiet type="submit" { "Delete this snapshot" } }
+        }
+    }
 }
 
 fn compare_with(parent: &str, id: &str) -> Markup {

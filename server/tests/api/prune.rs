@@ -1,0 +1,130 @@
+//! Deleting snapshots, and pruning what only they needed.
+
+use engine_testutils::postgres::Cluster;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::harness::{Api, Browser, PASSWORD, Server, files, shop, text};
+
+async fn prune(api: &Api, project: &str, dry_run: bool) -> Value {
+    let path = format!("/projects/{project}/prune");
+    let queued = api.post(&path, json!({ "dry_run": dry_run })).await.expect(StatusCode::ACCEPTED);
+    let job = api.ended(&text(&queued["job_id"])).await;
+    assert_eq!((&job["kind"], &job["state"]), (&json!("prune"), &json!("succeeded")), "{job:#}");
+    job["result"].clone()
+}
+
+fn number(result: &Value, field: &str) -> u64 {
+    result[field].as_u64().unwrap_or_else(|| panic!("no {field} in {result:#}"))
+}
+
+#[tokio::test]
+async fn what_only_a_deleted_snapshot_needed_goes_with_a_prune() {
+    let (name, url) = shop().await;
+    let server = Server::start().await;
+    let api = server.user("ada@example.com").await;
+    let project = api.project("shop").await;
+    let database = api.database(&project, &url).await;
+    let old = api.back_up(&database).await;
+    // Every leaf of a table changes.
+    Cluster::shared().execute(&name, "UPDATE customers SET name = 'renamed ' || id").await;
+    let new = api.back_up(&database).await;
+    let fields = [
+        "snapshots_removed",
+        "objects_condemned",
+        "bytes_condemned",
+        "objects_removed",
+        "bytes_freed",
+        "bytes_kept",
+    ];
+    let nothing = prune(&api, &project, true).await;
+    for field in &fields[..5] {
+        assert_eq!(number(&nothing, field), 0, "{field}: {nothing:#}");
+    }
+
+    let path = format!("/snapshots/{old}");
+    api.send(Method::DELETE, &path, Value::Null).await.expect(StatusCode::NO_CONTENT);
+    api.send(Method::DELETE, &path, Value::Null).await.problem(404, "not-found");
+    api.get(&path).await.problem(404, "not-found");
+    let listed = api.get(&format!("/databases/{database}/snapshots")).await.expect(StatusCode::OK);
+    let ids: Vec<String> = listed["items"].as_array().unwrap().iter().map(|one| text(&one["id"])).collect();
+    assert_eq!(ids, std::slice::from_ref(&new));
+
+    let before = files(server.folder.path());
+    let dry = prune(&api, &project, true).await;
+    assert_eq!(number(&dry, "snapshots_removed"), 1);
+    assert!(number(&dry, "objects_condemned") > 0 && number(&dry, "bytes_condemned") > 0, "{dry:#}");
+    assert_eq!((number(&dry, "objects_removed"), number(&dry, "bytes_freed")), (0, 0), "{dry:#}");
+    let packs =
+        |files: &[(String, Vec<u8>)]| files.iter().filter(|(name, _)| name.contains("/packs/")).count();
+    assert_eq!(packs(&files(server.folder.path())), packs(&before), "a dry run deletes nothing");
+
+    let done = prune(&api, &project, false).await;
+    assert_eq!(number(&done, "snapshots_removed"), 1);
+    for field in ["objects_condemned", "bytes_condemned"] {
+        assert_eq!(number(&done, field), number(&dry, field), "{field}: the dry run said so");
+    }
+    assert_eq!(number(&done, "objects_removed"), number(&dry, "objects_condemned"), "{done:#}");
+    assert!(number(&done, "bytes_freed") > 0, "{done:#}");
+    let pack_bytes = |files: &[(String, Vec<u8>)]| -> u64 {
+        files.iter().filter(|(name, _)| name.contains("/packs/")).map(|(_, bytes)| bytes.len() as u64).sum()
+    };
+    assert_eq!(pack_bytes(&files(server.folder.path())), number(&done, "bytes_kept"), "{done:#}");
+
+    let again = prune(&api, &project, false).await;
+    for field in &fields[..5] {
+        assert_eq!(number(&again, field), 0, "{field}: {again:#}");
+    }
+    let verify = api.post(&format!("/projects/{project}/verify"), json!({ "mode": "full" })).await;
+    let job = api.ended(&text(&verify.expect(StatusCode::ACCEPTED)["job_id"])).await;
+    assert_eq!((&job["state"], &job["result"]["damaged"]), (&json!("succeeded"), &json!([])), "{job:#}");
+    let records = api.get(&format!("/snapshots/{new}/collections/public.customers/records")).await;
+    assert!(!records.expect(StatusCode::OK)["items"].as_array().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_prune_says_whether_it_is_a_dry_run() {
+    let server = Server::start().await;
+    let api = server.user("ada@example.com").await;
+    let project = api.project("shop").await;
+    let path = format!("/projects/{project}/prune");
+    api.post(&path, json!({})).await.problem(422, "invalid");
+    api.post(&path, json!({ "dry_run": "yes" })).await.problem(422, "invalid");
+}
+
+/// By forms alone: a wrong confirmation changes nothing, a dry run comes before what deletes.
+#[tokio::test]
+async fn the_pages_delete_a_snapshot_and_clean_up() {
+    let (_, url) = shop().await;
+    let server = Server::start().await;
+    let api = server.user("ada@example.com").await;
+    let project = api.project("shop").await;
+    let database = api.database(&project, &url).await;
+    let snapshot = api.back_up(&database).await;
+    let browser = Browser::signed_in(&server.base, "ada@example.com", PASSWORD).await;
+
+    let page = browser.get(&format!("/snapshots/{snapshot}")).await;
+    assert!(page.text.contains(&format!("action=\"/snapshots/{snapshot}/delete\"")), "{}", page.text);
+    let delete = format!("/snapshots/{snapshot}/delete");
+    let wrong = browser.send(Method::POST, &delete, &[("confirm", "shop".to_owned())]).await;
+    assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(wrong.text.contains(&format!("Type {} to delete it.", &snapshot[..8])), "{}", wrong.text);
+    api.get(&format!("/snapshots/{snapshot}")).await.expect(StatusCode::OK);
+    let done = browser.send(Method::POST, &delete, &[("confirm", snapshot[..8].to_owned())]).await;
+    assert_eq!(done.status, StatusCode::SEE_OTHER, "{}", done.text);
+    assert_eq!(done.headers["location"], format!("/databases/{database}"));
+    api.get(&format!("/snapshots/{snapshot}")).await.problem(404, "not-found");
+
+    let settings = browser.get(&format!("/projects/{project}/settings")).await;
+    assert!(settings.text.contains("See what would go"), "{}", settings.text);
+    for (dry_run, words) in [("true", "What would go"), ("false", "What went")] {
+        let prune = format!("/projects/{project}/prune");
+        let begun = browser.send(Method::POST, &prune, &[("dry_run", dry_run.to_owned())]).await;
+        assert_eq!(begun.status, StatusCode::SEE_OTHER, "{}", begun.text);
+        let job = begun.headers["location"].to_str().unwrap().to_owned();
+        api.ended(job.strip_prefix("/jobs/").unwrap()).await;
+        let page = browser.get(&job).await;
+        assert!(page.text.contains(words), "{}", page.text);
+        assert_eq!(page.text.contains("Remove it now"), dry_run == "true", "{}", page.text);
+    }
+}
