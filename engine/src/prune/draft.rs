@@ -9,7 +9,7 @@ use repo_format::prune::{self, Run};
 use crate::error::{Error, Kind, Result};
 use crate::prune::needed::Needed;
 use crate::prune::reach::Reach;
-use crate::prune::{Prune, Stats, damaged};
+use crate::prune::{Prune, Stats, damaged, is_disturbed};
 use crate::repo::Session;
 use crate::store::Created;
 
@@ -20,12 +20,36 @@ pub(super) struct Draft {
     is_worth_it: bool,
 }
 
+/// What came of publishing.
+pub(super) enum Published {
+    /// The prune of this number.
+    Run(u64),
+    /// Nothing is worth it.
+    Nothing,
+    /// Somebody else was first.
+    Behind,
+}
+
 impl Prune<'_> {
-    /// Counts what is needed, and chooses what may go. Within a session: nothing is deleted under it.
+    /// Counts what is needed, and chooses what may go. Within a session: nothing is deleted under it,
+    /// but by a prune that was published before. When one of those ended meanwhile, what looked
+    /// damaged may have been a snapshot that is gone by now, so it is counted anew.
     pub(super) async fn draft(&self) -> Result<Draft> {
-        let session = Session::begin_reading(self.repo, &[], &self.ctx).await?;
-        let draft = self.draft_in_session().await;
-        session.conclude(draft).await
+        let mut prunes = self.repo.prunes().await?;
+        loop {
+            let session = Session::begin_reading(self.repo, &[], &self.ctx).await?;
+            let draft = self.draft_in_session().await;
+            match session.conclude(draft).await {
+                Err(error) if is_disturbed(&error) => {
+                    let now = self.repo.prunes().await?;
+                    if now == prunes {
+                        return Err(error);
+                    }
+                    prunes = now;
+                }
+                ended => return ended,
+            }
+        }
     }
 
     async fn draft_in_session(&self) -> Result<Draft> {
@@ -55,23 +79,22 @@ impl Prune<'_> {
         Ok(Draft { run, stats, is_worth_it })
     }
 
-    /// Drafts a run and publishes it. `None` when nothing is worth it; without a number when another
-    /// prune was begun meanwhile.
-    pub(super) async fn publish(&self) -> Result<Option<(Option<u64>, Stats)>> {
+    /// Drafts a run and publishes it.
+    pub(super) async fn publish(&self) -> Result<(Published, Stats)> {
         let n = match self.repo.prunes().await?.last() {
             None => 1,
             Some((last, files)) if files.contains(&PruneFile::Done) => last + 1,
-            Some(_) => return Ok(Some((None, Stats::default()))),
+            Some(_) => return Ok((Published::Behind, Stats::default())),
         };
         let Draft { run, stats, is_worth_it } = self.draft().await?;
         if !is_worth_it {
-            return Ok(None);
+            return Ok((Published::Nothing, stats));
         }
         match self.repo.create_file(&files::prune(n, PruneFile::Run), &run.to_bytes()).await? {
-            (Created::New, _) => Ok(Some((Some(n), stats))),
+            (Created::New, _) => Ok((Published::Run(n), stats)),
             // A request that was repeated says so of its first sending.
-            (Created::Taken, _) if self.repo.read_run(n).await? == run => Ok(Some((Some(n), stats))),
-            (Created::Taken, _) => Ok(Some((None, Stats::default()))),
+            (Created::Taken, _) if self.repo.read_run(n).await? == run => Ok((Published::Run(n), stats)),
+            (Created::Taken, _) => Ok((Published::Behind, Stats::default())),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use repo_format::files::{self, PruneFile};
+use repo_format::id::PackId;
 use repo_format::prune::moment;
 
 use crate::defect::{Defect, is_planted};
@@ -26,6 +27,11 @@ impl Prune<'_> {
             let listed = self.repo.store().list(folder).await?;
             sizes.extend(listed.into_iter().map(|file| (file.name, file.size_bytes)));
         }
+        let kept = sizes.iter().filter(|(name, _)| {
+            let pack = name.strip_prefix(files::PACKS).and_then(PackId::parse);
+            pack.is_some_and(|pack| !verdict.deleted.contains(&pack))
+        });
+        stats.bytes_kept = kept.map(|(_, size_bytes)| size_bytes).sum();
         // Manifests, then what says where objects are, then the objects: whoever stops in between
         // leaves nothing that refers to what is gone.
         let manifests = verdict.snapshots.iter().map(|id| files::snapshot(*id));

@@ -14,13 +14,16 @@ use crate::context::Context;
 use crate::defect::{Defect, is_planted};
 use crate::error::{Error, Kind, Result};
 use crate::prune::needed::{Joined, Needed, scratch_database};
-use crate::prune::{Prune, Stats, damaged};
+use crate::prune::{Prune, damaged};
 use crate::repo::{Place, Repository, Writer};
 use crate::store::Created;
 
 /// Objects to copy, by where they are read from: pack (16), offset (4, big-endian), id (32) to frame
 /// length, plain length (4 each) and kind (1).
 const COPIES: TableDefinition<&[u8; 52], &[u8; 9]> = TableDefinition::new("copies");
+
+/// A pack, and the objects to copy out of it.
+type PackCopies = (PackId, Vec<(ObjectId, Place)>);
 
 /// What deciding cost and found, for the figures.
 #[derive(Debug, Default)]
@@ -31,11 +34,13 @@ pub(super) struct Judged {
     pub bytes_written: u64,
     /// What this process decided; another's verdict may be the one that counts.
     pub own: Option<Verdict>,
+    /// Why it decided that everything stays.
+    pub refused: Option<Error>,
 }
 
 impl Prune<'_> {
     /// Publishes a verdict, unless there is one. `None` while a grace time has yet to pass.
-    pub(super) async fn judge(&self, n: u64, stats: &mut Stats) -> Result<Option<Judged>> {
+    pub(super) async fn judge(&self, n: u64) -> Result<Option<Judged>> {
         if self.has_verdict(n).await? {
             return Ok(Some(Judged::default()));
         }
@@ -44,7 +49,7 @@ impl Prune<'_> {
             // Whatever it meant to delete stays, and the next one means it anew.
             Err(error) if error.kind() == Kind::Damaged => {
                 tracing::error!(%error, prune = n, "a prune cannot be read and is given up");
-                return self.publish_verdict(n, Verdict::default()).await.map(|()| Some(Judged::default()));
+                return self.publish_verdict(n, &Verdict::default()).await.map(|_| Some(Judged::default()));
             }
             Err(error) => return Err(error),
         };
@@ -54,19 +59,22 @@ impl Prune<'_> {
         if !self.wait_grace(&run).await? {
             return Ok(None);
         }
-        match self.decide(&run, stats).await {
+        match self.decide(&run).await {
             Ok((verdict, mut judged)) => {
-                self.publish_verdict(n, verdict.clone()).await?;
+                self.publish_verdict(n, &verdict).await?;
                 judged.own = Some(verdict);
                 Ok(Some(judged))
             }
             // What cannot be counted must stay, all of it. The run is ended, so that whatever is
-            // deleted by then, damaged snapshots too, does not count for the next one.
-            Err(error) if error.kind() == Kind::Damaged && !self.has_verdict(n).await? => {
+            // deleted by then, damaged snapshots too, does not count for the next one. Unless there is
+            // a verdict: then another has ended the prune under the hands of this one.
+            Err(error) if error.kind() == Kind::Damaged => {
+                if self.has_verdict(n).await? {
+                    return Ok(Some(Judged::default()));
+                }
                 let verdict = Verdict { kept: run.condemned, ..Verdict::default() };
-                self.publish_verdict(n, verdict).await?;
-                self.execute(n, Judged::default(), stats).await?;
-                Err(error)
+                let counts = self.publish_verdict(n, &verdict).await?;
+                Ok(Some(Judged { refused: counts.then_some(error), ..Judged::default() }))
             }
             Err(error) => Err(error),
         }
@@ -88,7 +96,7 @@ impl Prune<'_> {
     }
 
     /// Counts again, copies, and decides.
-    async fn decide(&self, run: &Run, stats: &mut Stats) -> Result<(Verdict, Judged)> {
+    async fn decide(&self, run: &Run) -> Result<(Verdict, Judged)> {
         let listed = self.list_packs().await?;
         self.repo.refresh_index().await?;
         let run = &self.with_late_orphans(run, &listed);
@@ -124,9 +132,8 @@ impl Prune<'_> {
             objects_removed: gone.map(|pack| pack.unneeded_objects).sum(),
             bytes_written: copied + index_bytes,
             own: None,
+            refused: None,
         };
-        stats.bytes_kept = uses.iter().filter(|pack| !deleted.contains(&pack.id)).map(|pack| pack.len).sum();
-        stats.bytes_kept += copied;
         Ok((Verdict { snapshots: run.snapshots.clone(), deleted, kept, indexes }, judged))
     }
 
@@ -207,11 +214,13 @@ impl Prune<'_> {
         self.repo.create_random(&name, &index::encode(packs)).await
     }
 
-    /// Whoever is first decides. What was decided is read back when it is executed.
-    async fn publish_verdict(&self, n: u64, verdict: Verdict) -> Result<()> {
+    /// Whoever is first decides: whether this is the verdict that counts.
+    async fn publish_verdict(&self, n: u64, verdict: &Verdict) -> Result<bool> {
         let name = files::prune(n, PruneFile::Verdict);
         match self.repo.create_file(&name, &verdict.to_bytes()).await?.0 {
-            Created::New | Created::Taken => Ok(()),
+            Created::New => Ok(true),
+            // A request that was repeated says so of its first sending.
+            Created::Taken => Ok(self.repo.read_verdict(n).await? == *verdict),
         }
     }
 }
@@ -292,7 +301,7 @@ impl Copies {
     }
 
     /// The objects to copy out of the first pack after the one given.
-    fn of_next_pack(&self, after: Option<PackId>) -> Result<Option<(PackId, Vec<(ObjectId, Place)>)>> {
+    fn of_next_pack(&self, after: Option<PackId>) -> Result<Option<PackCopies>> {
         let next = || -> Result<Vec<(ObjectId, Place)>, redb::Error> {
             let table = self.0.begin_read()?.open_table(COPIES)?;
             let mut start = [0; 52];

@@ -29,6 +29,7 @@ use crate::context::Context;
 use crate::error::{Error, Kind, Result};
 use crate::monitor::Steps;
 use crate::repo::Repository;
+use draft::Published;
 
 /// How a prune is done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,12 +74,15 @@ pub async fn run(repo: &Repository, options: &Options, ctx: &Context) -> Result<
     // What others began is ended first; then one prune of our own.
     for _ in 0..ROUNDS {
         let Some(n) = prune.open_run().await? else {
-            let Some((n, drafted)) = prune.publish().await? else { return Ok(stats) };
-            stats = drafted;
-            match n {
-                Some(n) => return prune.end(n, stats).await,
-                // Somebody else was first, so theirs is ended.
-                None => continue,
+            let (published, drafted) = prune.publish().await?;
+            match published {
+                Published::Run(n) => return prune.end(n, drafted).await,
+                Published::Nothing => {
+                    // What was done for others, and what stays.
+                    return Ok(Stats { bytes_kept: drafted.bytes_kept, ..stats });
+                }
+                // Theirs is ended first.
+                Published::Behind => continue,
             }
         };
         stats = prune.end(n, Stats::default()).await?;
@@ -108,14 +112,14 @@ impl Prune<'_> {
 
     /// Brings a prune to its end: whoever's it is, and however far it is.
     async fn end(&self, n: u64, mut stats: Stats) -> Result<Stats> {
-        match self.judge(n, &mut stats).await {
+        match self.judge(n).await {
             Ok(judged) => {
-                if let Some(judged) = judged {
-                    self.execute(n, judged, &mut stats).await?;
-                } else {
-                    stats.is_waiting = true;
-                }
-                Ok(stats)
+                let Some(mut judged) = judged else {
+                    return Ok(Stats { is_waiting: true, ..stats });
+                };
+                let refused = judged.refused.take();
+                self.execute(n, judged, &mut stats).await?;
+                refused.map_or(Ok(stats), Err)
             }
             // While this one counted, another may have ended the prune under its hands.
             Err(error) if is_disturbed(&error) && self.has_verdict(n).await? => {

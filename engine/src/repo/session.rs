@@ -174,7 +174,9 @@ impl Session {
                 let file = self.repository.store().read(&files::session(self.id)).await;
                 match file {
                     Err(gone) if gone.kind() == Kind::NotFound => Err(ended().with_source(error)),
-                    _ => Err(error),
+                    // Whether it was ended cannot be told: so neither can damage.
+                    Err(unknown) => Err(unknown.with_source(error)),
+                    Ok(_) => Err(error),
                 }
             }
             outcome => outcome,

@@ -195,10 +195,10 @@ impl Repository {
                 None if files.contains(&PruneFile::Verdict) => intact(self.read_verdict(n).await)?,
                 None => None,
             };
-            if is_planted(Defect::ForgetVerdicts) {
-                continue;
-            }
             if let Some(verdict) = verdict {
+                if is_planted(Defect::ForgetVerdicts) {
+                    continue;
+                }
                 view.dead.extend(verdict.deleted);
                 view.removed.extend(verdict.snapshots);
             } else if !files.contains(&PruneFile::Done) {

@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 
 use crate::error::Result;
 use crate::prune::Options;
-use actors::{Book, Stage};
+use actors::{Book, Habits, Stage};
 use world::{Chance, Counts, Weather, World};
 
 pub(crate) use world::Disk;
@@ -40,17 +40,54 @@ struct Outcome {
     removed: u64,
 }
 
+/// How the processes of a world behave.
+#[derive(Clone, Copy, Debug)]
+struct Mood {
+    weather: Weather,
+    /// Of a thousand processes, those that die early.
+    dying: u64,
+    processes: u64,
+    habits: Habits,
+}
+
+impl Mood {
+    fn any(chance: &mut Chance) -> Self {
+        let weather = Weather {
+            faults: chance.one_of([0, 0, 10, 40]),
+            outages: chance.one_of([0, 500]),
+            suspensions: chance.one_of([0, 0, 1, 4]),
+            delays: chance.one_of([5, 30]),
+            garbled: chance.one_of([0, 0, 250]),
+            turns: chance.one_of([0, 5, 15, 40]),
+            pauses: chance.one_of([0, 100, 300]),
+        };
+        let habits = Habits {
+            // Backups, reads, deletions; the rest of ten is prunes.
+            shares: chance.one_of([[4, 2, 1], [2, 2, 2], [3, 0, 1], [2, 4, 2]]),
+            tasks: 2 + chance.below(6),
+            flushes: chance.one_of([40, 250]),
+        };
+        Self { weather, dying: chance.one_of([0, 200, 500]), processes: 2 + chance.below(4), habits }
+    }
+}
+
+/// A repository with some history.
+struct Founded {
+    files: BTreeMap<String, Bytes>,
+    book: Book,
+}
+
 thread_local! {
-    /// An empty repository: all worlds of a thread begin with the same one.
-    static FOUNDED: BTreeMap<String, Bytes> = {
+    /// All worlds of a thread begin with the same repository.
+    static FOUNDED: Founded = {
         let runtime = runtime();
-        let stage = stage(BTreeMap::new(), 0, Weather::default());
+        let stage = stage(BTreeMap::new(), Book::default(), 0, Weather::default());
         let process = stage.world.add_process(None);
         let founding = stage.clone();
         let task = runtime.spawn(async move { actors::found(&founding, process).await });
         let founded = drive(&runtime, &stage.world, vec![task]);
         assert!(matches!(founded.1.as_slice(), [Some(Ok(()))]), "a repository is founded: {founded:?}");
-        stage.world.files()
+        Founded { files: stage.world.files(), book: stage.book().clone() }
     };
 }
 
@@ -58,9 +95,8 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().build().expect("because a runtime without drivers needs nothing")
 }
 
-fn stage(files: BTreeMap<String, Bytes>, seed: u64, weather: Weather) -> Stage {
-    let book = Arc::new(Mutex::new(Book::default()));
-    Stage { world: World::new(files, seed, weather), book, key: actors::key() }
+fn stage(files: BTreeMap<String, Bytes>, book: Book, seed: u64, weather: Weather) -> Stage {
+    Stage { world: World::new(files, seed, weather), book: Arc::new(Mutex::new(book)), key: actors::key() }
 }
 
 /// Runs tasks until each has ended or nothing can happen any more.
@@ -92,19 +128,15 @@ fn drive<T>(runtime: &Runtime, world: &World, mut tasks: Vec<JoinHandle<T>>) -> 
 /// Runs one world.
 fn run(seed: u64) -> Outcome {
     let mut chance = Chance::new(seed);
-    let weather = Weather {
-        faults: [0, 0, 10, 40][chance.below(4) as usize],
-        suspensions: [0, 0, 1, 4][chance.below(4) as usize],
-    };
-    let dying = [0, 200, 500][chance.below(3) as usize];
-    let stage = stage(FOUNDED.with(Clone::clone), chance.any(), weather);
+    let mood = Mood::any(&mut chance);
+    let (files, book) = FOUNDED.with(|founded| (founded.files.clone(), founded.book.clone()));
+    let stage = stage(files, book, chance.any(), mood.weather);
     let runtime = runtime();
     let mut tasks = Vec::new();
-    for _ in 0..2 + chance.below(4) {
-        let dies_at = chance.in_thousand(dying).then(|| 1 + chance.below(300));
+    for _ in 0..mood.processes {
+        let dies_at = chance.in_thousand(mood.dying).then(|| 1 + chance.below(300));
         let process = stage.world.add_process(dies_at);
-        let (stage, seed, many) = (stage.clone(), chance.any(), 2 + chance.below(5));
-        tasks.push(runtime.spawn(actors::live(stage, process, seed, many)));
+        tasks.push(runtime.spawn(actors::live(stage.clone(), process, chance.any(), mood.habits)));
     }
     let (steps, ends) = drive(&runtime, &stage.world, tasks);
     if steps > MOST_STEPS {

@@ -5,12 +5,19 @@
 //! effect at one moment between its beginning and its end, creation under a taken name fails, and a
 //! listing, which goes page by page, shows everything that was there all the while. And it does
 //! what S3 does not rule out: a call fails although it took effect, fails and takes effect much
-//! later, a listing starts again, a process is suspended for an hour, or is never heard of again.
+//! later, and with it the next ones of its process; a listing starts again; bytes are garbled on
+//! their way; a process is suspended for an hour, or is never heard of again.
+//!
+//! Chance alone gives everybody about the same speed, and rules that matter only when one process
+//! does much between two calls of another are then hardly ever needed. So in most worlds processes
+//! have ranks: the call of the highest one is picked, and ranks change now and then. That is
+//! probabilistic concurrency testing (Burckhardt et al., ASPLOS 2010).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use repo_format::files::PACKS;
 use tokio::sync::oneshot;
 
 use crate::clock::{Clock, Entropy, Sleep};
@@ -39,6 +46,11 @@ impl Chance {
         self.any() % limit.max(1)
     }
 
+    /// One of these.
+    pub fn one_of<T: Copy, const N: usize>(&mut self, these: [T; N]) -> T {
+        these[self.below(N as u64) as usize]
+    }
+
     /// Whether something happens that happens in so many of a thousand cases.
     pub fn in_thousand(&mut self, cases: u64) -> bool {
         self.below(1000) < cases
@@ -49,7 +61,7 @@ impl Chance {
 #[derive(Clone, Debug)]
 enum Call {
     Create(String, Bytes),
-    Read(String),
+    Read { name: String, is_whole: bool },
     List { folder: String, after: String, found: Vec<Listed> },
     Delete(String),
 }
@@ -65,6 +77,7 @@ enum Answer {
 #[derive(Debug)]
 struct Pending {
     process: usize,
+    since_ms: u64,
     call: Call,
     reply: oneshot::Sender<Result<Answer>>,
 }
@@ -87,21 +100,37 @@ pub(super) struct Fate {
     pub is_dead: bool,
     /// It is suspended until then.
     suspended_until_ms: u64,
-    /// Its longest suspension.
+    /// Its longest suspension, or wait for one call.
     pub longest_ms: u64,
+    /// Its calls that failed.
+    pub faults: u64,
+    /// Its next calls that fail, too.
+    outage: u64,
+    /// Among processes that wait, the highest goes first.
+    rank: u64,
     /// How fast its clock runs, in thousandths.
     rate: u64,
     /// How wrong its calendar is.
     offset_ms: i64,
 }
 
-/// How hostile a world is.
+/// How hostile a world is. All of it in a thousand.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Weather {
-    /// Calls that fail, in a thousand.
+    /// Calls that fail.
     pub faults: u64,
-    /// Suspensions, in a thousand scheduling steps.
+    /// Of those, the ones that take the next calls of their process with them.
+    pub outages: u64,
+    /// Steps at which a process is suspended.
     pub suspensions: u64,
+    /// Steps at which time passes although there is work.
+    pub delays: u64,
+    /// Reads of whole packs that are garbled on their way.
+    pub garbled: u64,
+    /// Steps at which a process's rank changes; without any, ranks do not count.
+    pub turns: u64,
+    /// Calls that change something before which a process comes last, until ranks change.
+    pub pauses: u64,
 }
 
 /// What happened, for the figures.
@@ -110,6 +139,7 @@ pub(super) struct Counts {
     pub calls: u64,
     pub faults: u64,
     pub late: u64,
+    pub garbled: u64,
     pub deaths: u64,
     pub suspensions: u64,
 }
@@ -165,7 +195,8 @@ impl World {
         let mut state = self.state();
         let rate = 900 + state.chance.below(200);
         let offset_ms = state.chance.below(20_000_000) as i64 - 10_000_000;
-        state.fates.push(Fate { dies_at, rate, offset_ms, ..Fate::default() });
+        let rank = state.chance.any();
+        state.fates.push(Fate { dies_at, rate, offset_ms, rank, ..Fate::default() });
         state.fates.len() - 1
     }
 
@@ -211,12 +242,13 @@ impl World {
             return state.pass_time();
         }
         // Now and then time passes although there is work: every call is a slow one sometimes.
-        if state.chance.in_thousand(30) {
+        let delays = state.weather.delays;
+        if state.chance.in_thousand(delays) {
             state.now_ms += state.chance.below(90_000);
             state.wake();
             return true;
         }
-        let at = ready[state.chance.below(ready.len() as u64) as usize];
+        let at = state.pick(ready);
         state.answer(at);
         state.wake();
         true
@@ -224,6 +256,21 @@ impl World {
 }
 
 impl State {
+    /// The call that is answered next.
+    fn pick(&mut self, mut ready: Vec<usize>) -> usize {
+        let turns = self.weather.turns;
+        if turns > 0 {
+            if self.chance.in_thousand(turns) {
+                let process = self.chance.below(self.fates.len() as u64) as usize;
+                self.fates[process].rank = self.chance.any();
+            }
+            let rank = |at: &usize| self.fates[self.pending[*at].process].rank;
+            let highest = ready.iter().map(rank).max();
+            ready.retain(|at| Some(rank(at)) == highest);
+        }
+        ready[self.chance.below(ready.len() as u64) as usize]
+    }
+
     fn suspend_one(&mut self) {
         let process = self.chance.below(self.fates.len() as u64) as usize;
         let wait_ms = 60_000 + self.chance.below(80 * 60_000);
@@ -289,7 +336,7 @@ impl State {
                 self.files.remove(name);
                 Answer::Deleted
             }
-            Call::Read(_) | Call::List { .. } => Answer::Deleted,
+            Call::Read { .. } | Call::List { .. } => Answer::Deleted,
         }
     }
 
@@ -297,18 +344,14 @@ impl State {
     fn answer(&mut self, at: usize) {
         let mut pending = self.pending.swap_remove(at);
         self.counts.calls += 1;
-        let is_last = {
-            let fate = &mut self.fates[pending.process];
-            fate.calls += 1;
-            fate.dies_at == Some(fate.calls)
-        };
-        if is_last {
+        let fate = &mut self.fates[pending.process];
+        fate.calls += 1;
+        fate.longest_ms = fate.longest_ms.max(self.now_ms - pending.since_ms);
+        if fate.dies_at == Some(fate.calls) {
             self.die(&pending);
             return;
         }
-        let faults = self.weather.faults;
-        if self.chance.in_thousand(faults) {
-            self.counts.faults += 1;
+        if self.is_faulty(pending.process) {
             match self.chance.below(3) {
                 0 => drop(self.apply(&pending.call)),
                 1 => self.come_late(pending.call.clone()),
@@ -319,8 +362,9 @@ impl State {
         }
         let answer = match &mut pending.call {
             Call::Create(..) | Call::Delete(_) => Ok(self.apply(&pending.call)),
-            Call::Read(name) => match self.files.get(name) {
-                Some(content) => Ok(Answer::Content(content.clone())),
+            Call::Read { name, is_whole } => match self.files.get(name).cloned() {
+                Some(content) if *is_whole => Ok(Answer::Content(self.carry(name, content))),
+                Some(content) => Ok(Answer::Content(content)),
                 None => Err(Error::new(Kind::NotFound, format!("there is no {name}"))),
             },
             Call::List { folder, after, found } => {
@@ -352,6 +396,37 @@ impl State {
             }
         };
         drop(pending.reply.send(answer));
+    }
+
+    /// Whether a call of a process fails now.
+    fn is_faulty(&mut self, process: usize) -> bool {
+        let Weather { faults, outages, .. } = self.weather;
+        let is_out = self.fates[process].outage > 0 && self.chance.in_thousand(850);
+        let is_faulty = is_out || self.chance.in_thousand(faults);
+        let outage = if is_faulty && !is_out && self.chance.in_thousand(outages) {
+            1 + self.chance.below(6)
+        } else {
+            self.fates[process].outage.saturating_sub(1)
+        };
+        let fate = &mut self.fates[process];
+        fate.outage = outage;
+        fate.faults += u64::from(is_faulty);
+        self.counts.faults += u64::from(is_faulty);
+        is_faulty
+    }
+
+    /// What arrives of a file that is read whole. Reads of single objects are not garbled: they are
+    /// repeated, and chance would garble both.
+    fn carry(&mut self, name: &str, content: Bytes) -> Bytes {
+        let garbled = self.weather.garbled;
+        if !name.starts_with(PACKS) || !self.chance.in_thousand(garbled) {
+            return content;
+        }
+        self.counts.garbled += 1;
+        let mut bytes = content.to_vec();
+        let at = self.chance.below(bytes.len() as u64) as usize;
+        bytes[at] ^= 1 << self.chance.below(8);
+        bytes.into()
     }
 
     fn come_late(&mut self, call: Call) {
@@ -390,7 +465,12 @@ impl Disk {
         {
             let mut state = self.world.state();
             if !state.fates[self.process].is_dead {
-                state.pending.push(Pending { process: self.process, call, reply });
+                let pauses = state.weather.pauses;
+                if matches!(call, Call::Create(..) | Call::Delete(_)) && state.chance.in_thousand(pauses) {
+                    state.fates[self.process].rank = state.chance.any() >> 32;
+                }
+                let since_ms = state.now_ms;
+                state.pending.push(Pending { process: self.process, since_ms, call, reply });
             }
         }
         match answer.await {
@@ -408,14 +488,18 @@ impl Disk {
     }
 
     pub async fn read(&self, name: &str) -> Result<Bytes> {
-        match self.call(Call::Read(name.to_owned())).await? {
+        self.read_as(name, true).await
+    }
+
+    async fn read_as(&self, name: &str, is_whole: bool) -> Result<Bytes> {
+        match self.call(Call::Read { name: name.to_owned(), is_whole }).await? {
             Answer::Content(content) => Ok(content),
             other => unreachable!("a read was answered with {other:?}"),
         }
     }
 
     pub async fn read_range(&self, name: &str, offset: u64, len: usize) -> Result<Bytes> {
-        let content = self.read(name).await?;
+        let content = self.read_as(name, false).await?;
         let end = offset as usize + len;
         if end > content.len() {
             return Err(Error::damaged(format!("the stored file {name} is too short")));

@@ -151,8 +151,14 @@ pub struct Store {
 #[derive(Clone, Debug)]
 enum Backend {
     Folder(Folder),
-    Memory { operator: Operator, prefix: String },
-    S3 { bucket: Bucket, prefix: String },
+    Memory {
+        operator: Operator,
+        prefix: String,
+    },
+    S3 {
+        bucket: Bucket,
+        prefix: String,
+    },
     /// A store whose every call waits for a simulation's scheduler.
     #[cfg(test)]
     Simulated(crate::simulation::Disk),
