@@ -208,6 +208,29 @@ pub async fn enqueue(app: &App, id: JobId, project_id: ProjectId, user_id: UserI
     Ok(())
 }
 
+/// Queues work of a kind that its project was not given since then.
+pub async fn enqueue_unless_recent(
+    app: &App,
+    project_id: ProjectId,
+    user_id: UserId,
+    work: Work,
+    since_ms: i64,
+) -> Result<()> {
+    if app.stopping.is_cancelled() {
+        return Ok(());
+    }
+    let record = new_record(app, new_id(app), project_id, user_id, work);
+    let id = record.id;
+    app.queue.feeds().insert(id, Feed::new(record.clone(), &app.stopping));
+    let queued = app.meta.add_job_unless_recent(record, since_ms).await;
+    if !matches!(queued, Ok(true)) {
+        app.queue.feeds().remove(&id);
+    }
+    queued?;
+    app.queue.wake.notify_one();
+    Ok(())
+}
+
 /// Queues a restore's apply job with what it needs and nobody may keep.
 pub async fn enqueue_apply(
     app: &App,

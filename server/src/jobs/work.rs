@@ -12,7 +12,7 @@ use crate::app::App;
 use crate::error::{Problem, Result};
 use crate::ids::{DatabaseId, DiffId, RestoreId};
 use crate::meta::{JobRecord, JobState, Scope, VerifyMode, Work};
-use crate::service::addresses;
+use crate::service::{addresses, upkeep};
 
 type Done = (JobState, Value);
 
@@ -31,10 +31,15 @@ pub async fn run(app: App, record: JobRecord, context: Context) -> Result<Done> 
     }
 }
 
-/// After a job ended, however it did: what it alone needed goes.
+/// After a job ended, however it did: what it alone needed goes, and what it calls for is done.
 pub async fn after(app: &App, record: &JobRecord) -> Result<()> {
     if let Work::RestorePlan { restore_id } = record.work {
         app.meta.change_restore(restore_id, |restore| restore.target_url = None).await?;
+    }
+    if let (Work::Backup { database_id, due_ms: Some(_), .. }, JobState::Succeeded) =
+        (&record.work, record.state)
+    {
+        upkeep::after_backup(app, *database_id).await?;
     }
     Ok(())
 }

@@ -101,6 +101,7 @@ fn of_job(tx: &WriteTransaction, job: &JobRecord, action: &'static str, detail: 
             event.with("into", restore.map(|restore| restore.target))
         }
         Work::Verify { mode } => Event::new(action, format!("project/{}", job.project_id)).with("mode", mode),
+        Work::Prune { .. } => Event::new(action, format!("project/{}", job.project_id)),
         Work::Diff { diff_id } => Event::new(action, format!("diff/{diff_id}")),
     };
     let mut event = event.with("job_id", job.id);

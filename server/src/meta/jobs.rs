@@ -107,7 +107,8 @@ pub enum Work {
 
 impl Work {
     /// All the words of [`Work::kind`].
-    pub const KINDS: [&'static str; 5] = ["backup", "diff", "restore-plan", "restore-apply", "verify"];
+    pub const KINDS: [&'static str; 6] =
+        ["backup", "diff", "restore-plan", "restore-apply", "verify", "prune"];
 
     /// The word of the API.
     pub fn kind(&self) -> &'static str {
@@ -129,6 +130,8 @@ impl Work {
             Self::RestorePlan { .. } => Some(("restore-plan.start", "restore-plan.end")),
             Self::RestoreApply { .. } => Some(("restore.start", "restore.end")),
             Self::Verify { .. } => Some(("verify.start", "verify.end")),
+            Self::Prune { dry_run: true } => None,
+            Self::Prune { dry_run: false } => Some(("prune.start", "prune.end")),
         }
     }
 
@@ -193,6 +196,30 @@ impl Meta {
     /// Queues a job.
     pub async fn add_job(&self, job: JobRecord) -> Result<()> {
         self.write(move |tx| add(tx, &job)).await
+    }
+
+    /// Queues a job, unless its project has one of the same kind that was queued since.
+    pub async fn add_job_unless_recent(&self, job: JobRecord, since_ms: i64) -> Result<bool> {
+        self.write(move |tx| {
+            let is_recent = {
+                let links = tx.open_table(JOBS_BY_PROJECT)?;
+                let jobs = tx.open_table(JOBS)?;
+                let all = rows::child_rows::<JobRecord>(
+                    &links,
+                    &jobs,
+                    job.project_id,
+                    Order::NewestFirst,
+                    &PageRequest::all(),
+                )?;
+                let mut recent = all.items.iter().filter(|other| other.created_ms >= since_ms);
+                recent.any(|other| other.work.kind() == job.work.kind())
+            };
+            if !is_recent {
+                add(tx, &job)?;
+            }
+            Ok(!is_recent)
+        })
+        .await
     }
 
     pub async fn job(&self, id: JobId) -> Result<Option<JobRecord>> {

@@ -37,6 +37,8 @@ pub struct Typed {
 #[derive(Deserialize)]
 pub struct Removal {
     confirm: String,
+    /// Ticked: its snapshots go, too.
+    delete_snapshots: Option<String>,
 }
 
 /// The settings.
@@ -90,7 +92,7 @@ pub async fn save(
     }
 }
 
-/// Removes a database whose name was typed; its snapshots stay.
+/// Removes a database whose name was typed. Its snapshots stay, unless they are to go.
 pub async fn remove(
     State(app): State<App>,
     PageUser(visitor): PageUser,
@@ -104,7 +106,8 @@ pub async fn remove(
         let view = DatabaseSettings { problem: Some(shown(&problem)), ..view };
         return Ok(again(&problem, page::page(&view)));
     }
-    databases::remove(&app, visitor.user_id, id, Snapshots::Keep).await?;
+    let fate = if removal.delete_snapshots.is_some() { Snapshots::Delete } else { Snapshots::Keep };
+    databases::remove(&app, visitor.user_id, id, fate).await?;
     Ok(see_other(&urls::database(&database)))
 }
 

@@ -5,9 +5,9 @@ use engine::source::{self, ConnectionReport, Consistency, DatabaseUrl, Stage, St
 use repo_format::manifest::Source;
 use zeroize::Zeroizing;
 
-use super::{addresses, audit, projects};
+use super::{addresses, audit, projects, snapshots};
 use crate::app::App;
-use crate::audit::{Event, action};
+use crate::audit::{Actor, Event, action};
 use crate::error::{self, Problem, Result};
 use crate::ids::{DatabaseId, JobId, ProjectId, UserId};
 use crate::jobs;
@@ -247,16 +247,24 @@ async fn newest_source(app: &App, database: &ConnectedDatabase) -> Result<Option
     Ok(sources.find(|source| source.id == id))
 }
 
-/// Removes a database: its credentials go at once, its backups stop, its snapshots stay.
-pub async fn remove(app: &App, user: UserId, id: DatabaseId, snapshots: Snapshots) -> Result<()> {
-    if snapshots == Snapshots::Delete {
-        return Err(projects::not_yet(
-            "delete single snapshots; remove the database and keep them, or delete the whole project",
-        ));
-    }
+/// Removes a database: its credentials go at once and its backups stop. Its snapshots stay, or are
+/// deleted, and a prune frees what only they needed.
+pub async fn remove(app: &App, user: UserId, id: DatabaseId, fate: Snapshots) -> Result<()> {
     let database = find(app, user, id).await?;
     let event = Event::new(action::DATABASE_REMOVE, audit::database(id)).with("name", &database.name);
-    audit::record(app, user, event, disconnect(app, id).await).await
+    audit::record(app, user, event, disconnect(app, id).await).await?;
+    let all = match fate {
+        Snapshots::Keep => Vec::new(),
+        Snapshots::Delete => snapshots::list(app, user, id, PageRequest::all()).await?.items,
+    };
+    if all.is_empty() {
+        return Ok(());
+    }
+    let repository = app.repositories.get(database.project_id).await?;
+    for snapshot in &all {
+        snapshots::remove(app, user, &repository, snapshot, Actor::Account).await?;
+    }
+    projects::start_prune(app, user, database.project_id, false).await.map(drop)
 }
 
 async fn disconnect(app: &App, id: DatabaseId) -> Result<()> {

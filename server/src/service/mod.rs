@@ -14,3 +14,4 @@ pub mod restores;
 pub mod schedules;
 pub mod sign_in;
 pub mod snapshots;
+pub mod upkeep;

@@ -5,8 +5,9 @@ use engine::repo::{Repository, Snapshot};
 use engine::rows;
 use repo_format::id::SnapshotId;
 
-use super::{databases, projects};
+use super::{audit, databases, projects};
 use crate::app::App;
+use crate::audit::{Actor, Event, action};
 use crate::error::{Problem, Result};
 use crate::ids::{DatabaseId, ProjectId, UserId};
 use crate::meta::{Page, PageRequest};
@@ -78,7 +79,23 @@ pub async fn find(app: &App, user: UserId, id: &str) -> Result<FoundSnapshot> {
 /// Deletes a snapshot. Nobody sees it from now on; its bytes come free with the next prune.
 pub async fn delete(app: &App, user: UserId, id: &str) -> Result<()> {
     let found = find(app, user, id).await?;
-    Ok(found.repository.delete_snapshot(found.snapshot.id, app.clock.as_ref()).await?)
+    remove(app, user, &found.repository, &found.snapshot, Actor::Account).await
+}
+
+/// Deletes a snapshot that was found, for somebody or for the rules of a schedule.
+pub(super) async fn remove(
+    app: &App,
+    user: UserId,
+    repository: &Repository,
+    snapshot: &Snapshot,
+    actor: Actor,
+) -> Result<()> {
+    let event = Event::new(action::SNAPSHOT_DELETE, format!("snapshot/{}", snapshot.id))
+        .by(actor)
+        .with("database", &snapshot.manifest.source.name)
+        .with("root", snapshot.manifest.catalog_root);
+    let done = repository.delete_snapshot(snapshot.id, app.clock.as_ref()).await;
+    audit::record(app, user, event, done.map_err(Problem::from)).await
 }
 
 async fn in_project(app: &App, project_id: ProjectId, id: SnapshotId) -> Result<Option<FoundSnapshot>> {

@@ -122,7 +122,6 @@ async fn a_database_is_changed_and_removed_without_losing_its_history() {
     patch(json!({ "url": url })).await.expect(StatusCode::OK);
 
     let delete = async |query: &str| api.send(Method::DELETE, &format!("{path}{query}"), json!({})).await;
-    delete("?snapshots=delete").await.problem(422, "unsupported");
     assert_eq!(delete("").await.status, StatusCode::NO_CONTENT);
     api.get(&path).await.problem(404, "not-found");
     api.post(&format!("{path}/backups"), json!({})).await.problem(404, "not-found");

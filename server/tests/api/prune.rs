@@ -18,6 +18,29 @@ fn number(result: &Value, field: &str) -> u64 {
     result[field].as_u64().unwrap_or_else(|| panic!("no {field} in {result:#}"))
 }
 
+/// A database may be removed with all that was taken of it; another one's snapshots stay.
+#[tokio::test]
+async fn a_removed_database_takes_its_snapshots_along_if_told_to() {
+    let (_, url) = shop().await;
+    let server = Server::start().await;
+    let api = server.user("ada@example.com").await;
+    let project = api.project("shop").await;
+    let [gone, kept] = [api.database(&project, &url).await, api.database(&project, &url).await];
+    let lost = [api.back_up(&gone).await, api.back_up(&gone).await];
+    let stays = api.back_up(&kept).await;
+    let path = format!("/databases/{gone}?snapshots=delete");
+    api.send(Method::DELETE, &path, json!({})).await.expect(StatusCode::NO_CONTENT);
+    for id in &lost {
+        api.get(&format!("/snapshots/{id}")).await.problem(404, "not-found");
+    }
+    api.get(&format!("/snapshots/{stays}")).await.expect(StatusCode::OK);
+    let told = api.get("/audit?action=snapshot.delete").await.expect(StatusCode::OK);
+    assert_eq!(told["items"].as_array().unwrap().len(), 2, "{told:#}");
+    let verified = api.post(&format!("/projects/{project}/verify"), json!({ "mode": "full" })).await;
+    let verified = api.ended(&text(&verified.expect(StatusCode::ACCEPTED)["job_id"])).await;
+    assert_eq!((&verified["state"], &verified["result"]["damaged"]), (&json!("succeeded"), &json!([])));
+}
+
 #[tokio::test]
 async fn what_only_a_deleted_snapshot_needed_goes_with_a_prune() {
     let (name, url) = shop().await;

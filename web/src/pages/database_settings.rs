@@ -120,7 +120,8 @@ pub fn page(view: &DatabaseSettings) -> Markup {
         }
         form.stack.card.padded method="post" action=(urls::database_remove(&view.database.id)) {
             h2 { "Remove" }
-            p { "Its credentials are forgotten and nothing more is backed up. The snapshots taken so far stay in the project." }
+            p { "Its credentials are forgotten and nothing more is backed up. The snapshots taken so far stay in the project, unless you say otherwise." }
+            (form::checkbox("delete_snapshots", "Delete its snapshots, too", "All of them, for good. What only they needed is freed by the prune that follows.", false))
             (Field::code("confirm", "Type the database's name", "").hint(&view.database.name).render())
             div.actions { button.danger-quiet type="submit" { "Remove this database" } }
         }

@@ -1,0 +1,36 @@
+//! What follows a scheduled backup: snapshots that the schedule's rules do not keep go, a prune frees
+//! what only they needed, and once a week a sample of what is stored is read.
+
+use super::{projects, schedules, snapshots};
+use crate::app::App;
+use crate::audit::Actor;
+use crate::error::Result;
+use crate::ids::DatabaseId;
+use crate::jobs;
+use crate::meta::{PageRequest, Schedule, VerifyMode, Work};
+
+/// A week, but for an hour: a daily run of the same time finds the check due.
+const VERIFIED_EVERY_MS: i64 = (7 * 24 - 1) * 60 * 60 * 1000;
+
+/// Does it, for a database whose scheduled backup has just succeeded.
+pub async fn after_backup(app: &App, database: DatabaseId) -> Result<()> {
+    let Some(schedule) = app.meta.schedule(database).await? else { return Ok(()) };
+    apply_rules(app, &schedule).await?;
+    let work = Work::Verify { mode: VerifyMode::Sample };
+    let since_ms = app.now_ms() - VERIFIED_EVERY_MS;
+    jobs::enqueue_unless_recent(app, schedule.project_id, schedule.user_id, work, since_ms).await
+}
+
+async fn apply_rules(app: &App, schedule: &Schedule) -> Result<()> {
+    let (user, project) = (schedule.user_id, schedule.project_id);
+    let all = snapshots::list(app, user, schedule.database_id, PageRequest::all()).await?.items;
+    let removed = schedules::decide(all, &schedule.keep, &schedule.timing).removed;
+    if removed.is_empty() {
+        return Ok(());
+    }
+    let repository = app.repositories.get(project).await?;
+    for snapshot in &removed {
+        snapshots::remove(app, user, &repository, snapshot, Actor::Schedule).await?;
+    }
+    projects::start_prune(app, user, project, false).await.map(drop)
+}
