@@ -148,6 +148,7 @@ fn manifest(catalog: &Root) -> Manifest {
         catalog_level: catalog.level,
         schema: None,
         sequences: Vec::new(),
+        unfilled_views: Vec::new(),
         collections: COLLECTIONS as u64,
         records: 0,
         logical_bytes: 0,

@@ -93,7 +93,7 @@ pub(super) async fn remove(
     let event = Event::new(action::SNAPSHOT_DELETE, format!("snapshot/{}", snapshot.id))
         .by(actor)
         .with("database", &snapshot.manifest.source.name)
-        .with("root", snapshot.manifest.catalog_root);
+        .with("root", snapshot.manifest.catalog_root.to_string());
     let done = repository.delete_snapshot(snapshot.id, app.clock.as_ref()).await;
     audit::record(app, user, event, done.map_err(Problem::from)).await
 }
