@@ -203,9 +203,19 @@ impl Prune<'_> {
         if !packs.is_empty() && !is_planted(Defect::ReplaceIndexesLate) {
             bytes += self.write_index(&packs).await?;
         }
-        // Everything needed was found without them.
+        // Everything needed was found without them. They are read again first: what came garbled once
+        // may be whole, and somebody may have it from there that an object is stored.
         let damaged = self.repo.cache().view().damaged_indexes.clone();
-        stale.extend(damaged.iter().filter_map(|name| PackId::parse(name.strip_prefix(files::INDEX)?)));
+        for name in damaged {
+            let Some(id) = name.strip_prefix(files::INDEX).and_then(PackId::parse) else { continue };
+            match self.repo.read_index(&name).await {
+                Err(error) if error.kind() == Kind::Damaged => {
+                    stale.insert(id);
+                }
+                Err(error) if error.kind() != Kind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
         Ok((stale, bytes))
     }
 

@@ -2,10 +2,10 @@
 //!
 //! A prune has three parts, each of which another process may take over where this one stops:
 //!
-//! 1. [`draft`] counts what is needed and publishes what may go, as `gc/<n>`.
-//! 2. [`judge`] waits for every session that may not know of that, counts again, copies what is
+//! 1. `draft` counts what is needed and publishes what may go, as `gc/<n>`.
+//! 2. `judge` waits for every session that may not know of that, counts again, copies what is
 //!    needed out of packs that are mostly unneeded, and publishes the verdict.
-//! 3. [`execute`] deletes what the verdict says, and nothing else.
+//! 3. `execute` deletes what the verdict says, and nothing else.
 //!
 //! Safety rests on waiting for sessions, not on clocks. A prune holds no session while it waits, or
 //! two of them would wait for each other; nothing but a verdict deletes, and whoever finds a verdict

@@ -52,7 +52,7 @@ pub async fn test(url: &MongoUrl) -> ConnectionReport {
     report
 }
 
-/// Fails when the user can write, as [`test`] does: roles may have been granted since.
+/// Fails when the user can write, as [`test()`] does: roles may have been granted since.
 ///
 /// # Errors
 /// [`NotReadOnly`](Kind::NotReadOnly) with the privileges found.

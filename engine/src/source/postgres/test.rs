@@ -50,7 +50,7 @@ pub async fn test(url: &PostgresUrl) -> ConnectionReport {
     report
 }
 
-/// Fails when the role can write, as [`test`] does: privileges may have been granted since.
+/// Fails when the role can write, as [`test()`] does: privileges may have been granted since.
 ///
 /// # Errors
 /// [`NotReadOnly`](Kind::NotReadOnly) with the privileges found and what takes them away.
