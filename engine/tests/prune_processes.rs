@@ -17,13 +17,11 @@ use std::time::Duration;
 use engine::clock::{Clock, Sleep, System};
 use engine::prune::{self, Options};
 use engine::repo::Repository;
-use engine::source::Consistency;
 use engine::store::Storage;
 use engine::verify::{self, Mode};
 use engine::{Context, Kind, backup};
-use repo_format::manifest::Trigger;
 use repo_format::prune::Thresholds;
-use support::{TestRepo, database, key};
+use support::{TestRepo, database, key, request};
 
 /// Time passes so much faster for the processes: a killed one is dead after a second and a half.
 const SPEED: u64 = 600;
@@ -105,15 +103,7 @@ async fn live(folder: PathBuf, url: String, process: String) {
 }
 
 async fn back_up(repo: &Repository, folder: &Path, url: &str, ctx: &Context) -> engine::Result<()> {
-    let request = backup::Request {
-        source_id: "db1".to_owned(),
-        source_name: "test".to_owned(),
-        url: url.to_owned(),
-        consistency: Consistency::PointInTime,
-        trigger: Trigger::Manual,
-        note: None,
-    };
-    let snapshot = backup::run(repo, &request, ctx).await?;
+    let snapshot = backup::run(repo, &request(url), ctx).await?;
     note(folder, "committed", &snapshot.id.to_string());
     Ok(())
 }

@@ -142,9 +142,13 @@ fn create(path: &Path, entropy: &dyn Entropy) -> io::Result<()> {
     create_file(path, key.as_slice(), entropy)
 }
 
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Creates the file whole or not at all: a crash leaves a temporary name, never a short key.
 fn create_file(path: &Path, content: &[u8], entropy: &dyn Entropy) -> io::Result<()> {
-    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder_of(path);
     let mut suffix = [0; 8];
     entropy.fill(&mut suffix);
     let temporary = folder.join(format!(".server-key-{:016x}", u64::from_be_bytes(suffix)));

@@ -95,15 +95,19 @@ impl TestRepo {
     }
 
     pub async fn try_backup(&self, url: &str) -> engine::Result<Snapshot> {
-        let request = backup::Request {
-            source_id: "db1".to_owned(),
-            source_name: "test".to_owned(),
-            url: url.to_owned(),
-            consistency: Consistency::PointInTime,
-            trigger: Trigger::Manual,
-            note: None,
-        };
-        backup::run(&self.repo, &request, &self.ctx).await
+        backup::run(&self.repo, &request(url), &self.ctx).await
+    }
+}
+
+/// A backup of what a URL leads to.
+pub fn request(url: &str) -> backup::Request {
+    backup::Request {
+        source_id: "db1".to_owned(),
+        source_name: "test".to_owned(),
+        url: url.to_owned(),
+        consistency: Consistency::PointInTime,
+        trigger: Trigger::Manual,
+        note: None,
     }
 }
 

@@ -17,7 +17,7 @@ use crate::app::App;
 use crate::audit::Detail;
 use crate::error::{JobError, Problem, Result};
 use crate::ids::{JobId, ProjectId, UserId};
-use crate::meta::{DueRun, Finish, JobRecord, JobState, Page, PageRequest, Schedule, Work};
+use crate::meta::{self, DueRun, Finish, JobRecord, JobState, Page, PageRequest, Schedule, Work};
 
 pub use run::{drain, recover, run};
 
@@ -179,11 +179,16 @@ pub async fn enqueue_due(app: &App, seen: Schedule, run: DueRun) -> Result<()> {
     if app.stopping.is_cancelled() {
         return Ok(());
     }
-    let id = run.job.id;
-    app.queue.feeds().insert(id, Feed::new(run.job.clone(), &app.stopping));
-    let queued = app.meta.queue_due(seen, run).await;
+    let job = run.job.clone();
+    queue(app, &job, app.meta.queue_due(seen, run)).await
+}
+
+/// Has a job written to the queue, which says whether it was. Who watches it can do so before it runs.
+async fn queue(app: &App, job: &JobRecord, write: impl Future<Output = meta::Result<bool>>) -> Result<()> {
+    app.queue.feeds().insert(job.id, Feed::new(job.clone(), &app.stopping));
+    let queued = write.await;
     if !matches!(queued, Ok(true)) {
-        app.queue.feeds().remove(&id);
+        app.queue.feeds().remove(&job.id);
     }
     queued?;
     app.queue.wake.notify_one();
@@ -198,14 +203,12 @@ pub async fn enqueue(app: &App, id: JobId, project_id: ProjectId, user_id: UserI
         return Err(Problem::new(status, "stopping", "The server is stopping", detail));
     }
     let record = new_record(app, id, project_id, user_id, work);
-    app.queue.feeds().insert(id, Feed::new(record.clone(), &app.stopping));
-    if let Err(error) = app.meta.add_job(record).await {
-        app.queue.feeds().remove(&id);
+    let write = async { app.meta.add_job(record.clone()).await.map(|()| true) };
+    let queued = queue(app, &record, write).await;
+    if queued.is_err() {
         app.queue.orders().remove(&id);
-        return Err(error.into());
     }
-    app.queue.wake.notify_one();
-    Ok(())
+    queued
 }
 
 /// Queues work of a kind that its project was not given since then.
@@ -220,15 +223,7 @@ pub async fn enqueue_unless_recent(
         return Ok(());
     }
     let record = new_record(app, new_id(app), project_id, user_id, work);
-    let id = record.id;
-    app.queue.feeds().insert(id, Feed::new(record.clone(), &app.stopping));
-    let queued = app.meta.add_job_unless_recent(record, since_ms).await;
-    if !matches!(queued, Ok(true)) {
-        app.queue.feeds().remove(&id);
-    }
-    queued?;
-    app.queue.wake.notify_one();
-    Ok(())
+    queue(app, &record, app.meta.add_job_unless_recent(record.clone(), since_ms)).await
 }
 
 /// Queues a restore's apply job with what it needs and nobody may keep.

@@ -201,23 +201,20 @@ impl Meta {
     /// Queues a job, unless its project has one of the same kind that was queued since.
     pub async fn add_job_unless_recent(&self, job: JobRecord, since_ms: i64) -> Result<bool> {
         self.write(move |tx| {
-            let is_recent = {
+            let ids = {
                 let links = tx.open_table(JOBS_BY_PROJECT)?;
-                let jobs = tx.open_table(JOBS)?;
-                let all = rows::child_rows::<JobRecord>(
-                    &links,
-                    &jobs,
-                    job.project_id,
-                    Order::NewestFirst,
-                    &PageRequest::all(),
-                )?;
-                let mut recent = all.items.iter().filter(|other| other.created_ms >= since_ms);
-                recent.any(|other| other.work.kind() == job.work.kind())
+                rows::children(&links, job.project_id, Order::NewestFirst, &PageRequest::all())?.items
             };
-            if !is_recent {
-                add(tx, &job)?;
+            for id in ids {
+                let other: Option<JobRecord> = rows::get(&tx.open_table(JOBS)?, &id)?;
+                match other {
+                    Some(other) if other.created_ms < since_ms => break,
+                    Some(other) if other.work.kind() == job.work.kind() => return Ok(false),
+                    _ => {}
+                }
             }
-            Ok(!is_recent)
+            add(tx, &job)?;
+            Ok(true)
         })
         .await
     }

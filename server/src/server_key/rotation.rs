@@ -17,7 +17,7 @@ use engine::kms::Kms;
 use engine::repo::{Keyring, SlotKind, UnlockKey};
 use engine::store::Storage;
 
-use super::{KeyFileError, ServerKey, wrapped};
+use super::{KeyFileError, ServerKey, folder_of, wrapped};
 use crate::app::{StartError, kms, unlock_meta};
 use crate::config::Config;
 use crate::ids::ProjectId;
@@ -94,8 +94,7 @@ fn put_in_place(key_file: &Path) -> Result<(), KeyFileError> {
             _ => {}
         }
     }
-    let folder = key_file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(io_error)
+    File::open(folder_of(key_file)).and_then(|folder| folder.sync_all()).map_err(io_error)
 }
 
 fn keyring(key: &ServerKey) -> Keyring {
