@@ -13,9 +13,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use bson::Document;
+use bson::{Document, doc};
 use engine::source::mongodb::Snapshot;
-use engine_testutils::mongodb::{Options as ServerOptions, Server};
+use engine_testutils::mongodb::{Flavour, Options as ServerOptions, Server};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use repo_format::manifest::Grade;
@@ -50,12 +50,52 @@ async fn read_slowly(
     (all, rounds)
 }
 
-/// A server that remembers all of a run: SecantusDB skips what its oplog has forgotten where mongod
-/// fails, and random writers outrun what it keeps by default.
+/// A server that remembers all of a run: random writers outrun what SecantusDB keeps by default, and a
+/// snapshot that its oplog does not reach back to fails.
 fn server() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
     let options = ServerOptions { oplog_max_entries: Some(10_000_000), ..ServerOptions::default() };
     SERVER.get_or_init(|| Server::start(options))
+}
+
+/// MG-C04: SecantusDB goes on without a word when its oplog has forgotten changes, where mongod fails. What a
+/// snapshot would lack is noticed all the same, by a user who may not read the oplog.
+#[tokio::test]
+async fn c04_changes_lost_without_a_word_fail_the_run() {
+    static FORGETFUL: OnceLock<Server> = OnceLock::new();
+    let options = ServerOptions { oplog_max_entries: Some(200), ..ServerOptions::default() };
+    let database = Database::on(FORGETFUL.get_or_init(|| Server::start(options))).await;
+    if database.server.flavour() == Flavour::Mongod {
+        return;
+    }
+    let numbers = database.db().collection::<Document>("numbers");
+    let insert = async |range: std::ops::Range<i32>| {
+        numbers.insert_many(range.map(|number| doc! { "_id": number })).await.unwrap();
+    };
+    let (ctx, _folder) = context();
+    insert(0..1_000).await;
+    let snapshot = database.snapshot(&ctx).await;
+    assert_eq!(support::documents(&snapshot, "numbers", &ctx).await.len(), 1_000);
+    // Faster than the stream is read, and far more than the oplog holds.
+    for batch in 1..20 {
+        insert(batch * 1_000..(batch + 1) * 1_000).await;
+    }
+    let mut all = BTreeMap::from([("numbers".to_owned(), Records::new())]);
+    let error = catch_up(&snapshot, &mut all, &ctx).await.unwrap_err();
+    assert_eq!(error.kind(), engine::Kind::SourceChanged);
+    assert!(error.message().contains("no longer reaches back"), "{error}");
+    assert!(error.help().is_some_and(|help| help.contains("oplog")));
+
+    // A server that forgets as much, but nothing of what happens meanwhile, is snapshotted.
+    let snapshot = database.snapshot(&ctx).await;
+    let mut read = BTreeMap::new();
+    let records = scan(&snapshot, support::collection(&snapshot, "numbers"), &ctx).await.unwrap();
+    let records: Records = records.into_iter().map(|(key, record)| (key, vec![record])).collect();
+    read.insert("numbers".to_owned(), records);
+    insert(20_000..20_050).await;
+    catch_up(&snapshot, &mut read, &ctx).await.unwrap();
+    assert_eq!(snapshot.evidence().grade, Grade::PointInTime);
+    assert_eq!(decoded(&read)["numbers"].len(), 20_050);
 }
 
 /// MG-C03: random writers insert, update, replace and delete in several collections and move money

@@ -13,6 +13,7 @@ mod diagnose;
 pub(crate) mod fault;
 mod moment;
 mod pending;
+mod oplog;
 mod read;
 mod readonly;
 mod records;

@@ -3,7 +3,8 @@
 //! A change stream's position is a time up to which every change is known. A server tells it in its
 //! resume tokens, which begin with a time in a fixed encoding. A server with other tokens does not
 //! say how far its answers reach: an event tells that those before it were told, and silence for a
-//! while after a time that nothing up to it is left.
+//! while after a time that nothing up to it is left. What it tells counts once its oplog is proven to
+//! reach back far enough.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,6 +23,7 @@ use tokio::task::AbortHandle;
 use super::catalog::{self, Kind, Listed};
 use super::connect::Deployment;
 use super::fault::{self, code};
+use super::oplog::Proof;
 use super::pending::{Change, Pending};
 use super::records::Id;
 use super::wire::{self, ClusterTime, CursorReply};
@@ -36,6 +38,8 @@ const SILENT: (u32, u32) = (1, 8);
 /// Streams that may fail in a row.
 const ATTEMPTS: u32 = 8;
 const BACKOFF: Duration = Duration::from_millis(200);
+/// What a stream's failure interrupts.
+const DOING: &str = "following the changes";
 /// The first version that tells of indexes and options.
 const EXPANDED_EVENTS: (u32, u32) = (6, 0);
 
@@ -202,39 +206,47 @@ struct Stream {
     has_heard: bool,
     /// The time that was asked after when silence began, and the answers since.
     silence: (ClusterTime, u32),
+    /// Of a server whose resume tokens tell no time.
+    proof: Option<Proof>,
 }
 
 impl Stream {
     fn new(shared: Arc<Shared>, database: Option<String>) -> Self {
-        Self { shared, database, token: None, has_heard: false, silence: Default::default() }
+        Self { shared, database, token: None, has_heard: false, silence: Default::default(), proof: None }
     }
 
     async fn open(&mut self) -> Result<(RawBatchCursor, ClusterTime), DriverError> {
         let deployment = &self.shared.deployment;
-        let command = self.command(deployment.release() >= EXPANDED_EVENTS)?;
+        let command = self.command(self.token.as_deref(), doc! {})?;
         let database = deployment.client.database(self.database.as_deref().unwrap_or("admin"));
         let run = database.run_raw_cursor_command(command);
         let run = run.cursor_type(CursorType::TailableAwait).max_time(AWAIT);
         let mut cursor = run.batch().await?;
+        let is_new = self.token.is_none();
         let first = match cursor.next().await {
             Some(reply) => reply?,
             None => return Err(DriverError::custom(ended())),
         };
         let bytes = first.as_raw_document().as_bytes();
         let position = self.take(bytes, ClusterTime::default()).map_err(DriverError::custom)?;
+        let token = self.token.as_deref();
+        if let (true, Some(token), None) = (is_new, token, token.and_then(|token| time_of(token).ok()?)) {
+            self.proof = Some(Proof::begin(token.to_vec()));
+            return Ok((cursor, ClusterTime::default()));
+        }
         Ok((cursor, position.unwrap_or_default()))
     }
 
     /// The aggregation: without documents' contents, which are read later and as of later.
-    fn command(&self, expanded: bool) -> Result<RawDocumentBuf, DriverError> {
+    fn command(&self, token: Option<&[u8]>, cursor: Document) -> Result<RawDocumentBuf, DriverError> {
         let mut stage = Document::new();
         if self.database.is_none() {
             stage.insert("allChangesForCluster", true);
         }
-        if expanded {
+        if self.shared.deployment.release() >= EXPANDED_EVENTS {
             stage.insert("showExpandedEvents", true);
         }
-        if let Some(token) = &self.token {
+        if let Some(token) = token {
             let token = bson::RawDocument::from_bytes(token)?;
             stage.insert("resumeAfter", Document::try_from(token)?);
         }
@@ -242,7 +254,7 @@ impl Stream {
         let command = doc! {
             "aggregate": 1,
             "pipeline": [{ "$changeStream": stage }, { "$project": wanted }],
-            "cursor": {},
+            "cursor": cursor,
             "readConcern": { "level": "majority" },
         };
         Ok(RawDocumentBuf::try_from(&command)?)
@@ -253,7 +265,7 @@ impl Stream {
         loop {
             let asked_after = ClusterTime(self.shared.wanted.load(Ordering::SeqCst));
             let error = match cursor.next().await {
-                Some(Ok(reply)) => match self.take(reply.as_raw_document().as_bytes(), asked_after) {
+                Some(Ok(reply)) => match self.heed(reply.as_raw_document().as_bytes(), asked_after).await {
                     Ok(reached) => {
                         failures = 0;
                         let reached = reached.unwrap_or_default();
@@ -270,16 +282,15 @@ impl Stream {
                 None => return self.fail(ended()),
             };
             failures += 1;
-            let doing = "following the changes";
             let resumable = fault::is_passing(&error) || error.contains_label("ResumableChangeStreamError");
             if fault::is_stream_lost(&error) || !resumable || failures > ATTEMPTS || self.token.is_none() {
-                return self.fail(fault::statement(doing, &error));
+                return self.fail(fault::statement(DOING, &error));
             }
             tokio::time::sleep(BACKOFF * failures).await;
             match self.open().await {
                 Ok((again, _)) => cursor = again,
                 Err(error) if fault::is_passing(&error) && failures < ATTEMPTS => {}
-                Err(error) => return self.fail(fault::statement(doing, &error)),
+                Err(error) => return self.fail(fault::statement(DOING, &error)),
             }
         }
     }
@@ -287,6 +298,32 @@ impl Stream {
     fn fail(&self, error: Error) {
         tracing::warn!(error = %error, "a change stream ended");
         locked(&self.shared.failure).get_or_insert(error);
+    }
+
+    /// Notes the changes of a reply. Returns up to when every change is known for certain, if that is
+    /// later than before.
+    async fn heed(&mut self, reply: &[u8], asked_after: ClusterTime) -> Result<Option<ClusterTime>> {
+        let told = self.take(reply, asked_after)?;
+        let Some(proof) = &mut self.proof else { return Ok(told) };
+        let wanted = ClusterTime(self.shared.wanted.load(Ordering::SeqCst));
+        if !proof.note(told.unwrap_or_default(), wanted) {
+            return Ok(None);
+        }
+        let from = proof.token.clone();
+        match self.resume_at(&from).await {
+            Ok(()) => Ok(self.token.clone().zip(self.proof.as_mut()).map(|(token, proof)| proof.hold(token))),
+            Err(error) if fault::is_stream_lost(&error) => Err(fault::history_lost(DOING)),
+            // Asked again with the next reply.
+            Err(error) if fault::is_passing(&error) => Ok(None),
+            Err(error) => Err(fault::statement("asking how far the oplog reaches back", &error)),
+        }
+    }
+
+    /// Opens another stream at a token and lets go of it. Fails if the oplog does not reach back to it.
+    async fn resume_at(&self, token: &[u8]) -> Result<(), DriverError> {
+        let command = self.command(Some(token), doc! { "batchSize": 0 })?;
+        let database = self.shared.deployment.client.database(self.database.as_deref().unwrap_or("admin"));
+        database.run_raw_cursor_command(command).batch().await.map(drop)
     }
 
     /// Notes the changes of a reply. Returns up to when every change is known, if the reply says.
