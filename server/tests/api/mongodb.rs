@@ -289,6 +289,31 @@ async fn a_user_who_can_write_is_refused_with_a_script_that_makes_one_who_cannot
     connect(&url).await.expect(StatusCode::CREATED);
 }
 
+/// Who could only read when the database was connected may have been granted more since.
+#[tokio::test]
+async fn nothing_is_backed_up_once_the_user_can_write() {
+    let mongo = Mongo::shared();
+    let (name, url) = shop(mongo).await;
+    let server = Server::start().await;
+    let (api, project) = signed_in(&server).await;
+    let database = api.database(&project, &url).await;
+    api.back_up(&database).await;
+    let roles = async |command: &str| {
+        let roles = doc! { command: format!("{name}_reader"), "roles": [{ "role": "readWrite", "db": &name }] };
+        mongo.command("admin", roles).await;
+    };
+    roles("grantRolesToUser").await;
+    let job = api.ended(&api.start_backup(&database).await).await;
+    assert_eq!((&job["state"], &job["error"]["type"]), (&json!("failed"), &json!("not-read-only")), "{job:#}");
+    let told = job["error"].to_string();
+    assert!(told.contains("can write by now") && told.contains("readWrite"), "{job:#}");
+    let snapshots = api.get(&format!("/databases/{database}/snapshots")).await.expect(StatusCode::OK);
+    assert_eq!(snapshots["items"].as_array().unwrap().len(), 1, "{snapshots:#}");
+
+    roles("revokeRolesFromUser").await;
+    api.back_up(&database).await;
+}
+
 #[tokio::test]
 async fn a_standalone_server_is_backed_up_only_where_that_was_chosen() {
     let mongo = Mongo::start(Options { standalone: true, ..Options::default() });
