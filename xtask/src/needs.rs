@@ -90,7 +90,9 @@ pub fn mongodb() -> Result<PathBuf, String> {
     if let Some(built) = SECANTUS.find()? {
         return Ok(built);
     }
-    packages(&["cmake"], "cmake", || program("cmake").is_some())?;
+    // WiredTiger is built by CMake, which looks for a C++ compiler although all of it is C.
+    let has_all = || ["cmake", "make", "c++"].iter().all(|name| program(name).is_some());
+    packages(&["cmake", "make", "g++"], "what builds SecantusDB", has_all)?;
     SECANTUS.build()
 }
 
