@@ -299,12 +299,17 @@ async fn nothing_is_backed_up_once_the_user_can_write() {
     let database = api.database(&project, &url).await;
     api.back_up(&database).await;
     let roles = async |command: &str| {
-        let roles = doc! { command: format!("{name}_reader"), "roles": [{ "role": "readWrite", "db": &name }] };
+        let roles =
+            doc! { command: format!("{name}_reader"), "roles": [{ "role": "readWrite", "db": &name }] };
         mongo.command("admin", roles).await;
     };
     roles("grantRolesToUser").await;
     let job = api.ended(&api.start_backup(&database).await).await;
-    assert_eq!((&job["state"], &job["error"]["type"]), (&json!("failed"), &json!("not-read-only")), "{job:#}");
+    assert_eq!(
+        (&job["state"], &job["error"]["type"]),
+        (&json!("failed"), &json!("not-read-only")),
+        "{job:#}"
+    );
     let told = job["error"].to_string();
     assert!(told.contains("can write by now") && told.contains("readWrite"), "{job:#}");
     let snapshots = api.get(&format!("/databases/{database}/snapshots")).await.expect(StatusCode::OK);
