@@ -1,6 +1,8 @@
 //! What people paste where a URL is asked for: a command, a line of a settings file, another driver's
 //! spelling.
 
+use percent_encoding::percent_decode_str;
+
 use crate::error::{Error, Kind, Result};
 
 /// Programs whose command lines are copied instead of the URL in them.
@@ -34,6 +36,26 @@ pub(super) fn url_of(text: &str) -> Result<&str> {
         Some(start) if start.eq_ignore_ascii_case("jdbc:") => &text[5..],
         _ => text,
     })
+}
+
+/// A part of a URL without its percent-encoding; `what` names the part.
+///
+/// # Errors
+/// [`Kind::Invalid`] for a % that encodes nothing, and for bytes that are no text.
+pub(super) fn decode(part: &str, what: &str) -> Result<String> {
+    let invalid = |message: String| Error::new(Kind::Invalid, message);
+    let mut bytes = part.bytes();
+    while let Some(byte) = bytes.next() {
+        let hex = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_hexdigit());
+        if byte == b'%' && !(hex(bytes.next()) && hex(bytes.next())) {
+            return Err(invalid(format!("the {what} holds a % that is not followed by two hex digits"))
+                .with_help("A plain % is written %25."));
+        }
+    }
+    let decoded = percent_decode_str(part).decode_utf8();
+    decoded
+        .map(|text| text.into_owned())
+        .map_err(|_| invalid(format!("the {what} is not UTF-8 once decoded")))
 }
 
 fn without_quotes(text: &str) -> Result<&str> {

@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use mongodb::Client;
 use mongodb::options::{ClientOptions, ConnectionString, HostInfo, ServerAddress, Tls};
-use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
 use super::certificate::{self, ClientCertificate};
 use super::fault;
 use crate::error::{Error, Kind, Result};
-use crate::source::pasted;
+use crate::source::pasted::{self, decode};
 
 const APP_NAME: &str = "dbsnap";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -403,21 +402,6 @@ fn check_host(host: &str) -> Result<()> {
             .with_help("A /, ? or @ in the password is written %2F, %3F or %40.")),
         Some(_) => Ok(()),
     }
-}
-
-fn decode(text: &str, what: &str) -> Result<String> {
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        let hex = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_hexdigit());
-        if byte == b'%' && !(hex(bytes.next()) && hex(bytes.next())) {
-            return Err(invalid(format!("the {what} holds a % that is not followed by two hex digits"))
-                .with_help("A plain % is written %25."));
-        }
-    }
-    let decoded = percent_decode_str(text).decode_utf8();
-    decoded
-        .map(|text| text.into_owned())
-        .map_err(|_| invalid(format!("the {what} is not UTF-8 once decoded")))
 }
 
 #[cfg(test)]

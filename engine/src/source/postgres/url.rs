@@ -3,12 +3,13 @@
 use std::fmt;
 use std::time::Duration;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio_postgres::Config;
 use tokio_postgres::config::{ChannelBinding, SslMode as DriverSslMode};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Kind, Result};
+use crate::source::pasted::decode;
 
 /// What is percent-encoded when a URL is written; the unreserved characters stay readable.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -422,21 +423,6 @@ fn parse_channel_binding(text: &str) -> Result<ChannelBinding> {
         "require" => Ok(ChannelBinding::Require),
         _ => Err(invalid("channel_binding is none of disable, prefer and require")),
     }
-}
-
-fn decode(text: &str, what: &str) -> Result<String> {
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        let hex = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_hexdigit());
-        if byte == b'%' && !(hex(bytes.next()) && hex(bytes.next())) {
-            return Err(invalid(format!("the {what} holds a % that is not followed by two hex digits"))
-                .with_help("A plain % is written %25."));
-        }
-    }
-    let decoded = percent_decode_str(text).decode_utf8();
-    decoded
-        .map(|text| text.into_owned())
-        .map_err(|_| invalid(format!("the {what} is not UTF-8 once decoded")))
 }
 
 #[cfg(test)]
