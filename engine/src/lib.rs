@@ -28,6 +28,7 @@ pub mod backup;
 pub mod catalog;
 pub mod clock;
 pub mod context;
+pub mod cost;
 mod cpu;
 mod defect;
 pub mod diff;

@@ -14,7 +14,7 @@
 mod draft;
 mod execute;
 mod judge;
-mod needed;
+pub(crate) mod needed;
 pub(crate) mod reach;
 mod sessions;
 mod tally;

@@ -24,6 +24,28 @@ pub(crate) struct Met {
     pub is_catalog: bool,
 }
 
+impl Met {
+    fn mark(&self) -> u8 {
+        if self.is_catalog { IN_CATALOG } else { 0 }
+    }
+
+    /// Whether it was met as part of a catalog and, by what is known of it, not before.
+    fn is_more_than(&self, known: u8) -> bool {
+        known & self.mark() != self.mark()
+    }
+}
+
+/// What adding an object to the set changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Added {
+    /// It was not in the set.
+    First,
+    /// It was, but not as part of a catalog: so what it leads to may be new.
+    AsCatalog,
+    /// Nothing.
+    Known,
+}
+
 /// A set of objects in a file of its own, which goes with it.
 pub(crate) struct Needed {
     database: Database,
@@ -52,35 +74,64 @@ impl Needed {
         self.pieces
     }
 
-    /// Adds objects; says of each whether it is new, or new as part of a catalog.
-    pub fn add(&mut self, objects: &[Met]) -> Result<Vec<bool>> {
-        let new = self.insert(objects)?;
-        let is_piece = |met: &Met| matches!(met.kind, ObjectKind::Piece | ObjectKind::PieceList);
-        let pieces = objects.iter().zip(&new).filter(|(met, new)| **new && is_piece(met));
-        self.pieces += pieces.count() as u64;
-        Ok(new)
+    /// What is known of each object: `None` where it is not in the set.
+    fn marks(&self, ids: impl IntoIterator<Item = ObjectId>) -> Result<Vec<Option<u8>>> {
+        let marks = || -> Result<Vec<Option<u8>>, redb::Error> {
+            let table = self.database.begin_read()?.open_table(NEEDED)?;
+            let mut marks = Vec::new();
+            for id in ids {
+                marks.push(table.get(&id.0)?.map(|known| known.value()));
+            }
+            Ok(marks)
+        };
+        marks().map_err(failed)
     }
 
-    fn insert(&self, objects: &[Met]) -> Result<Vec<bool>> {
-        let insert = || -> Result<Vec<bool>, redb::Error> {
+    /// Which of these objects are in the set.
+    pub fn contains(&self, ids: &[ObjectId]) -> Result<Vec<bool>> {
+        Ok(self.marks(ids.iter().copied())?.iter().map(Option::is_some).collect())
+    }
+
+    /// Of each object whether adding it would change something.
+    pub fn lacks(&self, objects: &[Met]) -> Result<Vec<bool>> {
+        let marks = self.marks(objects.iter().map(|met| met.id))?;
+        let lacks = |(met, mark): (&Met, Option<u8>)| mark.is_none_or(|known| met.is_more_than(known));
+        Ok(objects.iter().zip(marks).map(lacks).collect())
+    }
+
+    /// Adds objects, and says what that changed.
+    pub fn add(&mut self, objects: &[Met]) -> Result<Vec<Added>> {
+        let added = self.insert(objects)?;
+        let is_piece = |met: &Met| matches!(met.kind, ObjectKind::Piece | ObjectKind::PieceList);
+        let pieces =
+            objects.iter().zip(&added).filter(|(met, added)| **added == Added::First && is_piece(met));
+        self.pieces += pieces.count() as u64;
+        Ok(added)
+    }
+
+    fn insert(&self, objects: &[Met]) -> Result<Vec<Added>> {
+        let insert = || -> Result<Vec<Added>, redb::Error> {
             let mut write = self.database.begin_write()?;
             // The file goes with the process: nothing is lost that would be looked for.
             write.set_durability(Durability::None)?;
-            let mut new = Vec::with_capacity(objects.len());
+            let mut added = Vec::with_capacity(objects.len());
             {
                 let mut needed = write.open_table(NEEDED)?;
-                for Met { kind, id, is_catalog } in objects {
-                    let mark = if *is_catalog { IN_CATALOG } else { 0 };
-                    let before = needed.get(&id.0)?.map(|known| known.value());
-                    let is_new = before.is_none_or(|known| known & mark != mark);
-                    if is_new {
-                        needed.insert(&id.0, before.unwrap_or(0) | *kind as u8 | mark)?;
+                for met in objects {
+                    let before = needed.get(&met.id.0)?.map(|known| known.value());
+                    let change = match before {
+                        None => Added::First,
+                        Some(known) if met.is_more_than(known) => Added::AsCatalog,
+                        Some(_) => Added::Known,
+                    };
+                    if change != Added::Known {
+                        needed.insert(&met.id.0, before.unwrap_or(0) | met.kind as u8 | met.mark())?;
                     }
-                    new.push(is_new);
+                    added.push(change);
                 }
             }
             write.commit()?;
-            Ok(new)
+            Ok(added)
         };
         insert().map_err(failed)
     }

@@ -12,7 +12,7 @@ use repo_format::{limits, value};
 
 use crate::context::Context;
 use crate::error::{Error, Kind, Result};
-use crate::prune::needed::{Met, Needed};
+use crate::prune::needed::{Added, Met, Needed};
 use crate::repo::{Repository, Snapshot};
 
 /// Objects read at a time.
@@ -20,7 +20,7 @@ const READS: usize = 32;
 
 /// An object to be looked into.
 #[derive(Clone, Copy, Debug)]
-struct Task {
+pub(crate) struct Task {
     kind: ObjectKind,
     id: ObjectId,
     is_catalog: bool,
@@ -29,87 +29,127 @@ struct Task {
 }
 
 impl Task {
-    fn tree(id: ObjectId, level: u8, is_catalog: bool) -> Self {
+    pub fn tree(id: ObjectId, level: u8, is_catalog: bool) -> Self {
         Self { kind: kind_of_level(level), id, is_catalog, height: level }
     }
 
-    fn value(place: &OutOfLine) -> Self {
+    pub fn value(place: &OutOfLine) -> Self {
         let kind = if place.depth == 0 { ObjectKind::Piece } else { ObjectKind::PieceList };
         Self { kind, id: place.root, is_catalog: false, height: place.depth }
     }
 
-    /// Whether it leads to other objects that are not known without reading it.
-    fn is_read(&self) -> bool {
-        match self.kind {
-            ObjectKind::Node | ObjectKind::PieceList => true,
-            ObjectKind::Leaf => self.is_catalog,
-            ObjectKind::Piece => false,
+    /// What a snapshot leads to.
+    pub fn snapshot(snapshot: &Snapshot) -> Vec<Self> {
+        let manifest = &snapshot.manifest;
+        let mut tasks = vec![Self::tree(manifest.catalog_root, manifest.catalog_level, true)];
+        if let Some(schema) = &manifest.schema {
+            let place = OutOfLine { len: schema.len, depth: schema.depth, root: schema.root };
+            tasks.push(Self::value(&place));
         }
+        tasks
+    }
+
+    fn met(&self) -> Met {
+        Met { kind: self.kind, id: self.id, is_catalog: self.is_catalog }
     }
 }
+
+/// Told of objects when they are met for the first time.
+pub(crate) type OnFirst<'a> = &'a mut (dyn FnMut(&[ObjectId]) -> Result<()> + Send);
 
 /// Counts what snapshots need.
 pub(crate) struct Reach<'a> {
     repo: &'a Repository,
     ctx: &'a Context,
     needed: Needed,
+    /// What it leads to is left out: it was counted elsewhere.
+    beside: Option<&'a Needed>,
+    /// Leaves are read as soon as they are met.
+    reads_leaves: bool,
 }
 
 impl<'a> Reach<'a> {
     /// Nothing is needed yet.
     pub fn new(repo: &'a Repository, ctx: &'a Context) -> Result<Self> {
-        Ok(Self { repo, ctx, needed: Needed::new(ctx)? })
+        Ok(Self { repo, ctx, needed: Needed::new(ctx)?, beside: None, reads_leaves: false })
+    }
+
+    /// Leaves out what is in `beside`, which must be a whole count.
+    pub fn beside(mut self, beside: &'a Needed) -> Self {
+        self.beside = Some(beside);
+        self
+    }
+
+    /// Reads every leaf when it is met, if records have moved-out values that are not in `beside`.
+    pub fn reading_leaves(mut self) -> Result<Self> {
+        self.reads_leaves = self.explained_pieces() < stored_pieces(self.repo)?;
+        Ok(self)
     }
 
     /// Adds what a snapshot needs, but for moved-out values of its records.
     pub async fn add(&mut self, snapshot: &Snapshot) -> Result<()> {
-        let manifest = &snapshot.manifest;
-        let mut tasks = vec![Task::tree(manifest.catalog_root, manifest.catalog_level, true)];
-        if let Some(schema) = &manifest.schema {
-            let place = OutOfLine { len: schema.len, depth: schema.depth, root: schema.root };
-            tasks.push(Task::value(&place));
+        self.add_all(Task::snapshot(snapshot), &mut |_| Ok(())).await
+    }
+
+    /// Adds objects and what they lead to, but for moved-out values of records unless leaves are
+    /// read.
+    pub async fn add_all(&mut self, tasks: Vec<Task>, on_first: OnFirst<'_>) -> Result<()> {
+        let tasks = self.new_among(tasks, on_first)?;
+        self.walk(tasks, on_first).await
+    }
+
+    /// Pieces and lists of which it is known who needs them.
+    fn explained_pieces(&self) -> u64 {
+        self.needed.pieces() + self.beside.map_or(0, Needed::pieces)
+    }
+
+    /// Whether it leads to other objects that are not known without reading it.
+    fn is_read(&self, task: &Task) -> bool {
+        match task.kind {
+            ObjectKind::Node | ObjectKind::PieceList => true,
+            ObjectKind::Leaf => task.is_catalog || self.reads_leaves,
+            ObjectKind::Piece => false,
         }
-        let tasks = self.new_among(tasks)?;
-        self.walk(tasks).await
     }
 
     /// Adds the moved-out values of all records, and returns the whole count.
     pub async fn finish(mut self) -> Result<Needed> {
-        let mut pieces = 0;
-        self.repo.cache().for_each(|_, places| {
-            let kind = places.first().map(|place| place.kind);
-            pieces += u64::from(matches!(kind, Some(ObjectKind::Piece | ObjectKind::PieceList)));
-            Ok(())
-        })?;
+        let pieces = stored_pieces(self.repo)?;
         let mut last = None;
-        while self.needed.pieces() < pieces {
+        while self.explained_pieces() < pieces {
             self.ctx.check()?;
             let leaves = self.needed.leaves_after(last, 8 * READS)?;
             let Some(end) = leaves.last().copied() else { break };
             last = Some(end);
             let leaf = |id| Task { kind: ObjectKind::Leaf, id, is_catalog: false, height: 0 };
             let found = self.read(leaves.into_iter().map(leaf).collect()).await?;
-            let tasks = self.new_among(found)?;
-            self.walk(tasks).await?;
+            self.add_all(found, &mut |_| Ok(())).await?;
         }
         Ok(self.needed)
     }
 
-    async fn walk(&mut self, mut waiting: Vec<Task>) -> Result<()> {
+    async fn walk(&mut self, mut waiting: Vec<Task>, on_first: OnFirst<'_>) -> Result<()> {
         while !waiting.is_empty() {
             self.ctx.check()?;
             let some = waiting.split_off(waiting.len().saturating_sub(READS));
             let found = self.read(some).await?;
-            waiting.extend(self.new_among(found)?);
+            waiting.extend(self.new_among(found, on_first)?);
         }
         Ok(())
     }
 
     /// Adds objects, and returns those that are new and lead on.
-    fn new_among(&mut self, tasks: Vec<Task>) -> Result<Vec<Task>> {
-        let met = |task: &Task| Met { kind: task.kind, id: task.id, is_catalog: task.is_catalog };
-        let new = self.needed.add(&tasks.iter().map(met).collect::<Vec<_>>())?;
-        let leads_on = tasks.into_iter().zip(new).filter(|(task, new)| *new && task.is_read());
+    fn new_among(&mut self, mut tasks: Vec<Task>, on_first: OnFirst<'_>) -> Result<Vec<Task>> {
+        if let Some(beside) = self.beside {
+            let met: Vec<Met> = tasks.iter().map(Task::met).collect();
+            let mut lacks = beside.lacks(&met)?.into_iter();
+            tasks.retain(|_| lacks.next().unwrap_or_default());
+        }
+        let added = self.needed.add(&tasks.iter().map(Task::met).collect::<Vec<_>>())?;
+        let first = tasks.iter().zip(&added).filter(|(_, added)| **added == Added::First);
+        on_first(&first.map(|(task, _)| task.id).collect::<Vec<_>>())?;
+        let leads_on =
+            tasks.into_iter().zip(added).filter(|(task, added)| *added != Added::Known && self.is_read(task));
         Ok(leads_on.map(|(task, _)| task).collect())
     }
 
@@ -122,6 +162,17 @@ impl<'a> Reach<'a> {
         let found: Vec<Vec<Task>> = stream::iter(reads).buffered(READS).try_collect().await?;
         Ok(found.into_iter().flatten().collect())
     }
+}
+
+/// Pieces and lists that are in the repository.
+fn stored_pieces(repo: &Repository) -> Result<u64> {
+    let mut pieces = 0;
+    repo.cache().for_each(|_, places| {
+        let kind = places.first().map(|place| place.kind);
+        pieces += u64::from(matches!(kind, Some(ObjectKind::Piece | ObjectKind::PieceList)));
+        Ok(())
+    })?;
+    Ok(pieces)
 }
 
 /// What an object refers to.
