@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use repo_format::catalog::parse_key;
-use repo_format::id::{ObjectId, ObjectKind, PackId};
+use repo_format::id::{ObjectId, ObjectKind, PackId, SnapshotId};
 use repo_format::record::{Field, Fields, OutOfLine};
 use repo_format::tree::{Leaf, Lookup, Node};
 use repo_format::{files, pack, value};
@@ -18,7 +18,7 @@ use crate::context::Context;
 use crate::cpu;
 use crate::error::{Kind, Result};
 use crate::monitor::Progress;
-use crate::repo::{ObjectReader, Place, Repository, Session, Snapshot};
+use crate::repo::{Mark, ObjectReader, Place, Repository, Session, Snapshot};
 use crate::rows;
 use crate::source::Engine;
 
@@ -58,6 +58,9 @@ pub struct Report {
     pub bytes: u64,
     /// Everything that is wrong; empty when nothing is.
     pub damaged: Vec<Damage>,
+    /// Snapshots that were there when it began and that nothing wrong hurts, as ids.
+    #[serde(default)]
+    pub undamaged: Vec<String>,
 }
 
 /// What is wrong with an object that no index names, or whose pack is gone.
@@ -68,15 +71,36 @@ const SAMPLE: u8 = 20;
 
 /// Verifies a repository.
 pub async fn run(repo: &Repository, mode: Mode, ctx: &Context) -> Result<Report> {
+    // Before the index is listed: what a snapshot needs that is listed here is in it.
+    let begun_with = repo.snapshot_ids().await?;
     let session = Session::begin_reading(repo, &[], ctx).await?;
-    let report = Verify { repo, mode, ctx, report: Report::default(), bad: BTreeMap::new() }.run().await;
+    let (report, bad) = (Report::default(), BTreeMap::new());
+    let report = Verify { repo, mode, ctx, begun_with, report, bad }.run().await;
     session.conclude(report).await
+}
+
+/// Remembers with the snapshots what a verification found: when nothing was wrong with them last.
+pub async fn remember(repo: &Repository, report: &Report, mode: Mode, ctx: &Context) -> Result<()> {
+    let ids = |ids: &[String]| -> BTreeSet<SnapshotId> {
+        ids.iter().filter_map(|id| SnapshotId::parse(id)).collect()
+    };
+    let verified_ms = Some(ctx.clock.now_ms());
+    let set = move |mark: &mut Mark| match mode {
+        Mode::Structure => mark.structure_ms = verified_ms,
+        Mode::Sample => mark.sample_ms = verified_ms,
+        Mode::Full => mark.full_ms = verified_ms,
+    };
+    repo.mark_all(ids(&report.undamaged), ctx.clock.as_ref(), &set).await?;
+    let hurt = report.damaged.iter().flat_map(|damage| ids(&damage.snapshots)).collect();
+    let clear = |mark: &mut Mark| (mark.structure_ms, mark.sample_ms, mark.full_ms) = (None, None, None);
+    repo.mark_all(hurt, ctx.clock.as_ref(), &clear).await.map(drop)
 }
 
 struct Verify<'a> {
     repo: &'a Repository,
     mode: Mode,
     ctx: &'a Context,
+    begun_with: Vec<SnapshotId>,
     report: Report,
     /// What is wrong with which objects.
     bad: BTreeMap<ObjectId, String>,
@@ -115,7 +139,31 @@ impl Verify<'_> {
         progress.phase = "walking snapshots".to_owned();
         self.ctx.monitor.progress(&progress);
         self.attribute().await?;
+        let there = self.marks().await?;
+        let hurt: BTreeSet<&String> =
+            self.report.damaged.iter().flat_map(|damage| &damage.snapshots).collect();
+        let whole = self.begun_with.iter().filter(|id| there.contains(id)).map(SnapshotId::to_string);
+        self.report.undamaged = whole.filter(|id| !hurt.contains(id)).collect();
         Ok(self.report)
+    }
+
+    /// Names the marks that cannot be read; returns the snapshots that are there.
+    async fn marks(&mut self) -> Result<BTreeSet<SnapshotId>> {
+        let (ids, marks) = self.repo.listed().await?;
+        for id in &ids {
+            match self.repo.read_newest_mark(*id, &marks).await {
+                Err(error) if error.kind() == Kind::Damaged => self.report.damaged.push(Damage {
+                    object: files::MARKS.to_owned() + &id.to_string(),
+                    snapshots: vec![id.to_string()],
+                    collection: String::new(),
+                    key_range: "its note, its pin and when it was verified".to_owned(),
+                    reason: error.to_string(),
+                }),
+                Err(error) => return Err(error),
+                Ok(_) => {}
+            }
+        }
+        Ok(ids.into_iter().collect())
     }
 
     /// An index file that cannot be read makes absent what only it names.

@@ -165,3 +165,51 @@ async fn a_flipped_bit_in_an_index_file_is_a_finding_and_no_dead_end() {
     let found = damaged(&test, Mode::Full).await;
     assert!(found.iter().all(|damage| damage.snapshots.is_empty()), "{found:?}");
 }
+
+async fn verified(test: &TestRepo, mode: Mode) -> verify::Report {
+    let report = verify::run(&test.repo, mode, &test.ctx).await.unwrap();
+    verify::remember(&test.repo, &report, mode, &test.ctx).await.unwrap();
+    report
+}
+
+/// What a verification found is remembered with each snapshot, and forgotten once it is damaged.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_remembers_when_nothing_was_wrong_with_it() {
+    let (cluster, name, url) = database(TABLES).await;
+    let test = TestRepo::in_folder().await;
+    let first = test.backup(&url).await;
+    let mark = async |id| test.repo.snapshot(id).await.unwrap().mark;
+    assert_eq!(mark(first.id).await.full_ms, None);
+    assert_eq!(verified(&test, Mode::Full).await.undamaged, [first.id.to_string()]);
+    cluster.execute(&name, "UPDATE numbers SET body = md5(body)").await;
+    let second = test.backup(&url).await;
+    assert_eq!(verified(&test, Mode::Structure).await.undamaged.len(), 2);
+    let (old, new) = (mark(first.id).await, mark(second.id).await);
+    assert!(old.full_ms.is_some() && old.structure_ms.is_some() && old.sample_ms.is_none(), "{old:?}");
+    assert!(new.full_ms.is_none() && new.structure_ms.is_some(), "{new:?}");
+
+    // What only the first one needs is in its own pack.
+    let packs = files(&test.path().join("packs"));
+    let lost = packs.iter().min_by_key(|path| std::fs::metadata(path).unwrap().modified().unwrap()).unwrap();
+    std::fs::remove_file(lost).unwrap();
+    let report = verified(&test, Mode::Sample).await;
+    assert!(!report.undamaged.contains(&first.id.to_string()), "{report:?}");
+    let old = mark(first.id).await;
+    assert_eq!((old.full_ms, old.structure_ms, old.sample_ms), (None, None, None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_mark_is_named_and_hides_nothing() {
+    let (_, _, url) = database(TABLES).await;
+    let test = TestRepo::in_folder().await;
+    let snapshot = test.backup(&url).await;
+    verified(&test, Mode::Structure).await;
+    let mark = files(&test.path().join("marks")).remove(0);
+    flip(&mark, 40);
+    let test = test.reopen(true).await;
+    assert!(test.repo.snapshots().await.unwrap()[0].mark.pinned, "what may be pinned must not go");
+    let report = verified(&test, Mode::Full).await;
+    assert_eq!(report.damaged.len(), 1, "{report:?}");
+    assert_eq!(report.damaged[0].snapshots, [snapshot.id.to_string()]);
+    assert!(report.damaged[0].object.starts_with("marks/"), "{report:?}");
+}

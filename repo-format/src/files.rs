@@ -14,7 +14,7 @@
 //! | `gc/<n>` | what the n-th prune means to delete |
 //! | `gc/<n>.verdict` | what it deletes |
 //! | `gc/<n>.done` | that it is deleted |
-//! | `marks/<snapshot>.<n>` | later facts about a snapshot |
+//! | `marks/<snapshot>.<n>` | what is said of a snapshot later |
 //! | `marks/<snapshot>.deleted` | that a snapshot is deleted |
 //! | `suspects/<pack>` | that a pack was found damaged |
 

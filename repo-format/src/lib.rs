@@ -76,7 +76,7 @@
 //! | identity and secrecy | [`id`], [`keys`], [`slot`], [`frame`] |
 //! | records | [`record`], [`bson`], [`order`], [`value`] |
 //! | trees of records | [`tree`], [`chunker`] |
-//! | files | [`files`], [`config`], [`pack`], [`index`], [`catalog`], [`manifest`], [`session`], [`prune`] |
+//! | files | [`files`], [`config`], [`pack`], [`index`], [`catalog`], [`manifest`], [`mark`], [`session`], [`prune`] |
 //!
 //! Bytes that come in are not believed: lengths are checked before they are used, structures have
 //! one spelling and every other is refused, and no input makes a decoder panic. Nothing here knows
@@ -97,6 +97,7 @@ pub mod index;
 pub mod keys;
 pub mod limits;
 pub mod manifest;
+pub mod mark;
 pub mod order;
 pub mod pack;
 pub mod prune;

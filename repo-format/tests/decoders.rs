@@ -18,6 +18,7 @@ use repo_format::keys::{KeySchedule, RootKey};
 use repo_format::manifest::{
     Evidence, Extension, Grade, Manifest, Missing, SchemaArchive, SequenceState, Source, Trigger, ViewName,
 };
+use repo_format::mark::Mark;
 use repo_format::order::postgres::push_key;
 use repo_format::order::{KeyEncoding, push_escaped, take_escaped};
 use repo_format::pack::{PackWriter, PackedObject, read_directory};
@@ -184,6 +185,16 @@ fn descriptor() -> impl Strategy<Value = Vec<u8>> {
             let (level, records, logical_bytes, schema_version) = numbers;
             Descriptor { layout, data_root, level, records, logical_bytes, schema_version, natural_order }
                 .to_bytes()
+        },
+    )
+}
+
+fn mark() -> impl Strategy<Value = Vec<u8>> {
+    let time = || prop::option::of(any::<i64>());
+    let note = prop::option::of("[a-z0-9é ]{0,9}");
+    (any::<i64>(), note, any::<bool>(), time(), time(), time()).prop_map(
+        |(at_ms, note, pinned, structure_ms, sample_ms, full_ms)| {
+            Mark { at_ms, note, pinned, structure_ms, sample_ms, full_ms }.to_bytes()
         },
     )
 }
@@ -360,6 +371,13 @@ proptest! {
     fn manifests(bytes in near(manifest())) {
         if let Ok(manifest) = Manifest::from_bytes(&bytes) {
             prop_assert_eq!(manifest.to_bytes(), bytes);
+        }
+    }
+
+    #[test]
+    fn marks(bytes in near(mark())) {
+        if let Ok(mark) = Mark::from_bytes(&bytes) {
+            prop_assert_eq!(mark.to_bytes(), bytes);
         }
     }
 

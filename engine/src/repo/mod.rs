@@ -5,6 +5,7 @@
 
 mod cache;
 mod keys;
+mod marks;
 mod open;
 mod read;
 mod session;
@@ -33,11 +34,13 @@ use cache::Cache;
 
 pub use keys::{Keyring, NewSlot, Slot};
 pub use read::{ObjectReader, ReadStats};
+pub use repo_format::mark::Mark;
 pub use repo_format::slot::{SlotKind, UnlockKey};
 pub use session::Session;
 pub use write::{SealedObject, WriteStats, Writer};
 
 pub(crate) use cache::{IndexFile, Place};
+pub(crate) use marks::Marks;
 pub(crate) use session::DEAD_MS;
 pub(crate) use view::Standing;
 
@@ -55,6 +58,7 @@ struct Inner {
     epoch: AtomicU32,
     /// Held while the index cache is brought up to date.
     refreshing: tokio::sync::Mutex<()>,
+    marks: marks::Known,
 }
 
 /// A committed snapshot.
@@ -64,6 +68,15 @@ pub struct Snapshot {
     pub id: SnapshotId,
     /// What it is of.
     pub manifest: Manifest,
+    /// What was said of it later.
+    pub mark: Mark,
+}
+
+impl Snapshot {
+    /// The note beside it: the one that was given later, or the one that it was taken with.
+    pub fn note(&self) -> Option<&str> {
+        self.mark.note.as_deref().or(self.manifest.note.as_deref()).filter(|note| !note.is_empty())
+    }
 }
 
 impl std::fmt::Debug for Repository {
@@ -86,17 +99,22 @@ impl Repository {
         let cache = Cache::open(cache, id)?;
         let refreshing = tokio::sync::Mutex::default();
         let (entropy, epoch) = (ctx.entropy.clone(), AtomicU32::new(FIRST_EPOCH));
-        Ok(Self(Arc::new(Inner { store, id, keys, cache, entropy, epoch, refreshing })))
+        let marks = marks::Known::default();
+        Ok(Self(Arc::new(Inner { store, id, keys, cache, entropy, epoch, refreshing, marks })))
     }
 
     /// The committed snapshots, newest first. A manifest that is damaged hides its snapshot and no
     /// other; verify names it.
     pub async fn snapshots(&self) -> Result<Vec<Snapshot>> {
         let mut snapshots = Vec::new();
-        for id in self.snapshot_ids().await? {
+        let (ids, marks) = self.listed().await?;
+        for id in ids {
             match self.manifest(id).await {
+                Ok(Some(snapshot)) => {
+                    snapshots.push(Snapshot { mark: self.mark_of(id, &marks).await?, ..snapshot });
+                }
                 // Listed and then deleted is as if it had not been listed.
-                Ok(snapshot) => snapshots.extend(snapshot),
+                Ok(None) => {}
                 Err(error) if error.kind() == Kind::Damaged => {
                     tracing::error!(snapshot = %id, %error, "a manifest is damaged");
                 }
@@ -109,9 +127,14 @@ impl Repository {
 
     /// The snapshots there are, deleted ones left out.
     pub(crate) async fn snapshot_ids(&self) -> Result<Vec<SnapshotId>> {
+        Ok(self.listed().await?.0)
+    }
+
+    /// The snapshots there are, deleted ones left out, and the marks there are.
+    pub(crate) async fn listed(&self) -> Result<(Vec<SnapshotId>, Marks)> {
         let ids = self.manifest_ids().await?;
-        let deleted = self.marked_as_deleted().await?;
-        Ok(ids.into_iter().filter(|id| !deleted.contains(id)).collect())
+        let marks = self.list_marks().await?;
+        Ok((ids.into_iter().filter(|id| !marks.deleted.contains(id)).collect(), marks))
     }
 
     /// Everything that has the name of a manifest, tombstones and deleted snapshots included, unless
@@ -124,18 +147,9 @@ impl Repository {
         Ok(ids.filter(|id| !view.removed.contains(id)).collect())
     }
 
-    async fn marked_as_deleted(&self) -> Result<BTreeSet<SnapshotId>> {
-        let marks = self.list_names(files::MARKS).await?;
-        let deleted = |name: &String| match files::parse_mark(name) {
-            Some((id, None)) => Some(id),
-            _ => None,
-        };
-        Ok(marks.iter().filter_map(deleted).collect())
-    }
-
     /// Deleted snapshots whose manifests are still there: what a prune removes.
     pub(crate) async fn deleted_snapshots(&self) -> Result<BTreeSet<SnapshotId>> {
-        let deleted = self.marked_as_deleted().await?;
+        let deleted = self.list_marks().await?.deleted;
         let ids = self.manifest_ids().await?;
         let mut found = BTreeSet::new();
         for id in ids.into_iter().filter(|id| deleted.contains(id)) {
@@ -160,13 +174,14 @@ impl Repository {
 
     /// One snapshot. [`Kind::NotFound`] when there is none of that id, or it is deleted.
     pub async fn snapshot(&self, id: SnapshotId) -> Result<Snapshot> {
-        let is_deleted = self.marked_as_deleted().await?.contains(&id);
-        let found = if is_deleted { None } else { self.manifest(id).await? };
-        found.ok_or_else(|| Error::new(Kind::NotFound, format!("there is no snapshot {id}")))
+        let marks = self.list_marks().await?;
+        let found = if marks.deleted.contains(&id) { None } else { self.manifest(id).await? };
+        let found = found.ok_or_else(|| Error::new(Kind::NotFound, format!("there is no snapshot {id}")))?;
+        Ok(Snapshot { mark: self.mark_of(id, &marks).await?, ..found })
     }
 
-    /// What has the name of a manifest, whether marked as deleted or not. `None` when there is
-    /// nothing, or a tombstone.
+    /// What has the name of a manifest, whether marked as deleted or not, without what was said of it
+    /// later. `None` when there is nothing, or a tombstone.
     pub(crate) async fn manifest(&self, id: SnapshotId) -> Result<Option<Snapshot>> {
         if self.cache().view().removed.contains(&id) {
             return Ok(None);
@@ -181,15 +196,23 @@ impl Repository {
         if repo_format::session::parse_tombstone(&plain)?.is_some() {
             return Ok(None);
         }
-        Ok(Some(Snapshot { id, manifest: Manifest::from_bytes(&plain)? }))
+        Ok(Some(Snapshot { id, manifest: Manifest::from_bytes(&plain)?, mark: Mark::default() }))
     }
 
     /// Deletes a snapshot. Nobody sees it from now on; what only it needed goes with the next prune.
+    /// [`Kind::Conflict`] when it is pinned.
     pub async fn delete_snapshot(&self, id: SnapshotId, clock: &dyn Clock) -> Result<()> {
         // A damaged one can be deleted, too: it may be what stands in the way of a prune.
-        match self.snapshot(id).await {
-            Err(error) if error.kind() != Kind::Damaged => return Err(error),
-            _ => {}
+        let is_pinned = match self.snapshot(id).await {
+            Ok(snapshot) => snapshot.mark.pinned,
+            Err(error) if error.kind() == Kind::Damaged => {
+                self.mark_of(id, &self.list_marks().await?).await?.pinned
+            }
+            Err(error) => return Err(error),
+        };
+        if is_pinned {
+            return Err(Error::new(Kind::Conflict, "the snapshot is pinned")
+                .with_help("Unpin it first, if it is to go."));
         }
         let mark = moment(clock.now_ms());
         self.create_file(&files::deletion(id), &mark).await.map(drop)
@@ -206,6 +229,10 @@ impl Repository {
 
     pub(crate) fn store(&self) -> &Store {
         &self.0.store
+    }
+
+    fn known_marks(&self) -> &marks::Known {
+        &self.0.marks
     }
 
     fn refreshing(&self) -> &tokio::sync::Mutex<()> {

@@ -23,7 +23,7 @@ use crate::clock::{Clock, random};
 use crate::context::Context;
 use crate::defect::{Defect, is_planted};
 use crate::error::{Error, Kind, Result};
-use crate::repo::{Repository, Snapshot};
+use crate::repo::{Mark, Repository, Snapshot};
 use crate::store::Created;
 
 /// A sign of life is given so often.
@@ -155,7 +155,10 @@ impl Session {
             },
         };
         self.unsettled.store(false, Ordering::Relaxed);
-        if is_committed { Ok(Snapshot { id: self.id, manifest }) } else { Err(ended()) }
+        if !is_committed {
+            return Err(ended());
+        }
+        Ok(Snapshot { id: self.id, manifest, mark: Mark::default() })
     }
 
     async fn read_back(&self, name: &str) -> Result<Option<Vec<u8>>> {

@@ -5,6 +5,7 @@ use repo_format::id::{ObjectId, SnapshotId};
 use repo_format::manifest::{
     Evidence, Extension, Grade, Manifest, Missing, SchemaArchive, SequenceState, Source, Trigger, ViewName,
 };
+use repo_format::mark::Mark;
 use repo_format::order::KeyEncoding;
 
 use crate::document::Section;
@@ -182,4 +183,25 @@ pub fn refuse_manifest(section: &mut Section) {
         section.seed(name, &bytes);
     }
     section.refuse_all(Manifest::from_bytes);
+}
+
+pub fn mark(section: &mut Section) {
+    let at_ms = section.number("at") as i64;
+    let least = Mark { at_ms, ..Mark::default() };
+    let most = Mark {
+        note: Some("before the migration".to_owned()),
+        pinned: true,
+        structure_ms: Some(at_ms + 1),
+        sample_ms: Some(at_ms + 2),
+        full_ms: Some(at_ms + 3),
+        ..least.clone()
+    };
+    for (name, mark) in [("least", least), ("most", most)] {
+        section.check(name, &mark.to_bytes());
+        assert_eq!(Mark::from_bytes(&mark.to_bytes()).unwrap(), mark);
+    }
+}
+
+pub fn refuse_mark(section: &mut Section) {
+    section.refuse_all(Mark::from_bytes);
 }

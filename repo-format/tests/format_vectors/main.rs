@@ -78,6 +78,8 @@ const BLOCKS: &[(&str, Run)] = &[
     ("refuse-descriptor", catalog::refuse_descriptor),
     ("manifest", catalog::manifest),
     ("refuse-manifest", catalog::refuse_manifest),
+    ("mark", catalog::mark),
+    ("refuse-mark", catalog::refuse_mark),
     ("session", prune::session),
     ("refuse-session", prune::refuse_session),
     ("refuse-tombstone", prune::refuse_tombstone),
