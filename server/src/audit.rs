@@ -39,6 +39,7 @@ pub mod action {
     pub const DATABASE_CONNECT: &str = "database.connect";
     pub const DATABASE_CHANGE: &str = "database.change";
     pub const DATABASE_REMOVE: &str = "database.remove";
+    pub const SNAPSHOT_CHANGE: &str = "snapshot.change";
     pub const SNAPSHOT_DELETE: &str = "snapshot.delete";
     pub const SCHEDULE_SET: &str = "schedule.set";
     pub const SCHEDULE_REMOVE: &str = "schedule.remove";

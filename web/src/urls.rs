@@ -153,6 +153,11 @@ pub fn snapshot(id: &str) -> String {
     format!("/snapshots/{}", escape(id))
 }
 
+/// Gives a snapshot another note, pins or unpins it (POST).
+pub fn snapshot_change(id: &str) -> String {
+    format!("/snapshots/{}/change", escape(id))
+}
+
 /// Deletes a snapshot (POST).
 pub fn snapshot_delete(id: &str) -> String {
     format!("/snapshots/{}/delete", escape(id))

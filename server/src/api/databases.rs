@@ -8,6 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 use zeroize::Zeroizing;
 
 use super::extract::{Json, ListQuery, Path, Query};
+use super::openapi::ProblemBody;
 use super::words::ConsistencyWord;
 use super::{Accepted, rfc3339};
 use crate::app::App;
@@ -181,7 +182,10 @@ pub async fn change(
 #[utoipa::path(
     delete, path = "/databases/{id}", tag = "databases",
     params(("id" = String, Path), Removal),
-    responses((status = 204, description = "Gone")),
+    responses(
+        (status = 204, description = "Gone"),
+        (status = 409, description = "`pinned`: some of its snapshots are, and nothing was removed", body = ProblemBody),
+    ),
 )]
 pub async fn remove(
     State(app): State<App>,

@@ -76,6 +76,7 @@ pub struct ProblemBody {
         jobs::follow,
         snapshots::list,
         snapshots::get,
+        snapshots::change,
         snapshots::delete,
         snapshots::records,
         diffs::list,

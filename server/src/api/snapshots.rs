@@ -6,19 +6,20 @@ use engine::history::{CollectionSummary, Record};
 use engine::repo::Snapshot;
 use engine::rows::{Content, PageRequest, Row};
 use repo_format::manifest::{Grade, Manifest, Trigger};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{self, ListQuery, Path, Query};
+use super::extract::{self, Json, ListQuery, Path, Query};
+use super::openapi::ProblemBody;
 use super::rfc3339;
 use super::words::{SnapshotCollection, SnapshotStateWord, TriggerWord};
 use crate::app::App;
 use crate::auth::ApiUser;
 use crate::error::{Problem, Result};
 use crate::ids::DatabaseId;
-use crate::meta::Page;
+use crate::meta::{Page, VerifyMode};
 use crate::service::snapshots;
 
 #[derive(Deserialize, IntoParams)]
@@ -65,8 +66,17 @@ pub struct SnapshotBody {
     incomplete: Vec<Missing>,
     /// What is left out although nothing failed, in words.
     notes: Vec<String>,
+    /// Whether no rule and nobody may delete it.
+    pinned: bool,
+    /// When a verification last found nothing wrong with it; null again once one found damage.
     #[schema(required)]
     verified_at: Option<String>,
+    /// How thorough that verification was.
+    #[schema(required)]
+    verified_mode: Option<VerifyMode>,
+    /// When every byte of it was last verified.
+    #[schema(required)]
+    fully_verified_at: Option<String>,
     engine: String,
     server_version: String,
     /// "point_in_time" or "not_point_in_time": whether all records are of one moment.
@@ -135,9 +145,11 @@ pub fn consistency(manifest: &Manifest) -> &'static str {
 
 impl SnapshotBody {
     fn new(snapshot: Snapshot, collections: Option<Vec<CollectionSummary>>) -> Self {
-        let manifest = snapshot.manifest;
+        let note = snapshot.note().map(str::to_owned);
+        let verified = snapshots::verified(&snapshot.mark);
+        let Snapshot { id, manifest, mark } = snapshot;
         Self {
-            id: snapshot.id.to_string(),
+            id: id.to_string(),
             created_at: rfc3339(manifest.finished_ms),
             trigger: trigger(&manifest),
             consistency: consistency(&manifest),
@@ -155,12 +167,15 @@ impl SnapshotBody {
                 .map(|missing| Missing { name: missing.name, reason: missing.reason })
                 .collect(),
             notes: manifest.notes,
-            verified_at: None,
+            pinned: mark.pinned,
+            verified_at: verified.map(|(_, at_ms)| rfc3339(at_ms)),
+            verified_mode: verified.map(|(mode, _)| mode),
+            fully_verified_at: mark.full_ms.map(rfc3339),
             consistency_method: manifest.evidence.method,
             engine: manifest.source.engine,
             server_version: manifest.source.version,
             database_id: manifest.source.id,
-            note: manifest.note,
+            note,
         }
     }
 }
@@ -206,11 +221,55 @@ pub async fn get(
     Ok(axum::Json(SnapshotBody::new(found.snapshot, Some(collections))))
 }
 
+/// What to say of a snapshot; what is absent stays.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SnapshotChange {
+    /// Null or empty removes it.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>, required = false, max_length = 1000)]
+    note: Option<Option<String>>,
+    /// A pinned snapshot is deleted by no rule of a schedule, and by nobody before it is unpinned.
+    #[serde(default)]
+    #[schema(required = false)]
+    pinned: Option<bool>,
+}
+
+/// Tells null from absent.
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    body: D,
+) -> std::result::Result<Option<T>, D::Error> {
+    T::deserialize(body).map(Some)
+}
+
+/// Gives a snapshot another note, pins or unpins it. What was stored does not change.
+#[utoipa::path(
+    patch, path = "/snapshots/{id}", tag = "snapshots",
+    params(("id" = String, Path)),
+    request_body = SnapshotChange,
+    responses((status = 200, description = "As it is now", body = SnapshotBody)),
+)]
+pub async fn change(
+    State(app): State<App>,
+    ApiUser(visitor): ApiUser,
+    Path(id): Path<String>,
+    Json(body): Json<SnapshotChange>,
+) -> Result<axum::Json<SnapshotBody>> {
+    let SnapshotChange { note, pinned } = body;
+    let change = snapshots::SnapshotChange { note, pinned };
+    let found = snapshots::change(&app, visitor.user_id, &id, change).await?;
+    let collections = snapshots::collections(&found).await?;
+    Ok(axum::Json(SnapshotBody::new(found.snapshot, Some(collections))))
+}
+
 /// Deletes a snapshot. What only it needed goes with the next prune.
 #[utoipa::path(
     delete, path = "/snapshots/{id}", tag = "snapshots",
     params(("id" = String, Path)),
-    responses((status = 204, description = "Gone")),
+    responses(
+        (status = 204, description = "Gone"),
+        (status = 409, description = "`pinned`: unpin it first", body = ProblemBody),
+    ),
 )]
 pub async fn delete(
     State(app): State<App>,

@@ -157,6 +157,10 @@ async fn run_verify(app: &App, record: &JobRecord, mode: VerifyMode, context: &C
         VerifyMode::Full => verify::Mode::Full,
     };
     let report = verify::run(&repository, mode, context).await?;
+    // The report is the result; a storage that takes no marks has been read all the same.
+    if let Err(error) = verify::remember(&repository, &report, mode, context).await {
+        tracing::warn!(%error, "the snapshots do not remember that they were verified");
+    }
     Ok((JobState::Succeeded, serde_json::to_value(&report).map_err(Problem::internal)?))
 }
 

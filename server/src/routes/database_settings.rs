@@ -2,6 +2,7 @@
 
 use axum::Form;
 use axum::extract::{Path, State};
+use axum::http::StatusCode;
 use axum::response::Response;
 use engine::source::{Consistency, DatabaseUrl};
 use serde::Deserialize;
@@ -107,8 +108,14 @@ pub async fn remove(
         return Ok(again(&problem, page::page(&view)));
     }
     let fate = if removal.delete_snapshots.is_some() { Snapshots::Delete } else { Snapshots::Keep };
-    databases::remove(&app, visitor.user_id, id, fate).await?;
-    Ok(see_other(&urls::database(&database)))
+    match databases::remove(&app, visitor.user_id, id, fate).await {
+        Ok(()) => Ok(see_other(&urls::database(&database))),
+        Err(problem) if problem.status == StatusCode::CONFLICT => {
+            let view = DatabaseSettings { problem: Some(shown(&problem)), ..view };
+            Ok(again(&problem, page::page(&view)))
+        }
+        Err(problem) => Err(problem),
+    }
 }
 
 async fn current(app: &App, visitor: &Visitor, id: DatabaseId) -> Result<DatabaseSettings> {

@@ -171,7 +171,7 @@ async fn side(app: &App, visitor: &Visitor, id: &str) -> Result<(System, Side)> 
         database: place.named(),
         environment: place.environment(),
         at_ms: manifest.started_ms,
-        note: manifest.note.clone(),
+        note: found.snapshot.note().map(str::to_owned),
         point_in_time: view::history::point_in_time(manifest),
     };
     Ok((view::connection::system(&manifest.source.engine), side))

@@ -2,6 +2,7 @@
 
 use axum::Form;
 use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
 use axum::response::Response;
 use engine::rows;
 use serde::Deserialize;
@@ -43,6 +44,33 @@ pub struct Deletion {
     confirm: String,
 }
 
+/// What the forms send that change what is said of a snapshot: one of the two.
+#[derive(Deserialize)]
+pub struct Change {
+    note: Option<String>,
+    pinned: Option<bool>,
+}
+
+/// Gives a snapshot another note, pins or unpins it.
+pub async fn change(
+    State(app): State<App>,
+    PageUser(visitor): PageUser,
+    Path(id): Path<String>,
+    Form(Change { note, pinned }): Form<Change>,
+) -> Result<Response> {
+    let change = snapshots::SnapshotChange { note: note.clone().map(Some), pinned };
+    match snapshots::change(&app, visitor.user_id, &id, change).await {
+        Ok(_) => Ok(see_other(&urls::snapshot(&id))),
+        Err(problem) if problem.status == StatusCode::UNPROCESSABLE_ENTITY => {
+            let found = snapshots::find(&app, visitor.user_id, &id).await?;
+            let view = snapshot_view(&app, &visitor, &found).await?;
+            let view = Snapshot { note, problem: Some(shown(&problem)), ..view };
+            Ok(again(&problem, snapshot::page(&view)))
+        }
+        Err(problem) => Err(problem),
+    }
+}
+
 /// Deletes a snapshot whose id was begun to be typed, and leads to its database.
 pub async fn delete(
     State(app): State<App>,
@@ -58,14 +86,20 @@ pub async fn delete(
         let view = Snapshot { problem: Some(shown(&problem)), ..view };
         return Ok(again(&problem, snapshot::page(&view)));
     }
-    snapshots::delete(&app, visitor.user_id, &id).await?;
-    Ok(see_other(&urls::database(&view.database.id)))
+    match snapshots::delete(&app, visitor.user_id, &id).await {
+        Ok(()) => Ok(see_other(&urls::database(&view.database.id))),
+        Err(problem) if problem.status == StatusCode::CONFLICT => {
+            let view = Snapshot { problem: Some(shown(&problem)), ..view };
+            Ok(again(&problem, snapshot::page(&view)))
+        }
+        Err(problem) => Err(problem),
+    }
 }
 
 async fn snapshot_view(app: &App, visitor: &Visitor, found: &FoundSnapshot) -> Result<Snapshot> {
     let place = Place::of_snapshot(app, visitor, found).await?;
     let collections = snapshots::collections(found).await?;
-    let manifest = &found.snapshot.manifest;
+    let (manifest, mark) = (&found.snapshot.manifest, &found.snapshot.mark);
     Ok(Snapshot {
         shell: shell(app, visitor),
         database: place.named(),
@@ -78,7 +112,10 @@ async fn snapshot_view(app: &App, visitor: &Visitor, found: &FoundSnapshot) -> R
         point_in_time: view::history::point_in_time(manifest),
         method: manifest.evidence.method.clone(),
         server: view::connection::server(&manifest.source.engine, &manifest.source.version),
-        note: manifest.note.clone(),
+        note: found.snapshot.note().map(str::to_owned),
+        pinned: mark.pinned,
+        verified: snapshots::verified(mark).map(|(mode, at_ms)| (at_ms, view::history::thoroughness(mode))),
+        fully_verified_ms: mark.full_ms,
         records: manifest.records,
         logical_bytes: manifest.logical_bytes,
         new_bytes: manifest.new_bytes,

@@ -1,6 +1,7 @@
 //! Connecting databases, and backing them up.
 
 use axum::http::StatusCode;
+use engine::repo::Snapshot;
 use engine::source::{self, ConnectionReport, Consistency, DatabaseUrl, Stage, StageReport, mongodb};
 use repo_format::manifest::Source;
 use zeroize::Zeroizing;
@@ -13,8 +14,6 @@ use crate::ids::{DatabaseId, JobId, ProjectId, UserId};
 use crate::jobs;
 use crate::meta::{ConnectedDatabase, Endpoint, Environment, Page, PageRequest, Work};
 use crate::server_key::Sealed;
-
-const MAX_NOTE_CHARS: usize = 1000;
 
 /// A database to connect.
 pub struct NewDatabase {
@@ -251,12 +250,13 @@ async fn newest_source(app: &App, database: &ConnectedDatabase) -> Result<Option
 /// deleted, and a prune frees what only they needed.
 pub async fn remove(app: &App, user: UserId, id: DatabaseId, fate: Snapshots) -> Result<()> {
     let database = find(app, user, id).await?;
-    let event = Event::new(action::DATABASE_REMOVE, audit::database(id)).with("name", &database.name);
-    audit::record(app, user, event, disconnect(app, id).await).await?;
     let all = match fate {
         Snapshots::Keep => Vec::new(),
         Snapshots::Delete => snapshots::list(app, user, id, PageRequest::all()).await?.items,
     };
+    refuse_pinned(&all)?;
+    let event = Event::new(action::DATABASE_REMOVE, audit::database(id)).with("name", &database.name);
+    audit::record(app, user, event, disconnect(app, id).await).await?;
     if all.is_empty() {
         return Ok(());
     }
@@ -265,6 +265,20 @@ pub async fn remove(app: &App, user: UserId, id: DatabaseId, fate: Snapshots) ->
         snapshots::remove(app, user, &repository, snapshot, Actor::Account).await?;
     }
     projects::start_prune(app, user, database.project_id, false).await.map(drop)
+}
+
+/// Nothing is removed in part: what is pinned keeps all of them.
+fn refuse_pinned(all: &[Snapshot]) -> Result<()> {
+    let ids: Vec<String> = all.iter().filter(|one| one.mark.pinned).map(|one| one.id.to_string()).collect();
+    match ids.len() {
+        0 => Ok(()),
+        count => {
+            let detail = format!(
+                "Pinned snapshots of the database: {count}. Unpin them first, or keep the snapshots."
+            );
+            Err(snapshots::pinned(detail).with("snapshots", ids))
+        }
+    }
 }
 
 async fn disconnect(app: &App, id: DatabaseId) -> Result<()> {
@@ -286,10 +300,7 @@ async fn disconnect(app: &App, id: DatabaseId) -> Result<()> {
 /// Queues a backup, behind those of the same database that are there already.
 pub async fn start_backup(app: &App, user: UserId, id: DatabaseId, note: Option<String>) -> Result<JobId> {
     let database = find(app, user, id).await?;
-    let note = note.map(|note| note.trim().to_owned()).filter(|note| !note.is_empty());
-    if note.as_ref().is_some_and(|note| note.chars().count() > MAX_NOTE_CHARS) {
-        return Err(Problem::invalid("note", format!("Use at most {MAX_NOTE_CHARS} characters.")));
-    }
+    let note = snapshots::parse_note(note)?;
     let job = jobs::new_id(app);
     jobs::enqueue(app, job, database.project_id, user, Work::Backup { database_id: id, note, due_ms: None })
         .await?;

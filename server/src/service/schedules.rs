@@ -96,7 +96,7 @@ pub fn decide(all: Vec<engine::repo::Snapshot>, keep: &Keep, timing: &Timing) ->
             source: snapshot.manifest.source.id.as_str(),
             at_ms: snapshot.manifest.started_ms,
             complete: snapshot.manifest.is_complete(),
-            pinned: false,
+            pinned: snapshot.mark.pinned,
         })
         .collect();
     let zone = timing.zone();

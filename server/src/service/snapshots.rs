@@ -1,7 +1,7 @@
 //! Snapshots: a database's history, and what is in it.
 
 use engine::history::{self, CollectionSummary, Record};
-use engine::repo::{Repository, Snapshot};
+use engine::repo::{Mark, Repository, Snapshot};
 use engine::rows;
 use repo_format::id::SnapshotId;
 
@@ -10,7 +10,28 @@ use crate::app::App;
 use crate::audit::{Actor, Event, action};
 use crate::error::{Problem, Result};
 use crate::ids::{DatabaseId, ProjectId, UserId};
-use crate::meta::{Page, PageRequest};
+use crate::meta::{Page, PageRequest, VerifyMode};
+
+const MAX_NOTE_CHARS: usize = 1000;
+/// The problem of whoever would delete what is pinned.
+pub(super) const PINNED: &str = "pinned";
+
+/// What to say of a snapshot; what is absent stays.
+#[derive(Default)]
+pub struct SnapshotChange {
+    /// None removes the note.
+    pub note: Option<Option<String>>,
+    pub pinned: Option<bool>,
+}
+
+/// A note as people gave it: trimmed, not endless, and none if nothing is left.
+pub(super) fn parse_note(note: Option<String>) -> Result<Option<String>> {
+    let note = note.map(|note| note.trim().to_owned()).filter(|note| !note.is_empty());
+    if note.as_ref().is_some_and(|note| note.chars().count() > MAX_NOTE_CHARS) {
+        return Err(Problem::invalid("note", format!("Use at most {MAX_NOTE_CHARS} characters.")));
+    }
+    Ok(note)
+}
 
 /// A snapshot and where it is.
 pub struct FoundSnapshot {
@@ -76,7 +97,31 @@ pub async fn find(app: &App, user: UserId, id: &str) -> Result<FoundSnapshot> {
     Err(failed.unwrap_or_else(Problem::not_found))
 }
 
-/// Deletes a snapshot. Nobody sees it from now on; its bytes come free with the next prune.
+/// Gives a snapshot another note, pins or unpins it.
+pub async fn change(app: &App, user: UserId, id: &str, change: SnapshotChange) -> Result<FoundSnapshot> {
+    let mut found = find(app, user, id).await?;
+    let note = change.note.map(parse_note).transpose()?;
+    if note.is_none() && change.pinned.is_none() {
+        return Ok(found);
+    }
+    let event = Event::new(action::SNAPSHOT_CHANGE, format!("snapshot/{}", found.snapshot.id))
+        .with("database", &found.snapshot.manifest.source.name)
+        // What it says may be anything; that it was changed is what matters here.
+        .with("note", note.as_ref().map(|note| if note.is_some() { "set" } else { "removed" }))
+        .with("pinned", change.pinned);
+    let set = move |mark: &mut Mark| {
+        if let Some(note) = &note {
+            mark.note = Some(note.clone().unwrap_or_default());
+        }
+        mark.pinned = change.pinned.unwrap_or(mark.pinned);
+    };
+    let done = found.repository.mark(found.snapshot.id, app.clock.as_ref(), &set).await;
+    found.snapshot.mark = audit::record(app, user, event, done.map_err(Problem::from)).await?;
+    Ok(found)
+}
+
+/// Deletes a snapshot, unless it is pinned. Nobody sees it from now on; its bytes come free with the next
+/// prune.
 pub async fn delete(app: &App, user: UserId, id: &str) -> Result<()> {
     let found = find(app, user, id).await?;
     remove(app, user, &found.repository, &found.snapshot, Actor::Account).await
@@ -95,7 +140,16 @@ pub(super) async fn remove(
         .with("database", &snapshot.manifest.source.name)
         .with("root", snapshot.manifest.catalog_root.to_string());
     let done = repository.delete_snapshot(snapshot.id, app.clock.as_ref()).await;
-    audit::record(app, user, event, done.map_err(Problem::from)).await
+    let done = done.map_err(|error| match error.kind() {
+        engine::Kind::Conflict => pinned("The snapshot is pinned. Unpin it first, if it is to go."),
+        _ => error.into(),
+    });
+    audit::record(app, user, event, done).await
+}
+
+/// Somebody wants it kept.
+pub(super) fn pinned(detail: impl Into<String>) -> Problem {
+    Problem::conflict(PINNED, "Pinned snapshots stay", detail)
 }
 
 async fn in_project(app: &App, project_id: ProjectId, id: SnapshotId) -> Result<Option<FoundSnapshot>> {
@@ -105,6 +159,18 @@ async fn in_project(app: &App, project_id: ProjectId, id: SnapshotId) -> Result<
         Err(error) if error.kind() == engine::Kind::NotFound => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// When a verification last found nothing wrong with a snapshot, and how thorough that was: of those of
+/// one moment the most thorough.
+pub fn verified(mark: &Mark) -> Option<(VerifyMode, i64)> {
+    let all = [
+        (VerifyMode::Structure, mark.structure_ms),
+        (VerifyMode::Sample, mark.sample_ms),
+        (VerifyMode::Full, mark.full_ms),
+    ];
+    let all = all.into_iter().filter_map(|(mode, at_ms)| Some((mode, at_ms?)));
+    all.max_by_key(|(_, at_ms)| *at_ms)
 }
 
 /// A snapshot's collections, by name.

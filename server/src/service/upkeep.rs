@@ -30,7 +30,11 @@ async fn apply_rules(app: &App, schedule: &Schedule) -> Result<()> {
     }
     let repository = app.repositories.get(project).await?;
     for snapshot in &removed {
-        snapshots::remove(app, user, &repository, snapshot, Actor::Schedule).await?;
+        match snapshots::remove(app, user, &repository, snapshot, Actor::Schedule).await {
+            // Somebody pinned it since it was listed.
+            Err(problem) if problem.slug == snapshots::PINNED => {}
+            done => done?,
+        }
     }
     projects::start_prune(app, user, project, false).await.map(drop)
 }

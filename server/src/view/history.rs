@@ -4,8 +4,20 @@ use engine::history::{CollectionSummary, Record};
 use engine::repo::Snapshot;
 use engine::rows::Content;
 use repo_format::manifest::{Grade, Manifest, Trigger};
-use web::components::tag;
+use web::components::tag::{self, Thoroughness};
 use web::pages::{database, records, snapshot};
+
+use crate::meta::VerifyMode;
+use crate::service::snapshots;
+
+/// How thorough a verification is.
+pub fn thoroughness(mode: VerifyMode) -> Thoroughness {
+    match mode {
+        VerifyMode::Structure => Thoroughness::Structure,
+        VerifyMode::Sample => Thoroughness::Sample,
+        VerifyMode::Full => Thoroughness::Full,
+    }
+}
 
 /// A trigger.
 pub fn trigger(trigger: Trigger) -> tag::Trigger {
@@ -33,7 +45,9 @@ pub fn row(snapshot: &Snapshot) -> database::SnapshotRow {
         records: manifest.records,
         logical_bytes: manifest.logical_bytes,
         new_bytes: manifest.new_bytes,
-        note: manifest.note.clone(),
+        note: snapshot.note().map(str::to_owned),
+        pinned: snapshot.mark.pinned,
+        verified_ms: snapshots::verified(&snapshot.mark).map(|(_, at_ms)| at_ms),
     }
 }
 

@@ -10,6 +10,7 @@ mod foreign;
 mod harness;
 mod journey;
 mod keys;
+mod marks;
 mod mongodb;
 #[path = "../pages/mongodb_shop.rs"]
 mod mongodb_shop;

@@ -51,3 +51,8 @@ pub fn running() -> Markup {
 pub fn waiting() -> Markup {
     icon("waiting", r#"<circle cx="8" cy="8" r="6"/><path d="M8 4.8V8l2.2 1.6"/>"#)
 }
+
+/// It stays.
+pub fn pin() -> Markup {
+    icon("pin", r#"<path d="M5.4 2h5.2M6.4 2v4.6L4 9.6h8L9.6 6.6V2M8 9.6v4.6"/>"#)
+}

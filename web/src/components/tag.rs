@@ -80,3 +80,42 @@ pub fn completeness(complete: bool) -> Markup {
 pub fn moments(point_in_time: bool) -> Markup {
     html! { @if !point_in_time { span.tag.mixed { "not point-in-time" } } }
 }
+
+/// The label of a snapshot that nothing deletes; nothing for all others.
+pub fn pinned(pinned: bool) -> Markup {
+    html! { @if pinned { span.tag.pinned { (icons::pin()) "pinned" } } }
+}
+
+/// How thorough a verification was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Thoroughness {
+    /// What leads to other objects.
+    Structure,
+    /// That, and a part of the others.
+    Sample,
+    /// Every byte.
+    Full,
+}
+
+impl Thoroughness {
+    /// All, as the form lists them.
+    pub const ALL: [Self; 3] = [Self::Sample, Self::Full, Self::Structure];
+
+    /// Its value in forms and in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Structure => "structure",
+            Self::Sample => "sample",
+            Self::Full => "full",
+        }
+    }
+
+    /// What it reads, in words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Structure => "the structure",
+            Self::Sample => "a sample",
+            Self::Full => "every byte",
+        }
+    }
+}

@@ -56,6 +56,7 @@ pub fn samples() -> Vec<(&'static str, Markup)> {
         ("job-failed", job::page(&job::JobPage::sample_failed())),
         ("job-pruned", job::page(&job::JobPage::sample_pruned())),
         ("snapshot", snapshot::page(&snapshot::Snapshot::sample())),
+        ("snapshot-pinned", snapshot::page(&snapshot::Snapshot::sample_pinned())),
         ("snapshot-refused", snapshot::page(&snapshot::Snapshot::sample_refused())),
         ("snapshot-documents", snapshot::page(&snapshot::Snapshot::sample_documents())),
         ("records", records::page(&records::Records::sample())),

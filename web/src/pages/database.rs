@@ -37,6 +37,10 @@ pub struct SnapshotRow {
     pub new_bytes: u64,
     /// What somebody wrote beside it.
     pub note: Option<String>,
+    /// Whether nothing deletes it.
+    pub pinned: bool,
+    /// When a verification last found nothing wrong with it.
+    pub verified_ms: Option<i64>,
 }
 
 /// A database and its snapshots.
@@ -84,6 +88,8 @@ impl Database {
             logical_bytes: 184_200_000 - u64::from(n) * 91_000,
             new_bytes,
             note: note.map(str::to_owned),
+            pinned: n == 5,
+            verified_ms: (n > 2).then_some(now - 86_400_000),
         };
         Self {
             shell: Shell::sample(),
@@ -290,7 +296,10 @@ fn timeline_row(i: usize, row: &SnapshotRow, comparable: bool, now_ms: i64) -> M
                 a href=(urls::snapshot(&row.id)) { (format::time(row.at_ms, now_ms)) }
                 @if let Some(note) = &row.note { div.sub { (note) } }
             }
-            td { (tag::completeness(row.complete)) " " (tag::moments(row.point_in_time)) }
+            td {
+                (tag::completeness(row.complete)) " " (tag::pinned(row.pinned)) " " (tag::moments(row.point_in_time))
+                @if let Some(at_ms) = row.verified_ms { div.sub { "verified " (format::ago(at_ms, now_ms)) } }
+            }
             td.num { (format::count(row.records)) }
             td.num { (format::bytes(row.logical_bytes)) }
             td.num { "+" (format::bytes(row.new_bytes)) }

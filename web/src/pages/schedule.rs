@@ -225,7 +225,7 @@ fn form(view: &Schedule) -> Markup {
                     (Field { kind: "number", optional: true, ..Field::text(keep.name, keep.label, &keep.value) }.render())
                 }
             }
-            p.muted { "Leave all empty to keep everything. The newest complete snapshot always stays." }
+            p.muted { "Leave all empty to keep everything. The newest complete snapshot always stays, and so do pinned ones." }
             input type="hidden" name="reviewed" value=(view.reviewed);
             div.actions {
                 button.primary type="submit" name="action" value="save" { "Save" }

@@ -10,7 +10,7 @@ use crate::{
         short_id,
         system::System,
         table::scrolling,
-        tag::{self, Environment, Trigger},
+        tag::{self, Environment, Thoroughness, Trigger},
         warning,
     },
     format,
@@ -62,6 +62,12 @@ pub struct Snapshot {
     pub method: String,
     /// The note beside it.
     pub note: Option<String>,
+    /// Whether nothing deletes it.
+    pub pinned: bool,
+    /// When a verification last found nothing wrong with it, and what it read.
+    pub verified: Option<(i64, Thoroughness)>,
+    /// When every byte of it was last verified.
+    pub fully_verified_ms: Option<i64>,
     /// Records in it.
     pub records: u64,
     /// Their size.
@@ -104,6 +110,9 @@ impl Snapshot {
             point_in_time: true,
             method: "one exported snapshot, read by every worker".to_owned(),
             note: Some("after the price import".to_owned()),
+            pinned: false,
+            verified: Some((crate::samples::NOW_MS - 3_600_000, Thoroughness::Sample)),
+            fully_verified_ms: None,
             records: 214_127,
             logical_bytes: 184_109_000,
             new_bytes: 412_000,
@@ -130,6 +139,20 @@ impl Snapshot {
     pub fn sample_refused() -> Self {
         let problem = Problem::new("That is another id").with_fix("Type the id's first eight characters.");
         Self { problem: Some(problem), ..Self::sample() }
+    }
+
+    /// One that stays.
+    pub fn sample_pinned() -> Self {
+        let at_ms = crate::samples::NOW_MS - 86_400_000;
+        let verified = Some((at_ms, Thoroughness::Full));
+        Self {
+            pinned: true,
+            note: None,
+            parent: None,
+            verified,
+            fully_verified_ms: Some(at_ms),
+            ..Self::sample()
+        }
     }
 
     /// What is typed to delete it.
@@ -162,12 +185,13 @@ pub fn page(view: &Snapshot) -> Markup {
     let body = html! {
         div.head {
             div {
-                h1 { "Snapshot of " (view.database.name) " " (tag::environment(view.environment)) }
+                h1 { "Snapshot of " (view.database.name) " " (tag::environment(view.environment)) " " (tag::pinned(view.pinned)) }
                 p.muted { (format::time(view.at_ms, view.shell.now_ms)) }
                 @if let Some(note) = &view.note { p.quote { (note) } }
             }
             div.actions {
                 @if let Some(parent) = &view.parent { (compare_with(parent, &view.id)) }
+                (pin_button(view))
                 a.button.primary href=(urls::restore_new(&view.id)) { "Restore" }
             }
         }
@@ -183,6 +207,7 @@ pub fn page(view: &Snapshot) -> Markup {
             (fact("Took", &html! { (format::duration(view.took_ms)) }))
             (fact("Server", &html! { (view.server) }))
             (fact("Id", &short_id(&view.id)))
+            (fact("Verified", &verified(view)))
             (fact("Consistency", &html! {
                 (if view.point_in_time { "Point in time" } else { "Not point-in-time" })
                 div.sub { (view.method) }
@@ -195,7 +220,15 @@ pub fn page(view: &Snapshot) -> Markup {
                 ul { @for note in &view.notes { li { (note) } } }
             }
         }
-        (deletion(view))
+        (note_form(view))
+        @if view.pinned {
+            section.card.padded aria-labelledby="delete" {
+                h2 #delete { "Delete this snapshot" }
+                p { "It is pinned: no rule of the schedule and nobody deletes it before it is unpinned." }
+            }
+        } @else {
+            (deletion(view))
+        }
     };
     let crumbs = crumbs(&view.project, &view.database);
     Frame::new(&view.shell, &format!("Snapshot of {}", view.database.name), Section::Projects, &crumbs)
@@ -209,6 +242,42 @@ pub(super) fn crumbs<'a>(project: &'a Named, database: &'a Named) -> [(&'a str, 
         (project.name.as_str(), urls::project(&project.id)),
         (database.name.as_str(), urls::database(&database.id)),
     ]
+}
+
+fn pin_button(view: &Snapshot) -> Markup {
+    html! {
+        form.inline method="post" action=(urls::snapshot_change(&view.id)) {
+            input type="hidden" name="pinned" value=(!view.pinned);
+            button type="submit" { (if view.pinned { "Unpin" } else { "Pin" }) }
+        }
+    }
+}
+
+fn verified(view: &Snapshot) -> Markup {
+    let now_ms = view.shell.now_ms;
+    html! {
+        @match view.verified {
+            None => { "Not yet" }
+            Some((at_ms, thoroughness)) => {
+                (format::time(at_ms, now_ms))
+                div.sub {
+                    (thoroughness.words())
+                    @if let (Some(full_ms), true) = (view.fully_verified_ms, thoroughness != Thoroughness::Full) {
+                        "; every byte " (format::ago(full_ms, now_ms))
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn note_form(view: &Snapshot) -> Markup {
+    html! {
+        form.row.card.padded method="post" action=(urls::snapshot_change(&view.id)) {
+            (Field { optional: true, ..Field::text("note", "Note", view.note.as_deref().unwrap_or_default()) }.render())
+            button type="submit" { "Save the note" }
+        }
+    }
 }
 
 fn deletion(view: &Snapshot) -> Markup {
