@@ -129,6 +129,7 @@ fn pages() -> Table {
         .route("/projects/{id}/keys/{slot}/remove", post(keys::remove))
         .route("/projects/{id}/delete", post(projects::delete))
         .route("/projects/{id}/prune", post(projects::prune))
+        .route("/projects/{id}/verify", post(projects::verify))
         .route("/storage", get(keys::storage_form).post(keys::open_storage))
         .route("/projects/{id}/connect", get(databases::connect_form).post(databases::connect))
         .route("/databases/{id}", get(databases::history))

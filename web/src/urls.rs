@@ -93,6 +93,11 @@ pub fn prune(project: &str) -> String {
     format!("/projects/{}/prune", escape(project))
 }
 
+/// Starts a verification of what a project has stored (POST).
+pub fn verify(project: &str) -> String {
+    format!("/projects/{}/verify", escape(project))
+}
+
 /// Makes and shows a recovery key (POST).
 pub fn recovery_key(project: &str) -> String {
     format!("/projects/{}/recovery-key", escape(project))

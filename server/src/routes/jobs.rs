@@ -36,6 +36,7 @@ pub async fn page(
         database,
         job: view::job::job(&found, result(&found)),
         pruned: view::job::pruned(&found),
+        verified: view::job::verified(&found),
     };
     Ok(html(job::page(&view)))
 }

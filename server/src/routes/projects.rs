@@ -1,11 +1,14 @@
 //! The dashboard, projects and their keys.
 
+use std::collections::BTreeSet;
+
 use axum::Form;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use engine::repo::Snapshot;
+use engine::verify::Report;
 use serde::Deserialize;
-use web::pages::projects::{DatabaseRow, ProjectCard, Projects};
+use web::pages::projects::{DatabaseRow, LastVerified, ProjectCard, Projects};
 use web::pages::settings::{self, Settings};
 use web::pages::{Named, project, projects as page};
 use web::urls;
@@ -21,7 +24,7 @@ use crate::auth::{PageUser, Visitor};
 use crate::error::{Problem, Result};
 use crate::ids::ProjectId;
 use crate::jobs;
-use crate::meta::{ConnectedDatabase, JobState, PageRequest, Project, Work};
+use crate::meta::{ConnectedDatabase, JobState, PageRequest, Project, VerifyMode, Work};
 use crate::service::{databases, diffs, existing, projects, schedules, snapshots};
 use crate::view;
 
@@ -67,9 +70,16 @@ pub async fn project_page(
     Path(project): Path<String>,
 ) -> Result<Response> {
     let project = find(&app, &visitor, &project).await?;
+    let Verifications { last, open } = verifications(&app, project.id).await?;
     let view = project::Project {
         shell: shell(&app, &visitor),
         databases: rows(&app, &visitor, &project).await?,
+        verified: last.map(|found| LastVerified {
+            at_ms: found.at_ms,
+            job: Some(found.job),
+            damaged: found.found_damage,
+        }),
+        verifying: open,
         has_recovery_key: project.recovery_key_ms.is_some(),
         project: Named::new(project.id.to_string(), project.name),
     };
@@ -117,6 +127,24 @@ pub async fn prune(
     Ok(see_other(&urls::job(&job.to_string())))
 }
 
+/// What of the stored bytes to read.
+#[derive(Deserialize)]
+pub struct Verifying {
+    mode: VerifyMode,
+}
+
+/// Starts a verification, and leads to its job.
+pub async fn verify(
+    State(app): State<App>,
+    PageUser(visitor): PageUser,
+    Path(project): Path<String>,
+    Form(wanted): Form<Verifying>,
+) -> Result<Response> {
+    let project = find(&app, &visitor, &project).await?;
+    let job = projects::start_verify(&app, visitor.user_id, project.id, wanted.mode).await?;
+    Ok(see_other(&urls::job(&job.to_string())))
+}
+
 async fn find(app: &App, visitor: &Visitor, project: &str) -> Result<Project> {
     projects::find(app, visitor.user_id, id(ProjectId::parse, project)?).await
 }
@@ -138,29 +166,69 @@ async fn overview(app: &App, visitor: &Visitor) -> Result<Projects> {
 
 async fn rows(app: &App, visitor: &Visitor, project: &Project) -> Result<Vec<DatabaseRow>> {
     let mut rows = Vec::new();
-    let verified = last_verified(app, project.id).await?;
+    let last = verifications(app, project.id).await?.last;
     for database in databases::list(app, visitor.user_id, project.id, PageRequest::all()).await?.items {
-        rows.push(DatabaseRow { verified: verified.clone(), ..row(app, visitor, database).await? });
+        rows.push(row(app, visitor, database, last.as_ref()).await?);
     }
     Ok(rows)
 }
 
-/// The last check of what a project has stored: its job, when it ended, and whether all was well.
-async fn last_verified(app: &App, project: ProjectId) -> Result<Option<(String, i64, bool)>> {
+/// The verifications of a project that matter now.
+struct Verifications {
+    /// The last that ended.
+    last: Option<Verification>,
+    /// One that waits or runs: its job.
+    open: Option<String>,
+}
+
+struct Verification {
+    job: String,
+    started_ms: i64,
+    at_ms: i64,
+    found_damage: bool,
+    /// The ids of the snapshots that something wrong hurts.
+    hurt: BTreeSet<String>,
+}
+
+async fn verifications(app: &App, project: ProjectId) -> Result<Verifications> {
     let recent = PageRequest { after: None, limit: RECENT_JOBS };
     let jobs = jobs::list(app, project, recent).await?.items;
-    let verified = |job: &jobs::Job| {
-        matches!(job.record.work, Work::Verify { .. }) && job.state() == JobState::Succeeded
-    };
-    Ok(jobs.into_iter().find(verified).map(|job| {
-        let damaged = job.result.as_ref().and_then(|result| result["damaged"].as_array());
-        let well = damaged.is_some_and(Vec::is_empty);
-        (job.record.id.to_string(), job.record.finished_ms.unwrap_or(job.record.created_ms), well)
-    }))
+    let mut jobs = jobs.into_iter().filter(|job| matches!(job.record.work, Work::Verify { .. })).peekable();
+    let open = jobs.peek().filter(|job| !job.state().is_final()).map(|job| job.record.id.to_string());
+    let last = jobs.find(|job| job.state() == JobState::Succeeded).and_then(|job| {
+        let report: Report = serde_json::from_value(job.result?).ok()?;
+        Some(Verification {
+            job: job.record.id.to_string(),
+            started_ms: job.record.started_ms.unwrap_or(job.record.created_ms),
+            at_ms: job.record.finished_ms.unwrap_or(job.record.created_ms),
+            found_damage: !report.damaged.is_empty(),
+            hurt: report.damaged.into_iter().flat_map(|damage| damage.snapshots).collect(),
+        })
+    });
+    Ok(Verifications { last, open })
+}
+
+/// What is known of a database's snapshots: that the last verification found one damaged, or when one of
+/// them was verified last.
+fn last_verified(all: &[Snapshot], last: Option<&Verification>) -> Option<LastVerified> {
+    let hurts =
+        |last: &&Verification| all.iter().any(|snapshot| last.hurt.contains(&snapshot.id.to_string()));
+    if let Some(last) = last.filter(hurts) {
+        return Some(LastVerified { at_ms: last.at_ms, job: Some(last.job.clone()), damaged: true });
+    }
+    let times = all.iter().filter_map(|snapshot| snapshots::verified(&snapshot.mark));
+    let at_ms = times.map(|(_, at_ms)| at_ms).max()?;
+    let job = last.filter(|last| at_ms >= last.started_ms).map(|last| last.job.clone());
+    Some(LastVerified { at_ms, job, damaged: false })
 }
 
 /// A database in an overview. What is said of its snapshots is read from those that exist.
-async fn row(app: &App, visitor: &Visitor, database: ConnectedDatabase) -> Result<DatabaseRow> {
+async fn row(
+    app: &App,
+    visitor: &Visitor,
+    database: ConnectedDatabase,
+    last: Option<&Verification>,
+) -> Result<DatabaseRow> {
     let all = snapshots::list(app, visitor.user_id, database.id, PageRequest::all()).await?.items;
     let backups = backups_of(app, &database).await?;
     let schedule = schedules::find(app, visitor.user_id, database.id).await?;
@@ -182,7 +250,7 @@ async fn row(app: &App, visitor: &Visitor, database: ConnectedDatabase) -> Resul
             let next_ms = schedules::next_runs(app, &found).first().copied()?;
             Some((found.timing.to_string(), next_ms))
         }),
-        verified: None,
+        verified: last_verified(&all, last),
         snapshots: all.len() as u64,
         stored_bytes: all.iter().map(|snapshot| snapshot.manifest.new_bytes).sum(),
         running: backups.running.map(|job| job.record.id.to_string()),

@@ -1,9 +1,10 @@
 //! Jobs as pages show them.
 
 use engine::prune::Stats;
+use engine::verify::Report;
 use web::components::Problem;
 use web::components::job::{Job, Kind, Progress, State};
-use web::pages::job::Pruned;
+use web::pages::job::{Damaged, Pruned, Verified};
 
 use crate::jobs;
 use crate::meta::{JobState, Work};
@@ -51,6 +52,31 @@ pub fn pruned(job: &jobs::Job) -> Option<Pruned> {
         bytes,
         bytes_kept: stats.bytes_kept,
         is_waiting: stats.is_waiting,
+    })
+}
+
+/// Wrong objects on a page.
+const DAMAGED_ROWS: usize = 200;
+
+/// What a verification found, once it has ended.
+pub fn verified(job: &jobs::Job) -> Option<Verified> {
+    let Work::Verify { mode } = job.record.work else { return None };
+    let report: Report = serde_json::from_value(job.result.clone()?).ok()?;
+    let damaged_total = report.damaged.len() as u64;
+    let damaged = report.damaged.into_iter().take(DAMAGED_ROWS).map(|damage| Damaged {
+        object: damage.object,
+        collection: damage.collection,
+        key_range: damage.key_range,
+        reason: damage.reason,
+        snapshots: damage.snapshots,
+    });
+    Some(Verified {
+        thoroughness: super::history::thoroughness(mode),
+        objects: report.objects,
+        bytes: report.bytes,
+        undamaged: report.undamaged.len() as u64,
+        damaged: damaged.collect(),
+        damaged_total,
     })
 }
 

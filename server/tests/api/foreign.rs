@@ -95,6 +95,7 @@ impl Foreign {
             ("POST", "/databases/{id}/remove") => &[("confirm", "shop")],
             ("POST", "/projects/{id}/delete") => &[("name", "shop")],
             ("POST", "/projects/{id}/prune") => &[("dry_run", "false")],
+            ("POST", "/projects/{id}/verify") => &[("mode", "structure")],
             ("POST", "/snapshots/{id}/change") => &[("note", "taken over"), ("pinned", "true")],
             ("POST", "/snapshots/{id}/delete") => &[("confirm", &self.snapshot[..8])],
             ("POST", "/projects/{id}/connect" | "/databases/{id}/settings") => {

@@ -153,3 +153,53 @@ async fn a_verification_is_remembered_with_the_snapshots() {
     assert_eq!((&new["verified_mode"], &new["fully_verified_at"]), (&json!("sample"), &Value::Null));
     assert_eq!(snapshots(&api, &database).await[0]["verified_at"], new["verified_at"]);
 }
+
+/// By forms alone: what was found is shown, damage by collection and keys, and where there is nothing to
+/// verify, nothing is said to be verified.
+#[tokio::test]
+async fn the_pages_verify_and_show_what_was_found() {
+    let (_, url) = shop().await;
+    let server = Server::start().await;
+    let api = server.user("ada@example.com").await;
+    let project = api.project("shop").await;
+    let [full, empty] = [api.database(&project, &url).await, api.database(&project, &url).await];
+    let snapshot = api.back_up(&full).await;
+    let browser = Browser::signed_in(&server.base, "ada@example.com", PASSWORD).await;
+    let verify = async |mode: &str| {
+        let path = format!("/projects/{project}/verify");
+        let begun = browser.send(Method::POST, &path, &[("mode", mode.to_owned())]).await;
+        assert_eq!(begun.status, StatusCode::SEE_OTHER, "{}", begun.text);
+        let job = begun.headers["location"].to_str().unwrap().to_owned();
+        api.ended(job.strip_prefix("/jobs/").unwrap()).await;
+        (browser.get(&job).await.text, job)
+    };
+    let row = async |database: &str| {
+        let page = browser.get("/projects").await.text;
+        let start = page.find(&format!("href=\"/databases/{database}\"")).unwrap();
+        page[start..].split("</tr>").next().unwrap().to_owned()
+    };
+    assert!(row(&full).await.contains("Never") && row(&empty).await.contains("Nothing yet"));
+    let (page, job) = verify("full").await;
+    assert!(page.contains("Nothing is wrong") && page.contains("every byte"), "{page}");
+    assert!(row(&full).await.contains(&job) && row(&empty).await.contains("Nothing yet"));
+    assert!(browser.get(&format!("/projects/{project}")).await.text.contains("Nothing was wrong"));
+    assert!(browser.get(&format!("/snapshots/{snapshot}")).await.text.contains("every byte"));
+
+    // Leaves and small nodes are in the data pack.
+    let folder = server.folder.path().join("repositories").join(&project).join("packs");
+    let packs = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let largest = packs.max_by_key(|path| std::fs::metadata(path).unwrap().len()).unwrap();
+    let mut bytes = std::fs::read(&largest).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&largest, bytes).unwrap();
+    let (page, job) = verify("full").await;
+    assert!(page.contains("Damage was found") && page.contains("public."), "{page}");
+    assert!(page.contains(&format!("/snapshots/{snapshot}")), "{page}");
+    assert!(page.contains("up to") || page.contains("all keys") || page.contains("after"), "{page}");
+    assert!(row(&full).await.contains("Damage found") && row(&full).await.contains(&job));
+    assert!(row(&empty).await.contains("Nothing yet"));
+    assert!(browser.get(&format!("/projects/{project}")).await.text.contains("Damage was found"));
+    let found = api.get(&format!("/snapshots/{snapshot}")).await.expect(StatusCode::OK);
+    assert_eq!((&found["verified_at"], &found["fully_verified_at"]), (&Value::Null, &Value::Null));
+}

@@ -235,7 +235,8 @@ fn figures(job: &Job) -> Markup {
     }
     html! {
         dl.figures {
-            (super::fact("Records", &html! { (format::count(progress.records)) }))
+            @let read = if job.kind == Kind::Verify { "Objects" } else { "Records" };
+            (super::fact(read, &html! { (format::count(progress.records)) }))
             (super::fact("Read", &html! { (format::bytes(progress.bytes_read)) }))
             @if stored { (super::fact("New bytes stored", &html! { (format::bytes(progress.bytes_stored)) })) }
         }

@@ -4,10 +4,10 @@ use maud::{Markup, html};
 
 use super::{
     Named,
-    projects::{DatabaseRow, databases},
+    projects::{DatabaseRow, LastVerified, databases},
 };
 use crate::{
-    components::note,
+    components::{icons, note, tag::Thoroughness},
     format,
     layout::{Frame, Section, Shell},
     urls,
@@ -24,6 +24,10 @@ pub struct Project {
     pub databases: Vec<DatabaseRow>,
     /// Whether a recovery key was made: without one, losing this server's key loses the snapshots.
     pub has_recovery_key: bool,
+    /// The last verification.
+    pub verified: Option<LastVerified>,
+    /// The verification that is queued or running: its job.
+    pub verifying: Option<String>,
 }
 
 impl Project {
@@ -34,6 +38,27 @@ impl Project {
             project: Named::new("p1", "Web shop"),
             databases: DatabaseRow::samples(),
             has_recovery_key: false,
+            verified: Some(LastVerified {
+                at_ms: crate::samples::NOW_MS - 259_200_000,
+                job: Some("j7".to_owned()),
+                damaged: false,
+            }),
+            verifying: None,
+        }
+    }
+
+    /// After damage was found, and while it is looked at again.
+    pub fn sample_damaged() -> Self {
+        let verified = LastVerified {
+            at_ms: crate::samples::NOW_MS - 60_000,
+            job: Some("j7".to_owned()),
+            damaged: true,
+        };
+        Self {
+            has_recovery_key: true,
+            verified: Some(verified),
+            verifying: Some("j8".to_owned()),
+            ..Self::sample()
         }
     }
 }
@@ -65,8 +90,50 @@ pub fn page(view: &Project) -> Markup {
             div.card { p.empty { "No database yet. Connect one with a role that can only read." } }
         } @else {
             div.card { (databases(&view.databases, &view.project.name, view.shell.now_ms)) }
+            (verification(view))
         }
     };
     let crumbs = [("Projects", urls::PROJECTS.to_owned())];
     Frame::new(&view.shell, &view.project.name, Section::Projects, &crumbs).render(&body)
+}
+
+fn verification(view: &Project) -> Markup {
+    html! {
+        section.card.padded aria-labelledby="verification" {
+            h2 #verification { "Verification" }
+            p {
+                "Reads what is stored and makes sure that it is what was written. With schedules, a sample is verified "
+                "once a week by itself."
+            }
+            @if let Some(verified) = &view.verified {
+                p {
+                    @if verified.damaged {
+                        span.state.bad { (icons::failed()) "Damage was found" }
+                    } @else {
+                        span.state.good { (icons::ok()) "Nothing was wrong" }
+                    }
+                    " · " (format::time(verified.at_ms, view.shell.now_ms))
+                    @if let Some(job) = &verified.job { " · " a href=(urls::job(job)) { "What was found" } }
+                }
+            }
+            @match &view.verifying {
+                Some(job) => { p { a href=(urls::job(job)) { span.state.calm { (icons::running()) "Verifying now" } } } }
+                None => {
+                    form.stack method="post" action=(urls::verify(&view.project.id)) {
+                        fieldset.choices {
+                            legend { "Read" }
+                            @for thoroughness in Thoroughness::ALL {
+                                label {
+                                    input type="radio" name="mode" value=(thoroughness.as_str()) required
+                                        checked[thoroughness == Thoroughness::Sample];
+                                    (thoroughness.words())
+                                }
+                            }
+                        }
+                        button type="submit" { "Verify" }
+                    }
+                }
+            }
+        }
+    }
 }

@@ -33,8 +33,8 @@ pub struct DatabaseRow {
     pub schedule: Option<(String, i64)>,
     /// The last due time whose backup did not begin then, and how many were missed.
     pub missed: Option<(i64, u32)>,
-    /// The last check of what is stored: its job, when it ended, and whether all was well.
-    pub verified: Option<(String, i64, bool)>,
+    /// What the last verification of one of its snapshots found.
+    pub verified: Option<LastVerified>,
     /// How many snapshots exist.
     pub snapshots: u64,
     /// What they occupy.
@@ -43,6 +43,17 @@ pub struct DatabaseRow {
     pub running: Option<String>,
     /// Why the last backup left no snapshot, if it did: its job and the message.
     pub failed: Option<(String, String)>,
+}
+
+/// What a verification found.
+#[derive(Clone, Debug)]
+pub struct LastVerified {
+    /// When.
+    pub at_ms: i64,
+    /// Its job, if that is known.
+    pub job: Option<String>,
+    /// Whether something was damaged.
+    pub damaged: bool,
 }
 
 /// A project in the dashboard.
@@ -83,7 +94,11 @@ impl DatabaseRow {
             newer_incomplete: None,
             schedule: Some(("every day at 02:00 Europe/Berlin".to_owned(), now + 36_000_000)),
             missed: None,
-            verified: Some(("j7".to_owned(), now - 259_200_000, true)),
+            verified: Some(LastVerified {
+                at_ms: now - 259_200_000,
+                job: Some("j7".to_owned()),
+                damaged: false,
+            }),
             snapshots: 31,
             stored_bytes: 412_000_000,
             running: None,
@@ -97,7 +112,11 @@ impl DatabaseRow {
                 newest: Some((crate::samples::SNAPSHOT_ID.to_owned(), now - 190_000_000)),
                 newer_incomplete: Some((crate::samples::SNAPSHOT_ID.to_owned(), now - 100_000_000)),
                 missed: Some((now - 90_000_000, 2)),
-                verified: Some(("j8".to_owned(), now - 259_200_000, false)),
+                verified: Some(LastVerified {
+                    at_ms: now - 259_200_000,
+                    job: Some("j8".to_owned()),
+                    damaged: true,
+                }),
                 snapshots: 4,
                 stored_bytes: 38_100_000,
                 failed: Some((
@@ -282,18 +301,34 @@ fn database_row(row: &DatabaseRow, now_ms: i64) -> Markup {
                 }
             }
             td { (next_backup(row)) }
-            td {
-                @match &row.verified {
-                    Some((job, at_ms, true)) => { a href=(urls::job(job)) { (format::time(*at_ms, now_ms)) } }
-                    Some((job, at_ms, false)) => {
-                        span.state.bad { (icons::failed()) a href=(urls::job(job)) { "Damage found" } }
-                        div.sub { (format::time(*at_ms, now_ms)) }
-                    }
-                    None => { span.muted { "Never" } }
-                }
-            }
+            td { (verified(row, now_ms)) }
             td.num { (format::count(row.snapshots)) }
             td.num { (format::bytes(row.stored_bytes)) }
+        }
+    }
+}
+
+fn verified(row: &DatabaseRow, now_ms: i64) -> Markup {
+    html! {
+        @match &row.verified {
+            None if row.snapshots == 0 => { span.muted { "Nothing yet" } }
+            None => { span.muted { "Never" } }
+            Some(LastVerified { at_ms, job, damaged: false }) => {
+                @match job {
+                    Some(job) => { a href=(urls::job(job)) { (format::time(*at_ms, now_ms)) } }
+                    None => { (format::time(*at_ms, now_ms)) }
+                }
+            }
+            Some(LastVerified { at_ms, job, damaged: true }) => {
+                span.state.bad {
+                    (icons::failed())
+                    @match job {
+                        Some(job) => { a href=(urls::job(job)) { "Damage found" } }
+                        None => { "Damage found" }
+                    }
+                }
+                div.sub { (format::time(*at_ms, now_ms)) }
+            }
         }
     }
 }
