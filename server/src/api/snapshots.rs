@@ -51,6 +51,8 @@ pub struct SnapshotBody {
     #[schema(value_type = SnapshotStateWord)]
     state: &'static str,
     root: String,
+    /// The snapshot of the same database before it: the one that it was taken after or, once that is
+    /// deleted, the newest before it that is left. Null where there is none.
     #[schema(required)]
     parent: Option<String>,
     #[schema(required)]
@@ -216,7 +218,7 @@ pub async fn get(
     ApiUser(visitor): ApiUser,
     Path(id): Path<String>,
 ) -> Result<axum::Json<SnapshotBody>> {
-    let found = snapshots::find(&app, visitor.user_id, &id).await?;
+    let found = snapshots::find_with_parent(&app, visitor.user_id, &id).await?;
     let collections = snapshots::collections(&found).await?;
     Ok(axum::Json(SnapshotBody::new(found.snapshot, Some(collections))))
 }

@@ -34,7 +34,7 @@ pub async fn page(
     PageUser(visitor): PageUser,
     Path(id): Path<String>,
 ) -> Result<Response> {
-    let found = snapshots::find(&app, visitor.user_id, &id).await?;
+    let found = snapshots::find_with_parent(&app, visitor.user_id, &id).await?;
     Ok(html(snapshot::page(&snapshot_view(&app, &visitor, &found).await?)))
 }
 
@@ -62,7 +62,7 @@ pub async fn change(
     match snapshots::change(&app, visitor.user_id, &id, change).await {
         Ok(_) => Ok(see_other(&urls::snapshot(&id))),
         Err(problem) if problem.status == StatusCode::UNPROCESSABLE_ENTITY => {
-            let found = snapshots::find(&app, visitor.user_id, &id).await?;
+            let found = snapshots::find_with_parent(&app, visitor.user_id, &id).await?;
             let view = snapshot_view(&app, &visitor, &found).await?;
             let view = Snapshot { note, problem: Some(shown(&problem)), ..view };
             Ok(again(&problem, snapshot::page(&view)))
@@ -78,7 +78,7 @@ pub async fn delete(
     Path(id): Path<String>,
     Form(deletion): Form<Deletion>,
 ) -> Result<Response> {
-    let found = snapshots::find(&app, visitor.user_id, &id).await?;
+    let found = snapshots::find_with_parent(&app, visitor.user_id, &id).await?;
     let view = snapshot_view(&app, &visitor, &found).await?;
     let wanted = view.confirmation().to_owned();
     if deletion.confirm.trim() != wanted {

@@ -1,5 +1,7 @@
 //! Snapshots: a database's history, and what is in it.
 
+use std::collections::BTreeSet;
+
 use engine::history::{self, CollectionSummary, Record};
 use engine::repo::{Mark, Repository, Snapshot};
 use engine::rows;
@@ -47,7 +49,8 @@ impl FoundSnapshot {
     }
 }
 
-/// A database's snapshots, newest first. Those of a removed database, too.
+/// A database's snapshots, newest first. Those of a removed database, too. The parent of each is the
+/// snapshot before it that is there now.
 pub async fn list(
     app: &App,
     user: UserId,
@@ -56,9 +59,7 @@ pub async fn list(
 ) -> Result<Page<Snapshot>> {
     let database = databases::find_with_history(app, user, database).await?;
     let repository = app.repositories.get(database.project_id).await?;
-    let source = database.id.to_string();
-    let mut all = repository.snapshots().await?;
-    all.retain(|snapshot| snapshot.manifest.source.id == source);
+    let all = of_source(&repository, &database.id.to_string()).await?;
     for snapshot in &all {
         app.repositories.saw(snapshot.id, database.project_id);
     }
@@ -73,6 +74,46 @@ pub async fn list(
     let items: Vec<Snapshot> = all.into_iter().skip(start).take(page.limit).collect();
     let next_cursor = if more { items.last().map(|snapshot| snapshot.id.to_string()) } else { None };
     Ok(Page { items, next_cursor })
+}
+
+/// The snapshots of a source, newest first, with the parents that are there.
+async fn of_source(repository: &Repository, source: &str) -> Result<Vec<Snapshot>> {
+    let mut all = repository.snapshots().await?;
+    all.retain(|snapshot| snapshot.manifest.source.id == source);
+    resolve_parents(&mut all);
+    Ok(all)
+}
+
+/// The snapshot that one was taken after may be deleted by now: then the newest one before it that is
+/// left takes its place. `all` are newest first.
+fn resolve_parents(all: &mut [Snapshot]) {
+    let there: BTreeSet<SnapshotId> = all.iter().map(|snapshot| snapshot.id).collect();
+    for at in 0..all.len() {
+        if all[at].manifest.parent.is_some_and(|parent| !there.contains(&parent)) {
+            all[at].manifest.parent = all.get(at + 1).map(|before| before.id);
+        }
+    }
+}
+
+/// As [`find`], and its parent is the snapshot before it that is there now.
+pub async fn find_with_parent(app: &App, user: UserId, id: &str) -> Result<FoundSnapshot> {
+    let mut found = find(app, user, id).await?;
+    resolve_parent(&mut found).await?;
+    Ok(found)
+}
+
+async fn resolve_parent(found: &mut FoundSnapshot) -> Result<()> {
+    let Some(parent) = found.snapshot.manifest.parent else { return Ok(()) };
+    match found.repository.snapshot(parent).await {
+        Ok(_) => return Ok(()),
+        Err(error) if matches!(error.kind(), engine::Kind::NotFound | engine::Kind::Damaged) => {}
+        Err(error) => return Err(error.into()),
+    }
+    // Only now is it worth reading the whole history.
+    let all = of_source(&found.repository, &found.snapshot.manifest.source.id).await?;
+    let here = all.into_iter().find(|snapshot| snapshot.id == found.snapshot.id);
+    found.snapshot.manifest.parent = here.and_then(|snapshot| snapshot.manifest.parent);
+    Ok(())
 }
 
 /// A user's snapshot, by its id alone. Somebody else's is not found.
@@ -99,7 +140,7 @@ pub async fn find(app: &App, user: UserId, id: &str) -> Result<FoundSnapshot> {
 
 /// Gives a snapshot another note, pins or unpins it.
 pub async fn change(app: &App, user: UserId, id: &str, change: SnapshotChange) -> Result<FoundSnapshot> {
-    let mut found = find(app, user, id).await?;
+    let mut found = find_with_parent(app, user, id).await?;
     let note = change.note.map(parse_note).transpose()?;
     if note.is_none() && change.pinned.is_none() {
         return Ok(found);

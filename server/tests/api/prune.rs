@@ -151,3 +151,41 @@ async fn the_pages_delete_a_snapshot_and_clean_up() {
         assert_eq!(page.text.contains("Remove it now"), dry_run == "true", "{}", page.text);
     }
 }
+
+/// A deleted snapshot is nobody's parent: the newest one before it that is left takes its place.
+#[tokio::test]
+async fn a_deleted_snapshot_is_no_parent_any_more() {
+    let (_, url) = shop().await;
+    let server = Server::start().await;
+    let api = server.user("ada@example.com").await;
+    let project = api.project("shop").await;
+    let [database, other] = [api.database(&project, &url).await, api.database(&project, &url).await];
+    let first = api.back_up(&database).await;
+    api.back_up(&other).await;
+    let [second, third] = [api.back_up(&database).await, api.back_up(&database).await];
+    let browser = Browser::signed_in(&server.base, "ada@example.com", PASSWORD).await;
+    let parents = async |id: &str| {
+        let one = api.get(&format!("/snapshots/{id}")).await.expect(StatusCode::OK)["parent"].clone();
+        let listed = api.get(&format!("/databases/{database}/snapshots")).await.expect(StatusCode::OK);
+        let listed = listed["items"].as_array().unwrap().iter().find(|one| one["id"] == id).unwrap().clone();
+        assert_eq!(listed["parent"], one);
+        let page = browser.get(&format!("/snapshots/{id}")).await.text;
+        let offered = page.split("name=\"from\" value=\"").nth(1).map(|rest| rest.split('"').next().unwrap());
+        assert_eq!(offered, one.as_str(), "{page}");
+        one
+    };
+    assert_eq!(parents(&third).await, second.as_str());
+    api.send(Method::DELETE, &format!("/snapshots/{second}"), Value::Null)
+        .await
+        .expect(StatusCode::NO_CONTENT);
+    assert_eq!(parents(&third).await, first.as_str());
+    let compared =
+        browser.send(Method::POST, "/diffs", &[("from", first.clone()), ("to", third.clone())]).await;
+    assert_eq!(compared.status, StatusCode::SEE_OTHER, "{}", compared.text);
+    prune(&api, &project, false).await;
+    assert_eq!(parents(&third).await, first.as_str());
+    api.send(Method::DELETE, &format!("/snapshots/{first}"), Value::Null)
+        .await
+        .expect(StatusCode::NO_CONTENT);
+    assert_eq!(parents(&third).await, Value::Null);
+}
