@@ -89,6 +89,9 @@ pub struct DatabaseBody {
     #[schema(value_type = ConsistencyWord)]
     consistency: Consistency,
     created_at: String,
+    /// When it was removed; null while it is connected.
+    #[schema(required)]
+    removed_at: Option<String>,
 }
 
 impl From<ConnectedDatabase> for DatabaseBody {
@@ -107,6 +110,7 @@ impl From<ConnectedDatabase> for DatabaseBody {
             user: database.endpoint.user,
             consistency: database.consistency,
             created_at: rfc3339(database.created_ms),
+            removed_at: database.removed_ms.map(rfc3339),
         }
     }
 }
@@ -130,10 +134,22 @@ pub async fn create(
     Ok((StatusCode::CREATED, axum::Json(database.into())))
 }
 
+/// Which of a project's databases are wanted.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Which {
+    /// Instead of the connected ones, those that were removed and of which snapshots are kept. Their
+    /// snapshots are at `/databases/{id}/snapshots`, and can be deleted by
+    /// `DELETE /databases/{id}?snapshots=delete`.
+    #[serde(default)]
+    #[param(required = false)]
+    removed: bool,
+}
+
 /// A project's databases, oldest first.
 #[utoipa::path(
     get, path = "/projects/{id}/databases", tag = "databases",
-    params(("id" = String, Path), ListQuery),
+    params(("id" = String, Path), ListQuery, Which),
     responses((status = 200, description = "A page", body = Page<DatabaseBody>)),
 )]
 pub async fn list(
@@ -141,8 +157,12 @@ pub async fn list(
     ApiUser(visitor): ApiUser,
     Path(project): Path<ProjectId>,
     Query(query): Query<ListQuery>,
+    Query(which): Query<Which>,
 ) -> Result<axum::Json<Page<DatabaseBody>>> {
-    let page = databases::list(&app, visitor.user_id, project, query.page()?).await?;
+    let page = match which.removed {
+        false => databases::list(&app, visitor.user_id, project, query.page()?).await?,
+        true => databases::list_removed(&app, visitor.user_id, project, query.page()?).await?,
+    };
     Ok(axum::Json(page.map(DatabaseBody::from)))
 }
 
@@ -178,7 +198,8 @@ pub async fn change(
     Ok(axum::Json(databases::change(&app, visitor.user_id, id, change).await?.into()))
 }
 
-/// Removes a database; its snapshots stay unless they are to be deleted.
+/// Removes a database; its snapshots stay unless they are to be deleted. Those of one that was removed
+/// before can be deleted by the same call.
 #[utoipa::path(
     delete, path = "/databases/{id}", tag = "databases",
     params(("id" = String, Path), Removal),

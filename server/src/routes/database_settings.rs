@@ -101,6 +101,10 @@ pub async fn remove(
     Form(removal): Form<Removal>,
 ) -> Result<Response> {
     let id = id(DatabaseId::parse, &database)?;
+    let place = Place::of(&app, &visitor, id).await?;
+    if place.database.removed_ms.is_some() {
+        return delete_rest(&app, &visitor, place, &removal).await;
+    }
     let view = current(&app, &visitor, id).await?;
     if removal.confirm.trim() != view.database.name {
         let problem = Problem::invalid("confirm", format!("Type {} to remove it.", view.database.name));
@@ -113,6 +117,25 @@ pub async fn remove(
         Err(problem) if problem.status == StatusCode::CONFLICT => {
             let view = DatabaseSettings { problem: Some(shown(&problem)), ..view };
             Ok(again(&problem, page::page(&view)))
+        }
+        Err(problem) => Err(problem),
+    }
+}
+
+/// Deletes what was kept of a database that was removed before, once its name was typed.
+async fn delete_rest(app: &App, visitor: &Visitor, place: Place, removal: &Removal) -> Result<Response> {
+    let ConnectedDatabase { id, name, .. } = place.database;
+    let deleted = if removal.confirm.trim() == name {
+        databases::remove(app, visitor.user_id, id, Snapshots::Delete).await
+    } else {
+        Err(Problem::invalid("confirm", format!("Type {name} to delete its snapshots.")))
+    };
+    match deleted {
+        Ok(()) => Ok(see_other(&urls::project(&place.project.id))),
+        Err(problem) if matches!(problem.status, StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY) => {
+            let view = super::databases::history_view(app, visitor, id, None).await?;
+            let view = web::pages::database::Database { problem: Some(shown(&problem)), ..view };
+            Ok(again(&problem, web::pages::database::page(&view)))
         }
         Err(problem) => Err(problem),
     }

@@ -168,7 +168,7 @@ pub async fn back_up(
     }
 }
 
-async fn history_view(
+pub(super) async fn history_view(
     app: &App,
     visitor: &Visitor,
     id: DatabaseId,

@@ -8,6 +8,7 @@ use axum::response::Response;
 use engine::repo::Snapshot;
 use engine::verify::Report;
 use serde::Deserialize;
+use web::pages::project::RemovedRow;
 use web::pages::projects::{DatabaseRow, LastVerified, ProjectCard, Projects};
 use web::pages::settings::{self, Settings};
 use web::pages::{Named, project, projects as page};
@@ -74,6 +75,7 @@ pub async fn project_page(
     let view = project::Project {
         shell: shell(&app, &visitor),
         databases: rows(&app, &visitor, &project).await?,
+        removed: removed(&app, &visitor, &project).await?,
         verified: last.map(|found| LastVerified {
             at_ms: found.at_ms,
             job: Some(found.job),
@@ -169,6 +171,25 @@ async fn rows(app: &App, visitor: &Visitor, project: &Project) -> Result<Vec<Dat
     let last = verifications(app, project.id).await?.last;
     for database in databases::list(app, visitor.user_id, project.id, PageRequest::all()).await?.items {
         rows.push(row(app, visitor, database, last.as_ref()).await?);
+    }
+    Ok(rows)
+}
+
+/// Removed databases whose snapshots are kept.
+async fn removed(app: &App, visitor: &Visitor, project: &Project) -> Result<Vec<RemovedRow>> {
+    let mut rows = Vec::new();
+    for database in databases::list_removed(app, visitor.user_id, project.id, PageRequest::all()).await?.items
+    {
+        let all = snapshots::list(app, visitor.user_id, database.id, PageRequest::all()).await?.items;
+        let (Some(newest), Some(removed_ms)) = (all.first(), database.removed_ms) else { continue };
+        rows.push(RemovedRow {
+            database: Named::new(database.id.to_string(), database.name),
+            environment: environment(database.environment),
+            removed_ms,
+            newest_ms: newest.manifest.started_ms,
+            snapshots: all.len() as u64,
+            stored_bytes: all.iter().map(|snapshot| snapshot.manifest.new_bytes).sum(),
+        });
     }
     Ok(rows)
 }

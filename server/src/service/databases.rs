@@ -1,5 +1,7 @@
 //! Connecting databases, and backing them up.
 
+use std::collections::BTreeSet;
+
 use axum::http::StatusCode;
 use engine::repo::Snapshot;
 use engine::source::{self, ConnectionReport, Consistency, DatabaseUrl, Stage, StageReport, mongodb};
@@ -126,6 +128,24 @@ pub async fn list(
     Ok(page)
 }
 
+/// A project's databases that were removed and of which snapshots are kept, oldest first.
+pub async fn list_removed(
+    app: &App,
+    user: UserId,
+    project: ProjectId,
+    page: PageRequest,
+) -> Result<Page<ConnectedDatabase>> {
+    projects::find(app, user, project).await?;
+    let mut page = app.meta.databases_of(project, page).await?;
+    page.items.retain(|database| database.removed_ms.is_some());
+    if !page.items.is_empty() {
+        let all = app.repositories.get(project).await?.snapshots().await?;
+        let kept: BTreeSet<String> = all.into_iter().map(|snapshot| snapshot.manifest.source.id).collect();
+        page.items.retain(|database| kept.contains(&database.id.to_string()));
+    }
+    Ok(page)
+}
+
 /// Renames, re-tags or re-connects a database. A new URL is tested like the first.
 pub async fn change(
     app: &App,
@@ -247,16 +267,26 @@ async fn newest_source(app: &App, database: &ConnectedDatabase) -> Result<Option
 }
 
 /// Removes a database: its credentials go at once and its backups stop. Its snapshots stay, or are
-/// deleted, and a prune frees what only they needed.
+/// deleted, and a prune frees what only they needed. Of one that was removed before, the snapshots that
+/// stayed then can be deleted.
 pub async fn remove(app: &App, user: UserId, id: DatabaseId, fate: Snapshots) -> Result<()> {
-    let database = find(app, user, id).await?;
+    let database = match fate {
+        Snapshots::Keep => find(app, user, id).await?,
+        Snapshots::Delete => find_with_history(app, user, id).await?,
+    };
     let all = match fate {
         Snapshots::Keep => Vec::new(),
         Snapshots::Delete => snapshots::list(app, user, id, PageRequest::all()).await?.items,
     };
     refuse_pinned(&all)?;
-    let event = Event::new(action::DATABASE_REMOVE, audit::database(id)).with("name", &database.name);
-    audit::record(app, user, event, disconnect(app, id).await).await?;
+    match database.removed_ms {
+        None => {
+            let event = Event::new(action::DATABASE_REMOVE, audit::database(id)).with("name", &database.name);
+            audit::record(app, user, event, disconnect(app, id).await).await?;
+        }
+        Some(_) if all.is_empty() => return Err(Problem::not_found()),
+        Some(_) => {}
+    }
     if all.is_empty() {
         return Ok(());
     }

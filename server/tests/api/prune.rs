@@ -189,3 +189,59 @@ async fn a_deleted_snapshot_is_no_parent_any_more() {
         .expect(StatusCode::NO_CONTENT);
     assert_eq!(parents(&third).await, Value::Null);
 }
+
+/// What was kept of a removed database is listed, browsed, compared and, in the end, deleted.
+#[tokio::test]
+async fn what_is_kept_of_a_removed_database_is_on_a_list() {
+    let (_, url) = shop().await;
+    let server = Server::start().await;
+    let api = server.user("ada@example.com").await;
+    let project = api.project("shop").await;
+    let [kept, empty] = [api.database(&project, &url).await, api.database(&project, &url).await];
+    let [first, second] = [api.back_up(&kept).await, api.back_up(&kept).await];
+    let browser = Browser::signed_in(&server.base, "ada@example.com", PASSWORD).await;
+    let removed = async || {
+        let path = format!("/projects/{project}/databases?removed=true");
+        api.get(&path).await.expect(StatusCode::OK)["items"].as_array().unwrap().clone()
+    };
+    assert!(removed().await.is_empty());
+    for database in [&kept, &empty] {
+        let path = format!("/databases/{database}");
+        api.send(Method::DELETE, &path, Value::Null).await.expect(StatusCode::NO_CONTENT);
+        api.send(Method::DELETE, &path, Value::Null).await.problem(404, "not-found");
+    }
+    let listed = removed().await;
+    assert_eq!((listed.len(), &listed[0]["id"]), (1, &json!(kept)), "of the other nothing is left");
+    assert!(listed[0]["removed_at"].is_string());
+    let connected = api.get(&format!("/projects/{project}/databases")).await.expect(StatusCode::OK);
+    assert_eq!(connected["items"], json!([]));
+    api.get(&format!("/projects/{project}/databases?removed=maybe")).await.problem(422, "invalid");
+
+    let page = browser.get(&format!("/projects/{project}")).await.text;
+    assert!(page.contains("Removed databases") && page.contains(&format!("/databases/{kept}")), "{page}");
+    let path = format!("/databases/{kept}/snapshots");
+    let snapshots = api.get(&path).await.expect(StatusCode::OK)["items"].as_array().unwrap().len();
+    assert_eq!(snapshots, 2);
+    for page in
+        [format!("/databases/{kept}"), format!("/snapshots/{first}"), format!("/snapshots/{second}/restore")]
+    {
+        assert_eq!(browser.get(&page).await.status, StatusCode::OK, "{page}");
+    }
+
+    let remove = format!("/databases/{kept}/remove");
+    let form = |name: &str| [("confirm", name.to_owned()), ("delete_snapshots", "yes".to_owned())];
+    let wrong = browser.send(Method::POST, &remove, &form("other")).await;
+    assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let pin = format!("/snapshots/{first}");
+    api.send(Method::PATCH, &pin, json!({ "pinned": true })).await.expect(StatusCode::OK);
+    let pinned = browser.send(Method::POST, &remove, &form("shop")).await;
+    assert_eq!(pinned.status, StatusCode::CONFLICT);
+    api.send(Method::PATCH, &pin, json!({ "pinned": false })).await.expect(StatusCode::OK);
+    let done = browser.send(Method::POST, &remove, &form("shop")).await;
+    assert_eq!(done.status, StatusCode::SEE_OTHER, "{}", done.text);
+    assert!(removed().await.is_empty());
+    api.get(&pin).await.problem(404, "not-found");
+    let again = format!("/databases/{kept}?snapshots=delete");
+    api.send(Method::DELETE, &again, Value::Null).await.problem(404, "not-found");
+    assert!(!browser.get(&format!("/projects/{project}")).await.text.contains("Removed databases"));
+}

@@ -5,7 +5,9 @@ use maud::{Markup, html};
 use super::Named;
 use crate::{
     components::{
-        Problem, alert, icons,
+        Problem, alert,
+        form::Field,
+        icons,
         job::{self, Job},
         note,
         table::{pager, scrolling},
@@ -163,6 +165,7 @@ pub fn page(view: &Database) -> Markup {
             (note(&html! { p { "This database was removed. Its snapshots can be looked at, compared and restored." } }))
         }
         @if view.snapshots.is_empty() { (no_snapshot(view)) } @else { (history(view)) }
+        @if !view.connected && !view.snapshots.is_empty() { (delete_all(view)) }
     };
     let crumbs = [
         ("Projects", urls::PROJECTS.to_owned()),
@@ -217,13 +220,30 @@ fn last_failed(view: &Database, failed: &Job) -> Markup {
     }
 }
 
+fn delete_all(view: &Database) -> Markup {
+    html! {
+        form.stack.card.padded method="post" action=(urls::database_remove(&view.database.id)) {
+            h2 { "Delete its snapshots" }
+            p {
+                "All of them, for good; pinned ones are in the way. What only they needed is freed by the prune that "
+                "follows."
+            }
+            input type="hidden" name="delete_snapshots" value="yes";
+            (Field::code("confirm", "Type the database's name", "").hint(&view.database.name).render())
+            div.actions { button.danger-quiet type="submit" { "Delete all its snapshots" } }
+        }
+    }
+}
+
 fn no_snapshot(view: &Database) -> Markup {
     html! {
         section.card.padded {
             h2 { "History" }
-            p {
+            @if view.connected { p {
                 "There is no snapshot of " (view.database.name) " yet. "
                 "After two of them you can compare: any record, any value, any two moments."
+            } } @else {
+                p { "No snapshot of it is left." }
             }
         }
     }

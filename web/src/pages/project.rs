@@ -7,11 +7,32 @@ use super::{
     projects::{DatabaseRow, LastVerified, databases},
 };
 use crate::{
-    components::{icons, note, tag::Thoroughness},
+    components::{
+        icons, note,
+        table::scrolling,
+        tag::{self, Environment, Thoroughness},
+    },
     format,
     layout::{Frame, Section, Shell},
     urls,
 };
+
+/// A removed database.
+#[derive(Clone, Debug)]
+pub struct RemovedRow {
+    /// Its id and name.
+    pub database: Named,
+    /// What it was for.
+    pub environment: Environment,
+    /// When it was removed.
+    pub removed_ms: i64,
+    /// When the newest snapshot of it was taken.
+    pub newest_ms: i64,
+    /// How many are kept.
+    pub snapshots: u64,
+    /// What they added to the repository.
+    pub stored_bytes: u64,
+}
 
 /// A project.
 #[derive(Clone, Debug)]
@@ -22,6 +43,8 @@ pub struct Project {
     pub project: Named,
     /// Its databases.
     pub databases: Vec<DatabaseRow>,
+    /// Databases that were removed and of which snapshots are kept.
+    pub removed: Vec<RemovedRow>,
     /// Whether a recovery key was made: without one, losing this server's key loses the snapshots.
     pub has_recovery_key: bool,
     /// The last verification.
@@ -37,6 +60,14 @@ impl Project {
             shell: Shell::sample(),
             project: Named::new("p1", "Web shop"),
             databases: DatabaseRow::samples(),
+            removed: vec![RemovedRow {
+                database: Named::new("d9", "shop-before-the-move"),
+                environment: Environment::Prod,
+                removed_ms: crate::samples::NOW_MS - 864_000_000,
+                newest_ms: crate::samples::NOW_MS - 900_000_000,
+                snapshots: 12,
+                stored_bytes: 96_300_000,
+            }],
             has_recovery_key: false,
             verified: Some(LastVerified {
                 at_ms: crate::samples::NOW_MS - 259_200_000,
@@ -65,7 +96,9 @@ impl Project {
 
 /// The whole page.
 pub fn page(view: &Project) -> Markup {
-    let stored: u64 = view.databases.iter().map(|row| row.stored_bytes).sum();
+    let stored: u64 = (view.databases.iter().map(|row| row.stored_bytes))
+        .chain(view.removed.iter().map(|row| row.stored_bytes))
+        .sum();
     let body = html! {
         div.head {
             div {
@@ -90,8 +123,9 @@ pub fn page(view: &Project) -> Markup {
             div.card { p.empty { "No database yet. Connect one with a role that can only read." } }
         } @else {
             div.card { (databases(&view.databases, &view.project.name, view.shell.now_ms)) }
-            (verification(view))
         }
+        @if !view.removed.is_empty() { div.card { (removed(view)) } }
+        @if !view.databases.is_empty() || !view.removed.is_empty() { (verification(view)) }
     };
     let crumbs = [("Projects", urls::PROJECTS.to_owned())];
     Frame::new(&view.shell, &view.project.name, Section::Projects, &crumbs).render(&body)
@@ -136,4 +170,37 @@ fn verification(view: &Project) -> Markup {
             }
         }
     }
+}
+
+fn removed(view: &Project) -> Markup {
+    let now_ms = view.shell.now_ms;
+    scrolling(
+        "Removed databases",
+        &html! {
+            table {
+                caption { "Removed databases whose snapshots are kept" }
+                thead { tr {
+                    th scope="col" { "Database" }
+                    th scope="col" { "Newest snapshot" }
+                    th scope="col" { "Removed" }
+                    th.num scope="col" { "Snapshots" }
+                    th.num scope="col" { "Stored" }
+                } }
+                tbody {
+                    @for row in &view.removed {
+                        tr {
+                            th scope="row" {
+                                a href=(urls::database(&row.database.id)) { (row.database.name) }
+                                " " (tag::environment(row.environment))
+                            }
+                            td { (format::time(row.newest_ms, now_ms)) }
+                            td { (format::ago(row.removed_ms, now_ms)) }
+                            td.num { (format::count(row.snapshots)) }
+                            td.num { (format::bytes(row.stored_bytes)) }
+                        }
+                    }
+                }
+            }
+        },
+    )
 }
