@@ -46,8 +46,10 @@ pub struct Parts {
     pub summaries: Sealer,
     pub sign_ins: Sealer,
     pub metrics: Metrics,
-    /// Cancelled once: no new jobs, running ones stop, streams end.
+    /// Cancelled once: no new jobs, running ones stop.
     pub stopping: CancellationToken,
+    /// Cancelled when they have stopped: nothing more is to be told of them.
+    pub drained: CancellationToken,
     /// Where it is reached; known once it listens.
     pub address: OnceLock<SocketAddr>,
 }
@@ -121,6 +123,7 @@ impl App {
             sign_ins: server_key.sealer(Purpose::SignIn),
             metrics: Metrics::new(clock.now_ms()),
             stopping: CancellationToken::new(),
+            drained: CancellationToken::new(),
             address: OnceLock::new(),
             config,
             clock,

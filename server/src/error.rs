@@ -56,6 +56,11 @@ impl Problem {
             .with("field", field)
     }
 
+    /// A list's cursor that is none.
+    pub fn wrong_cursor() -> Self {
+        Self::invalid("cursor", "Use the cursor as an earlier answer gave it.")
+    }
+
     /// Nobody is signed in.
     pub fn unauthorized() -> Self {
         let detail = "Sign in, or send a valid access token.";

@@ -3,17 +3,21 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::stream::{self, Stream, StreamExt};
 use tokio::sync::watch;
 
 use crate::app::App;
+use crate::ids::SessionId;
 use crate::jobs::{self, Job};
 use crate::meta::JobState;
 
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How often is asked whether the session goes on.
+const SESSION_LOOK: Duration = Duration::from_secs(3);
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// The id of the event that ends a stream. A browser that comes back with it is told to stay away.
 const LAST: &str = "end";
 
@@ -27,17 +31,31 @@ enum Next {
     Nothing,
 }
 
-/// Follows `job`. Events are `state` when it begins or its state changed, else `progress`;
-/// `render` makes their data, so that pages can send fragments where the API sends JSON.
-pub fn follow(app: &App, job: Job, headers: &HeaderMap, render: Render) -> Response {
+/// Follows `job` until it ends, or the session of whoever follows it does. Events are `state` when it
+/// begins or its state changed, else `progress`; `render` makes their data, so that pages can send
+/// fragments where the API sends JSON.
+pub fn follow(app: &App, session: SessionId, job: Job, headers: &HeaderMap, render: Render) -> Response {
     let last_seen = headers.get("last-event-id").and_then(|value| value.to_str().ok());
     if last_seen == Some(LAST) && job.state().is_final() {
         return StatusCode::NO_CONTENT.into_response();
     }
     let receiver = jobs::watch(app, job.record.id);
     let events = changes(Next::First(Box::new(job), receiver), render);
-    let events = events.take_until(app.stopping.clone().cancelled_owned());
-    Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
+    let events = events.take_until(app.drained.clone().cancelled_owned());
+    let events = events.take_until(Box::pin(over(app.clone(), session)));
+    let answer = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
+    // A proxy that collects what it passes on would tell all of it at the end.
+    ([(header::CACHE_CONTROL, "no-store"), (ACCEL_BUFFERING, "no")], answer).into_response()
+}
+
+/// Waits until a session is ended.
+async fn over(app: App, session: SessionId) {
+    loop {
+        tokio::time::sleep(SESSION_LOOK).await;
+        if matches!(app.meta.session(session).await, Ok(None)) {
+            return;
+        }
+    }
 }
 
 fn changes(first: Next, render: Render) -> impl Stream<Item = Result<Event, Infallible>> {

@@ -18,7 +18,7 @@ use crate::app::App;
 use crate::service::schedules;
 use crate::{jobs, router};
 
-/// How long a client may take to send a request's headers.
+/// How long a client may take to send a request's headers, from when it connects or was answered.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
 const MAX_HEADER_BYTES: usize = 64 * 1024;
 const MAX_CONNECTIONS: usize = 2048;
@@ -60,6 +60,7 @@ pub async fn serve(app: App, listener: TcpListener) {
     drop(listener);
     housekeeping.abort();
     jobs::drain(&app).await;
+    app.drained.cancel();
     if tokio::time::timeout(CLOSE_TIMEOUT, graceful.shutdown()).await.is_err() {
         tracing::warn!("some requests did not end in time");
     }
@@ -81,13 +82,14 @@ fn connection(
         request.extensions_mut().insert(peer);
         request.map(axum::body::Body::new)
     });
-    let mut builder = Builder::new(TokioExecutor::new());
+    // Only one version of HTTP: while it finds out which one is spoken, no time limit applies. HTTP/2 is
+    // what the proxy in front that ends TLS speaks with browsers.
+    let mut builder = Builder::new(TokioExecutor::new()).http1_only();
     builder
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(MAX_HEADER_BYTES);
-    builder.http2().timer(TokioTimer::new()).max_header_list_size(MAX_HEADER_BYTES as u32);
     let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
     let connection = graceful.watch(connection.into_owned());
     tokio::spawn(async move {

@@ -157,7 +157,7 @@ impl ListQuery {
         if let Some(cursor) = &self.cursor
             && crate::ids::JobId::parse(cursor).is_none()
         {
-            return Err(Problem::invalid("cursor", "Use the cursor as an earlier answer gave it."));
+            return Err(Problem::wrong_cursor());
         }
         Ok(PageRequest { after: self.cursor, limit: limit(self.limit.as_deref())? })
     }

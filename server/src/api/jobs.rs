@@ -118,7 +118,7 @@ pub async fn follow(
     headers: HeaderMap,
 ) -> Result<Response> {
     let job = jobs::find(&app, visitor.user_id, id).await?;
-    Ok(events::follow(&app, job, &headers, |job| {
+    Ok(events::follow(&app, visitor.session_id, job, &headers, |job| {
         serde_json::to_string(&JobBody::from(job.clone())).unwrap_or_default()
     }))
 }

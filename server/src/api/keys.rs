@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
-use super::extract::{Json, Path};
+use super::extract::{Json, ListQuery, Path, Query};
 use super::openapi::ProblemBody;
 use crate::api::projects::ProjectBody;
 use crate::app::App;
 use crate::auth::ApiUser;
-use crate::error::Result;
+use crate::error::{Problem, Result};
 use crate::ids::ProjectId;
 use crate::service::{existing, keys};
 
@@ -110,22 +110,34 @@ pub struct Opened {
 /// The slots that hold the root key, wrapped.
 #[utoipa::path(
     get, path = "/projects/{id}/keys", tag = "keys",
-    params(("id" = String, Path)),
+    params(("id" = String, Path), ListQuery),
     responses((status = 200, description = "The slots that open the repository", body = Keys)),
 )]
 pub async fn list(
     State(app): State<App>,
     ApiUser(visitor): ApiUser,
     Path(id): Path<ProjectId>,
+    Query(query): Query<ListQuery>,
 ) -> Result<axum::Json<Keys>> {
+    let (limit, after) = query.limit_and_cursor()?;
     let keys::Keys { slots, epoch } = keys::list(&app, visitor.user_id, id).await?;
-    let items = slots.into_iter().map(|slot| SlotBody {
+    let start = match after {
+        None => 0,
+        Some(after) => {
+            let at = slots.iter().position(|slot| slot.id.to_string() == after);
+            at.ok_or_else(Problem::wrong_cursor)? + 1
+        }
+    };
+    let more = slots.len() - start > limit;
+    let items = slots.into_iter().skip(start).take(limit).map(|slot| SlotBody {
         slot: slot.id.to_string(),
         kind: slot.kind.map(Kind::from),
         kms_key_id: slot.kms_key_id,
         usable: slot.opens,
     });
-    Ok(axum::Json(Keys { items: items.collect(), next_cursor: None, epoch }))
+    let items: Vec<SlotBody> = items.collect();
+    let next_cursor = if more { items.last().map(|slot| slot.slot.clone()) } else { None };
+    Ok(axum::Json(Keys { items, next_cursor, epoch }))
 }
 
 /// Adds a slot.

@@ -19,7 +19,7 @@ use crate::app::App;
 use crate::auth::ApiUser;
 use crate::error::{Problem, Result};
 use crate::ids::DatabaseId;
-use crate::meta::{Page, VerifyMode};
+use crate::meta::{self, Page, VerifyMode};
 use crate::service::snapshots;
 
 #[derive(Deserialize, IntoParams)]
@@ -203,7 +203,9 @@ pub async fn list(
     Path(database): Path<DatabaseId>,
     Query(query): Query<ListQuery>,
 ) -> Result<axum::Json<Page<SnapshotBody>>> {
-    let page = snapshots::list(&app, visitor.user_id, database, query.page()?).await?;
+    let (limit, after) = query.limit_and_cursor()?;
+    let page = meta::PageRequest { after, limit };
+    let page = snapshots::list(&app, visitor.user_id, database, page).await?;
     Ok(axum::Json(page.map(|snapshot| SnapshotBody::new(snapshot, None))))
 }
 

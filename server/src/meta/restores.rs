@@ -59,6 +59,21 @@ impl Meta {
         .await
     }
 
+    /// Gives a restore to the job that is to carry it out. False when another job has got it since
+    /// `before` was read.
+    pub async fn claim_restore(&self, id: RestoreId, before: Option<JobId>, job: JobId) -> Result<bool> {
+        self.write(move |tx| {
+            let found: Option<Restore> = rows::get(&tx.open_table(RESTORES)?, &id.to_string())?;
+            let Some(mut restore) = found.filter(|restore| restore.apply_job_id == before) else {
+                return Ok(false);
+            };
+            restore.apply_job_id = Some(job);
+            rows::put(tx, RESTORES, &id.to_string(), &restore)?;
+            Ok(true)
+        })
+        .await
+    }
+
     /// Changes a restore by `change`, which sees its newest state.
     pub async fn change_restore(
         &self,

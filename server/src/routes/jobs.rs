@@ -1,7 +1,7 @@
 //! A job's page, its live updates, and stopping it.
 
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::HeaderMap;
 use axum::response::Response;
 use engine::clock::{Clock, System};
 use serde_json::Value;
@@ -60,12 +60,9 @@ pub async fn live(
     headers: HeaderMap,
 ) -> Result<Response> {
     let found = find(&app, &visitor, &job).await?;
-    let mut response = events::follow(&app, found, &headers, |found| {
+    Ok(events::follow(&app, visitor.session_id, found, &headers, |found| {
         job::fragment(&view::job::job(found, None), System.now_ms()).into_string()
-    });
-    // Proxies that collect an answer before passing it on would hold the progress back.
-    response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
-    Ok(response)
+    }))
 }
 
 async fn find(app: &App, visitor: &Visitor, job: &str) -> Result<Job> {

@@ -54,11 +54,7 @@ pub async fn list(
 ) -> Result<Page<Entry>> {
     let before = match cursor {
         None => None,
-        Some(cursor) => Some(
-            cursor
-                .parse()
-                .map_err(|_| Problem::invalid("cursor", "Use the cursor as an earlier answer gave it."))?,
-        ),
+        Some(cursor) => Some(cursor.parse().map_err(|_| Problem::wrong_cursor())?),
     };
     Ok(app.meta.audit_entries(visitor.user_id, filter, before, limit).await?)
 }

@@ -149,10 +149,7 @@ pub async fn list(app: &App, user: UserId, page: PageRequest) -> Result<Page<Fou
 pub async fn apply(app: &App, user: UserId, id: RestoreId, order: ApplyOrder) -> Result<JobId> {
     let found = find(app, user, id).await?;
     let plan = match (found.state, &found.plan) {
-        (RestoreState::Applying, _) => {
-            let detail = "The restore is being carried out. Wait for its job to end.";
-            return Err(Problem::conflict("already-applying", "Already being carried out", detail));
-        }
+        (RestoreState::Applying, _) => return Err(already_applying()),
         (RestoreState::Succeeded | RestoreState::Incomplete, _) => {
             let detail = "The restore was carried out. Plan another one to restore again.";
             return Err(Problem::conflict("already-applied", "Already carried out", detail));
@@ -166,7 +163,10 @@ pub async fn apply(app: &App, user: UserId, id: RestoreId, order: ApplyOrder) ->
     check_order(app, user, &found.restore, plan, &order).await?;
     let job_id = jobs::new_id(app);
     let before = found.restore.apply_job_id;
-    app.meta.change_restore(id, move |restore| restore.apply_job_id = Some(job_id)).await?;
+    // Of several orders at once, a double click, one is carried out.
+    if !app.meta.claim_restore(id, before, job_id).await? {
+        return Err(already_applying());
+    }
     let work = Work::RestoreApply { restore_id: id };
     let queued = jobs::enqueue_apply(app, job_id, found.restore.project_id, user, work, order).await;
     if let Err(problem) = queued {
@@ -174,6 +174,11 @@ pub async fn apply(app: &App, user: UserId, id: RestoreId, order: ApplyOrder) ->
         return Err(problem);
     }
     Ok(job_id)
+}
+
+fn already_applying() -> Problem {
+    let detail = "The restore is being carried out. Wait for its job to end.";
+    Problem::conflict("already-applying", "Already being carried out", detail)
 }
 
 /// Whether an order fits its plan, as far as a look at the target shows; the job looks again.

@@ -1,5 +1,6 @@
 //! Snapshots: a database's history, and what is in it.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use engine::history::{self, CollectionSummary, Record};
@@ -66,14 +67,30 @@ pub async fn list(
     let start = match &page.after {
         None => 0,
         Some(after) => {
-            let at = all.iter().position(|snapshot| snapshot.id.to_string() == *after);
-            at.ok_or_else(|| Problem::invalid("cursor", "Use the cursor as an earlier answer gave it."))? + 1
+            let after = place_of(after).ok_or_else(Problem::wrong_cursor)?;
+            all.partition_point(|snapshot| place(snapshot) <= after)
         }
     };
     let more = all.len() - start > page.limit;
     let items: Vec<Snapshot> = all.into_iter().skip(start).take(page.limit).collect();
-    let next_cursor = if more { items.last().map(|snapshot| snapshot.id.to_string()) } else { None };
+    let next_cursor = if more { items.last().map(cursor) } else { None };
     Ok(Page { items, next_cursor })
+}
+
+/// Where a snapshot stands in a list. What follows it is found by that also once it is deleted.
+type ListPlace = (Reverse<i64>, SnapshotId);
+
+fn place(snapshot: &Snapshot) -> ListPlace {
+    (Reverse(snapshot.manifest.finished_ms), snapshot.id)
+}
+
+fn cursor(snapshot: &Snapshot) -> String {
+    format!("{}-{}", snapshot.manifest.finished_ms, snapshot.id)
+}
+
+fn place_of(cursor: &str) -> Option<ListPlace> {
+    let (finished_ms, id) = cursor.split_once('-')?;
+    Some((Reverse(finished_ms.parse().ok()?), SnapshotId::parse(id)?))
 }
 
 /// The snapshots of a source, newest first, with the parents that are there.

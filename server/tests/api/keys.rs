@@ -38,6 +38,15 @@ async fn keys_are_listed_added_replaced_and_removed() {
     assert_ne!(replaced["recovery_key"], exported["recovery_key"]);
     assert_eq!(slots(&api, &project).await.len(), 2);
 
+    let page = api.get(&format!("{keys}?limit=1")).await.expect(StatusCode::OK);
+    let rest = api.get(&format!("{keys}?limit=1&cursor={}", text(&page["next_cursor"]))).await;
+    let rest = rest.expect(StatusCode::OK);
+    assert_eq!([page["items"][0].clone(), rest["items"][0].clone()].to_vec(), slots(&api, &project).await);
+    assert_eq!(rest["next_cursor"], Value::Null);
+    for wrong in ["limit=0", "limit=many", "cursor=nothing"] {
+        api.get(&format!("{keys}?{wrong}")).await.problem(422, "invalid");
+    }
+
     api.post(&keys, json!({ "kind": "kms" })).await.problem(422, "invalid");
     let begun = api.post(&format!("{keys}/epoch"), json!({})).await.expect(StatusCode::CREATED);
     assert_eq!(begun["epoch"], 1);

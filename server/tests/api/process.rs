@@ -137,9 +137,17 @@ async fn a_terminated_program_interrupts_its_jobs_and_exits_with_zero() {
     let (name, url) = shop().await;
     let folder = tempfile::tempdir().unwrap();
     let program = Program::start(folder.path());
-    let Waiting { database, job, lock, .. } = with_a_running_backup(&program, &name, &url).await;
-    let (code, took) = program.terminate();
+    let Waiting { api, database, job, lock, .. } = with_a_running_backup(&program, &name, &url).await;
+    let following = tokio::spawn({
+        let job = job.clone();
+        async move { crate::queue::events(&api, &job).await }
+    });
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    let (code, took) = tokio::task::spawn_blocking(move || program.terminate()).await.unwrap();
     assert_eq!(code, Some(0));
+    let events = following.await.unwrap();
+    let (name, id, last) = events.last().unwrap();
+    assert_eq!((name.as_str(), id.as_str(), &last["state"]), ("state", "end", &json!("interrupted")));
     assert!(took < Duration::from_secs(30), "{took:?}");
     drop(lock);
 

@@ -175,10 +175,16 @@ async fn a_deleted_snapshot_is_no_parent_any_more() {
         one
     };
     assert_eq!(parents(&third).await, second.as_str());
+    let listed = format!("/databases/{database}/snapshots?limit=2");
+    let page = api.get(&listed).await.expect(StatusCode::OK);
+    assert_eq!(page["items"][1]["id"], second);
     api.send(Method::DELETE, &format!("/snapshots/{second}"), Value::Null)
         .await
         .expect(StatusCode::NO_CONTENT);
     assert_eq!(parents(&third).await, first.as_str());
+    let rest = format!("{listed}&cursor={}", text(&page["next_cursor"]));
+    let rest = api.get(&rest).await.expect(StatusCode::OK);
+    assert_eq!((&rest["items"][0]["id"], rest["items"].as_array().unwrap().len()), (&json!(first), 1));
     let compared =
         browser.send(Method::POST, "/diffs", &[("from", first.clone()), ("to", third.clone())]).await;
     assert_eq!(compared.status, StatusCode::SEE_OTHER, "{}", compared.text);

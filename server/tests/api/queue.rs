@@ -15,7 +15,7 @@ pub async fn locked(database: &str) -> tokio_postgres::Client {
 }
 
 /// The events of a job until its stream ends: (name, id, data).
-async fn events(api: &Api, job: &str) -> Vec<(String, String, Value)> {
+pub async fn events(api: &Api, job: &str) -> Vec<(String, String, Value)> {
     let response = api.request(Method::GET, &format!("/jobs/{job}/events")).send().await.unwrap();
     assert_eq!(response.headers()["content-type"], "text/event-stream");
     let mut stream = response.bytes_stream();
@@ -68,6 +68,28 @@ async fn events_begin_with_the_whole_state_and_end_with_the_last() {
     assert_eq!((late.len(), &late[0].2), (1, last));
     let again = api.request(Method::GET, &format!("/jobs/{job}/events")).header("last-event-id", "end");
     assert_eq!(again.send().await.unwrap().status(), StatusCode::NO_CONTENT);
+}
+
+/// Whoever signs out is told nothing more.
+#[tokio::test]
+async fn events_end_with_the_session() {
+    let (name, url) = shop().await;
+    let server = Server::start().await;
+    let api = server.user("ada@example.com").await;
+    let database = api.database(&api.project("shop").await, &url).await;
+    let lock = locked(&name).await;
+    let job = api.start_backup(&database).await;
+    api.job_when(&job, |job| job["state"] == "running").await;
+    let following = tokio::spawn({
+        let (api, job) = (api.clone(), job.clone());
+        async move { events(&api, &job).await }
+    });
+    tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+    assert!(!following.is_finished());
+    api.post("/auth/logout", json!({})).await.expect(StatusCode::NO_CONTENT);
+    let events = following.await.unwrap();
+    assert_eq!(events.last().unwrap().2["state"], "running", "the job goes on");
+    drop(lock);
 }
 
 #[tokio::test]

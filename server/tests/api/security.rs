@@ -1,5 +1,9 @@
+use std::time::Duration;
+
 use reqwest::{Method, StatusCode};
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::harness::{Answer, Api, Server};
 
@@ -103,4 +107,22 @@ async fn lists_are_paged_by_key() {
         }
     }
     assert_eq!(names, ["p0", "p1", "p2", "p3", "p4"]);
+}
+
+/// Whoever connects and says nothing, or nothing that is a request, does not keep the connection.
+#[tokio::test]
+async fn silent_connections_are_closed() {
+    let server = Server::start().await;
+    let address = server.base.trim_start_matches("http://").to_owned();
+    let said: [&[u8]; 4] = [b"", b"P", b"GET / HTTP/1.1\r\nHost: a\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"];
+    let held = said.map(async |said| {
+        let mut stream = TcpStream::connect(&address).await.unwrap();
+        stream.write_all(said).await.unwrap();
+        let mut answer = Vec::new();
+        // A connection that is reset is closed as well.
+        let closed = tokio::time::timeout(Duration::from_secs(60), stream.read_to_end(&mut answer)).await;
+        assert!(closed.is_ok(), "open after a minute: {:?}", String::from_utf8_lossy(said));
+        assert!(!answer.starts_with(b"HTTP/1.1 2"), "{:?}", String::from_utf8_lossy(&answer));
+    });
+    futures::future::join_all(held).await;
 }
