@@ -20,37 +20,63 @@ const BEGINNING: &str = "0000000000000000000000000000000000000000000000000000000
 const BEFORE_HASH: &str = r#","hash":""#;
 const AFTER_HASH: &str = r#""}"#;
 
-/// The actions that are no jobs. Those of jobs are named after their kind.
+/// The actions. Those of jobs are named after their kind.
 pub mod action {
-    pub const REGISTER: &str = "account.register";
-    pub const SIGN_IN: &str = "account.sign-in";
-    pub const SIGN_OUT: &str = "account.sign-out";
-    pub const SIGN_OUT_EVERYWHERE: &str = "account.sign-out-everywhere";
-    pub const TOKEN_REUSED: &str = "account.token-reused";
-    pub const PASSWORD_CHANGE: &str = "account.password-change";
-    pub const PASSWORD_RESET: &str = "account.password-reset";
-    pub const IDENTITY_LINK: &str = "account.identity-link";
-    pub const IDENTITY_UNLINK: &str = "account.identity-unlink";
-    pub const ACCOUNT_DELETE: &str = "account.delete";
-    pub const PROJECT_CREATE: &str = "project.create";
-    pub const PROJECT_DELETE: &str = "project.delete";
-    pub const STORAGE_OPEN: &str = "storage.open";
-    pub const CONNECTION_TEST: &str = "connection.test";
-    pub const DATABASE_CONNECT: &str = "database.connect";
-    pub const DATABASE_CHANGE: &str = "database.change";
-    pub const DATABASE_REMOVE: &str = "database.remove";
-    pub const SNAPSHOT_CHANGE: &str = "snapshot.change";
-    pub const SNAPSHOT_DELETE: &str = "snapshot.delete";
-    pub const SCHEDULE_SET: &str = "schedule.set";
-    pub const SCHEDULE_REMOVE: &str = "schedule.remove";
-    pub const SCHEDULE_MISSED: &str = "schedule.missed";
-    pub const KEY_ADD: &str = "key.add";
-    pub const KEY_REPLACE: &str = "key.replace";
-    pub const KEY_REMOVE: &str = "key.remove";
-    pub const KEY_EPOCH: &str = "key.epoch";
-    pub const RECOVERY_KEY_EXPORT: &str = "key.recovery-export";
-    pub const SERVER_KEY_REPLACE: &str = "server-key.replace";
-    pub const AUDIT_EXPORT: &str = "audit.export";
+    macro_rules! actions {
+        ($($name:ident = $word:literal,)*) => {
+            $(pub const $name: &str = $word;)*
+
+            /// All there are.
+            pub const ALL: &[&str] = &[$($word),*];
+        };
+    }
+
+    actions! {
+        REGISTER = "account.register",
+        SIGN_IN = "account.sign-in",
+        SIGN_OUT = "account.sign-out",
+        SIGN_OUT_EVERYWHERE = "account.sign-out-everywhere",
+        TOKEN_REUSED = "account.token-reused",
+        PASSWORD_CHANGE = "account.password-change",
+        PASSWORD_RESET = "account.password-reset",
+        IDENTITY_LINK = "account.identity-link",
+        IDENTITY_UNLINK = "account.identity-unlink",
+        ACCOUNT_DELETE = "account.delete",
+        PROJECT_CREATE = "project.create",
+        PROJECT_DELETE = "project.delete",
+        STORAGE_OPEN = "storage.open",
+        CONNECTION_TEST = "connection.test",
+        DATABASE_CONNECT = "database.connect",
+        DATABASE_CHANGE = "database.change",
+        DATABASE_REMOVE = "database.remove",
+        SNAPSHOT_CHANGE = "snapshot.change",
+        SNAPSHOT_DELETE = "snapshot.delete",
+        SCHEDULE_SET = "schedule.set",
+        SCHEDULE_REMOVE = "schedule.remove",
+        SCHEDULE_MISSED = "schedule.missed",
+        KEY_ADD = "key.add",
+        KEY_REPLACE = "key.replace",
+        KEY_REMOVE = "key.remove",
+        KEY_EPOCH = "key.epoch",
+        RECOVERY_KEY_EXPORT = "key.recovery-export",
+        SERVER_KEY_REPLACE = "server-key.replace",
+        AUDIT_EXPORT = "audit.export",
+        BACKUP_START = "backup.start",
+        BACKUP_END = "backup.end",
+        RESTORE_PLAN_START = "restore-plan.start",
+        RESTORE_PLAN_END = "restore-plan.end",
+        RESTORE_START = "restore.start",
+        RESTORE_END = "restore.end",
+        VERIFY_START = "verify.start",
+        VERIFY_END = "verify.end",
+        PRUNE_START = "prune.start",
+        PRUNE_END = "prune.end",
+    }
+
+    /// Whether a word is an action, or the part of one before the dot.
+    pub fn is_known(word: &str) -> bool {
+        ALL.iter().any(|action| *action == word || action.split('.').next() == Some(word))
+    }
 }
 
 /// Who did something.

@@ -87,6 +87,14 @@ id! {
     /// A piece of work.
     JobId
 }
+impl JobId {
+    /// The smallest id that is greater.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(u128::from_be_bytes(self.0).saturating_add(1).to_be_bytes())
+    }
+}
+
 id! {
     /// A comparison of two snapshots.
     DiffId
@@ -115,6 +123,7 @@ mod tests {
         let later = JobId::new(&At(1_700_000_000_001), &System);
         assert!(earlier < later && earlier.to_string() < later.to_string());
         assert_eq!(JobId::parse(&later.to_string()), Some(later));
+        assert!(later.next() > later && later.next().to_string() > later.to_string());
         assert_eq!(JobId::parse("../../etc"), None);
     }
 }

@@ -26,11 +26,13 @@ pub struct Restoring<'a> {
 pub async fn occupied(url: &DatabaseUrl, collections: &[(String, String)]) -> Result<Option<String>> {
     match url {
         DatabaseUrl::Postgres(url) => Ok(match postgres::inspect(url).await?.contents {
-            postgres::Contents::Occupied { objects, total } => Some(format!(
-                "The database {} holds {total} objects, such as {}.",
-                url.database(),
-                objects.join(", ")
-            )),
+            postgres::Contents::Occupied { objects, total } => {
+                let (database, objects) = (url.database(), objects.join(", "));
+                Some(match total {
+                    1 => format!("The database {database} is not empty: it holds {objects}."),
+                    _ => format!("The database {database} holds {total} objects, such as {objects}."),
+                })
+            }
             postgres::Contents::Absent | postgres::Contents::Empty => None,
         }),
         DatabaseUrl::MongoDb(url) => mongodb::occupied(url, collections).await,

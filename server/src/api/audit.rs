@@ -11,7 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{ListQuery, Query};
 use crate::app::App;
-use crate::audit::{Entry, Filter, Outcome};
+use crate::audit::{Entry, Filter, Outcome, action};
 use crate::auth::ApiUser;
 use crate::error::{Problem, Result};
 use crate::ids::UserId;
@@ -44,10 +44,17 @@ impl FilterQuery {
             Problem::invalid("result", format!("Use one of {words}."))
         };
         let result = given(&self.result).map(|text| Outcome::parse(&text).ok_or_else(unknown)).transpose()?;
+        let action = given(&self.action);
+        if action.as_ref().is_some_and(|action| !action::is_known(action)) {
+            let all = action::ALL.join(", ");
+            let detail =
+                format!("There is no such action. Use one of {all}, or the part of one before the dot.");
+            return Err(Problem::invalid("action", detail));
+        }
         let moment =
             |field: &str, text: Option<String>| text.map(|text| audit::moment(field, &text)).transpose();
         Ok(Filter {
-            action: given(&self.action),
+            action,
             result,
             from: moment("from", given(&self.from))?,
             to: moment("to", given(&self.to))?,

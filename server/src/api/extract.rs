@@ -29,7 +29,11 @@ fn refused(rejection: &JsonRejection) -> Problem {
     match rejection {
         JsonRejection::JsonDataError(error) => {
             let status = StatusCode::UNPROCESSABLE_ENTITY;
-            Problem::new(status, "invalid", "The request cannot be used", reason(error))
+            let problem = Problem::new(status, "invalid", "The request cannot be used", reason(error));
+            match wrong_field(&innermost(error).to_string()) {
+                Some(field) => problem.with("field", field),
+                None => problem,
+            }
         }
         JsonRejection::JsonSyntaxError(error) => {
             Problem::new(StatusCode::BAD_REQUEST, "malformed", "The body is not JSON", reason(error))
@@ -50,19 +54,31 @@ pub fn from_slice<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
     axum::Json::from_bytes(body).map(|axum::Json(value)| value).map_err(|rejection| refused(&rejection))
 }
 
+/// The field of the body that serde was at, of nested ones the outermost: what is wrong is said as
+/// "path: what".
+fn wrong_field(text: &str) -> Option<&str> {
+    let (path, _) = text.split_once(": ")?;
+    let name = path.split(['.', '[']).next()?;
+    // A name that is none of ours may be a secret in the wrong place.
+    let is_ours = |name: &&str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    Some(name).filter(is_ours)
+}
+
+/// The error that the others are about.
+fn innermost<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
+    std::iter::successors(Some(error), |error| error.source()).last().unwrap_or(error)
+}
+
 /// What serde found, without axum's words around it and without repeating the body.
-fn reason(error: &dyn std::error::Error) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
+fn reason(error: &(dyn std::error::Error + 'static)) -> String {
     // serde_json repeats wrong values ("invalid type: string \"hunter2\""), and one may be a secret
     // in the wrong place.
-    let text = innermost.to_string();
-    if let Some((_, expected)) =
-        text.split_once("unknown variant `").and_then(|(_, text)| text.rsplit_once("`, expected"))
-    {
-        return format!("unknown variant, expected{expected}.");
+    let text = innermost(error).to_string();
+    for what in ["unknown variant", "unknown field"] {
+        let named = text.split_once(&format!("{what} `"));
+        if let Some((_, expected)) = named.and_then(|(_, text)| text.rsplit_once("`, expected")) {
+            return format!("{what}, expected{expected}.");
+        }
     }
     match text.split_once('"') {
         Some((before, after)) => {
@@ -198,6 +214,15 @@ mod tests {
         let error = serde_json::from_str::<crate::meta::Environment>("\"hunter2`, expected\"").unwrap_err();
         assert!(!reason(&error).contains("hunter2"), "{}", reason(&error));
         assert!(reason(&error).starts_with("unknown variant, expected one of `prod`"), "{}", reason(&error));
+    }
+
+    #[test]
+    fn the_field_that_is_wrong_is_named_if_it_is_ours() {
+        assert_eq!(wrong_field("keep.hunter2: unknown field `hunter2`, expected `last`"), Some("keep"));
+        assert_eq!(wrong_field("items[3].name: invalid type: string"), Some("items"));
+        for text in ["invalid type: string", "missing field `name`", "Hunter2: x", "unknown field `a: b`"] {
+            assert_eq!(wrong_field(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -2,12 +2,13 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use engine::repo::Snapshot;
 use engine::retention::{Keep, Reason};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::extract::{Json, Path};
-use super::rfc3339;
+use super::{rfc3339, snapshots};
 use crate::app::App;
 use crate::auth::ApiUser;
 use crate::error::{Problem, Result};
@@ -18,6 +19,8 @@ use crate::service::schedules::{self, NewSchedule};
 
 /// How many snapshots stay for which reason; without any, all do.
 #[derive(Clone, Copy, Default, Deserialize, Serialize, ToSchema)]
+// A rule that is misspelt would keep less than was meant.
+#[serde(deny_unknown_fields)]
 #[schema(as = Keep)]
 pub struct KeepBody {
     /// The newest.
@@ -93,6 +96,9 @@ pub struct ScheduleBody {
     last_missed: Option<String>,
     /// How many had been missed then.
     missed_runs: u32,
+    /// What the rules would remove of the snapshots that are there now, newest first: it goes after the
+    /// next scheduled backup. `POST /databases/{id}/schedule/preview` tells it of rules that are not set.
+    would_remove: Vec<RemovedBody>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -119,8 +125,10 @@ pub struct PreviewBody {
     removed: Vec<RemovedBody>,
 }
 
-fn body(app: &App, schedule: Schedule) -> ScheduleBody {
-    ScheduleBody {
+async fn body(app: &App, schedule: Schedule) -> Result<ScheduleBody> {
+    let removed = schedules::would_remove(app, &schedule).await?;
+    Ok(ScheduleBody {
+        would_remove: removed.iter().map(RemovedBody::from).collect(),
         next_runs: schedules::next_runs(app, &schedule).into_iter().map(rfc3339).collect(),
         frequency: schedule.timing.frequency(),
         weekday: schedule.timing.weekday(),
@@ -130,6 +138,12 @@ fn body(app: &App, schedule: Schedule) -> ScheduleBody {
         words: schedule.timing.to_string(),
         last_missed: schedule.last_missed_ms.map(rfc3339),
         missed_runs: schedule.missed_runs,
+    })
+}
+
+impl From<&Snapshot> for RemovedBody {
+    fn from(snapshot: &Snapshot) -> Self {
+        Self { id: snapshot.id.to_string(), created_at: snapshots::created_at(&snapshot.manifest) }
     }
 }
 
@@ -146,7 +160,7 @@ pub async fn get(
 ) -> Result<axum::Json<ScheduleBody>> {
     let found = schedules::find(&app, visitor.user_id, id).await?;
     let schedule = found.ok_or_else(Problem::not_found)?;
-    Ok(axum::Json(body(&app, schedule)))
+    Ok(axum::Json(body(&app, schedule).await?))
 }
 
 /// Sets a database's schedule, in place of the one before.
@@ -163,7 +177,7 @@ pub async fn set(
     Json(new): Json<NewScheduleBody>,
 ) -> Result<axum::Json<ScheduleBody>> {
     let schedule = schedules::set(&app, visitor.user_id, id, new.into()).await?;
-    Ok(axum::Json(body(&app, schedule)))
+    Ok(axum::Json(body(&app, schedule).await?))
 }
 
 /// Removes a database's schedule. Its snapshots stay.
@@ -197,12 +211,9 @@ pub async fn preview(
     let preview = schedules::preview(&app, visitor.user_id, id, &new.into()).await?;
     let kept = preview.kept.into_iter().map(|(snapshot, reasons)| KeptBody {
         id: snapshot.id.to_string(),
-        created_at: rfc3339(snapshot.manifest.started_ms),
+        created_at: snapshots::created_at(&snapshot.manifest),
         reasons,
     });
-    let removed = preview.removed.into_iter().map(|snapshot| RemovedBody {
-        id: snapshot.id.to_string(),
-        created_at: rfc3339(snapshot.manifest.started_ms),
-    });
-    Ok(axum::Json(PreviewBody { kept: kept.collect(), removed: removed.collect() }))
+    let removed = preview.removed.iter().map(RemovedBody::from).collect();
+    Ok(axum::Json(PreviewBody { kept: kept.collect(), removed }))
 }

@@ -108,6 +108,11 @@ pub fn trigger(manifest: &Manifest) -> &'static str {
     }
 }
 
+/// When a snapshot came into being, wherever the API tells it: when it was whole.
+pub fn created_at(manifest: &Manifest) -> String {
+    rfc3339(manifest.finished_ms)
+}
+
 /// What a record holds.
 #[derive(Serialize)]
 #[serde(untagged)]
@@ -152,7 +157,7 @@ impl SnapshotBody {
         let Snapshot { id, manifest, mark } = snapshot;
         Self {
             id: id.to_string(),
-            created_at: rfc3339(manifest.finished_ms),
+            created_at: created_at(&manifest),
             trigger: trigger(&manifest),
             consistency: consistency(&manifest),
             state: if manifest.is_complete() { "complete" } else { "incomplete" },

@@ -10,6 +10,24 @@ const MAX_KEYS: usize = 100_000;
 struct Window {
     started_ms: i64,
     attempts: u32,
+    /// Whether an attempt was refused in it.
+    has_refused: bool,
+}
+
+impl Window {
+    fn new(started_ms: i64) -> Self {
+        Self { started_ms, attempts: 0, has_refused: false }
+    }
+}
+
+/// There may be no attempt now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// After so many there may be one again.
+    pub seconds: u64,
+    /// Whether none was refused before, in this window: what is refused comes without end, and one of a
+    /// window is worth remembering.
+    pub is_first: bool,
 }
 
 /// Attempts per key and window. An attempt counts when it begins, so that many at once count as
@@ -25,8 +43,8 @@ impl<K: Eq + Hash + Clone> Throttle<K> {
         Self { max_attempts, window_ms, windows: Mutex::new(HashMap::new()) }
     }
 
-    /// Counts an attempt, or says for how many seconds there may be none.
-    pub fn begin(&self, key: &K, now_ms: i64) -> Result<(), u64> {
+    /// Counts an attempt, or says for how long there may be none.
+    pub fn begin(&self, key: &K, now_ms: i64) -> Result<(), Refusal> {
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         if windows.len() >= MAX_KEYS {
             windows.retain(|_, window| now_ms - window.started_ms < self.window_ms);
@@ -34,13 +52,15 @@ impl<K: Eq + Hash + Clone> Throttle<K> {
                 windows.clear();
             }
         }
-        let window = windows.entry(key.clone()).or_insert(Window { started_ms: now_ms, attempts: 0 });
+        let window = windows.entry(key.clone()).or_insert_with(|| Window::new(now_ms));
         if now_ms - window.started_ms >= self.window_ms {
-            *window = Window { started_ms: now_ms, attempts: 0 };
+            *window = Window::new(now_ms);
         }
         if window.attempts >= self.max_attempts {
             let left_ms = window.started_ms + self.window_ms - now_ms;
-            return Err(u64::try_from(left_ms).unwrap_or(0).div_ceil(1000).max(1));
+            let seconds = u64::try_from(left_ms).unwrap_or(0).div_ceil(1000).max(1);
+            let is_first = !std::mem::replace(&mut window.has_refused, true);
+            return Err(Refusal { seconds, is_first });
         }
         window.attempts += 1;
         Ok(())
@@ -69,7 +89,8 @@ mod tests {
         for _ in 0..3 {
             throttle.begin(&"a", 1_000).unwrap();
         }
-        assert_eq!(throttle.begin(&"a", 31_000), Err(30));
+        assert_eq!(throttle.begin(&"a", 31_000), Err(Refusal { seconds: 30, is_first: true }));
+        assert_eq!(throttle.begin(&"a", 32_000), Err(Refusal { seconds: 29, is_first: false }));
         throttle.begin(&"b", 31_000).unwrap();
         throttle.begin(&"a", 61_000).unwrap();
     }

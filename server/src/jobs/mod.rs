@@ -97,6 +97,10 @@ pub struct Queue {
     workers: usize,
     wake: Notify,
     scratch_dir: PathBuf,
+    /// Held while what is due is queued.
+    pub looking: tokio::sync::Mutex<()>,
+    /// The newest job's id, of those that this process queued.
+    last_id: Mutex<Option<JobId>>,
     feeds: Mutex<HashMap<JobId, Feed>>,
     apply_orders: Mutex<HashMap<JobId, ApplyOrder>>,
 }
@@ -108,6 +112,8 @@ impl Queue {
             workers,
             wake: Notify::new(),
             scratch_dir,
+            looking: tokio::sync::Mutex::default(),
+            last_id: Mutex::default(),
             feeds: Mutex::default(),
             apply_orders: Mutex::default(),
         }
@@ -151,9 +157,14 @@ impl Queue {
     }
 }
 
-/// An id for a job that is about to be queued, so that what it works on can name it before.
+/// An id for a job that is about to be queued, so that what it works on can name it before. Later ones
+/// are greater, also within a millisecond: the queue is in the order of ids.
 pub fn new_id(app: &App) -> JobId {
-    JobId::new(app.clock.as_ref(), app.entropy.as_ref())
+    let mut last = app.queue.last_id.lock().unwrap_or_else(PoisonError::into_inner);
+    let drawn = JobId::new(app.clock.as_ref(), app.entropy.as_ref());
+    let id = last.map_or(drawn, |last| drawn.max(last.next()));
+    *last = Some(id);
+    id
 }
 
 /// A job that waits.
@@ -167,6 +178,7 @@ pub fn new_record(app: &App, id: JobId, project_id: ProjectId, user_id: UserId, 
         created_ms: app.now_ms(),
         started_ms: None,
         finished_ms: None,
+        by_schedule: false,
         retries: 0,
         not_before_ms: 0,
         progress: Default::default(),
@@ -197,21 +209,39 @@ async fn queue(app: &App, job: &JobRecord, write: impl Future<Output = meta::Res
 
 /// Queues work. It runs when a worker is free, in this process or the next.
 pub async fn enqueue(app: &App, id: JobId, project_id: ProjectId, user_id: UserId, work: Work) -> Result<()> {
+    enqueue_record(app, new_record(app, id, project_id, user_id, work)).await
+}
+
+/// Queues work that a schedule calls for.
+pub async fn enqueue_by_schedule(
+    app: &App,
+    project_id: ProjectId,
+    user_id: UserId,
+    work: Work,
+) -> Result<()> {
+    enqueue_record(app, scheduled_record(app, project_id, user_id, work)).await
+}
+
+/// A job of a schedule that waits.
+pub fn scheduled_record(app: &App, project_id: ProjectId, user_id: UserId, work: Work) -> JobRecord {
+    JobRecord { by_schedule: true, ..new_record(app, new_id(app), project_id, user_id, work) }
+}
+
+async fn enqueue_record(app: &App, record: JobRecord) -> Result<()> {
     if app.stopping.is_cancelled() {
         let detail = "The server is stopping. Try again in a moment.";
         let status = axum::http::StatusCode::SERVICE_UNAVAILABLE;
         return Err(Problem::new(status, "stopping", "The server is stopping", detail));
     }
-    let record = new_record(app, id, project_id, user_id, work);
     let write = async { app.meta.add_job(record.clone()).await.map(|()| true) };
     let queued = queue(app, &record, write).await;
     if queued.is_err() {
-        app.queue.orders().remove(&id);
+        app.queue.orders().remove(&record.id);
     }
     queued
 }
 
-/// Queues work of a kind that its project was not given since then.
+/// Queues work that a schedule calls for, unless its project was given some of the kind since then.
 pub async fn enqueue_unless_recent(
     app: &App,
     project_id: ProjectId,
@@ -222,7 +252,7 @@ pub async fn enqueue_unless_recent(
     if app.stopping.is_cancelled() {
         return Ok(());
     }
-    let record = new_record(app, new_id(app), project_id, user_id, work);
+    let record = scheduled_record(app, project_id, user_id, work);
     queue(app, &record, app.meta.add_job_unless_recent(record.clone(), since_ms)).await
 }
 

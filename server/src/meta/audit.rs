@@ -104,6 +104,7 @@ fn of_job(tx: &WriteTransaction, job: &JobRecord, action: &'static str, detail: 
         Work::Prune { .. } => Event::new(action, format!("project/{}", job.project_id)),
         Work::Diff { diff_id } => Event::new(action, format!("diff/{diff_id}")),
     };
+    let event = if job.by_schedule { event.by(Actor::Schedule) } else { event };
     let mut event = event.with("job_id", job.id);
     event.detail.extend(detail);
     Ok(event)

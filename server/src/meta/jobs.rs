@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rows::{self, JOBS, JOBS_BY_PROJECT, JOBS_QUEUED, JOBS_RUNNING, Order};
 use super::{Meta, Page, PageRequest, Result, audit, databases};
-use crate::audit::{Detail, Outcome};
+use crate::audit::{Detail, Outcome, action};
 use crate::ids::{DatabaseId, DiffId, JobId, ProjectId, RestoreId, UserId};
 use crate::server_key::Sealed;
 
@@ -125,13 +125,13 @@ impl Work {
     /// What the audit log calls its beginning and its end; nothing of what only reads.
     pub fn actions(&self) -> Option<(&'static str, &'static str)> {
         match self {
-            Self::Backup { .. } => Some(("backup.start", "backup.end")),
+            Self::Backup { .. } => Some((action::BACKUP_START, action::BACKUP_END)),
             Self::Diff { .. } => None,
-            Self::RestorePlan { .. } => Some(("restore-plan.start", "restore-plan.end")),
-            Self::RestoreApply { .. } => Some(("restore.start", "restore.end")),
-            Self::Verify { .. } => Some(("verify.start", "verify.end")),
+            Self::RestorePlan { .. } => Some((action::RESTORE_PLAN_START, action::RESTORE_PLAN_END)),
+            Self::RestoreApply { .. } => Some((action::RESTORE_START, action::RESTORE_END)),
+            Self::Verify { .. } => Some((action::VERIFY_START, action::VERIFY_END)),
             Self::Prune { dry_run: true } => None,
-            Self::Prune { dry_run: false } => Some(("prune.start", "prune.end")),
+            Self::Prune { dry_run: false } => Some((action::PRUNE_START, action::PRUNE_END)),
         }
     }
 
@@ -169,6 +169,9 @@ pub struct JobRecord {
     pub created_ms: i64,
     pub started_ms: Option<i64>,
     pub finished_ms: Option<i64>,
+    /// Whether a schedule asked for it, and not its account.
+    #[serde(default)]
+    pub by_schedule: bool,
     /// How often it failed for a reason that may pass.
     #[serde(default)]
     pub retries: u32,
@@ -425,6 +428,7 @@ mod tests {
             created_ms: 1,
             started_ms: None,
             finished_ms: None,
+            by_schedule: false,
             retries: 0,
             not_before_ms: 0,
             progress: Progress::default(),

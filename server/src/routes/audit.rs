@@ -134,3 +134,15 @@ fn target_url(target: &str) -> Option<String> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_choice_is_an_action_or_a_group_of_them() {
+        for (choice, _) in CHOICES {
+            assert!(action::is_known(choice), "{choice}");
+        }
+    }
+}

@@ -10,7 +10,9 @@ use zeroize::Zeroizing;
 use super::{audit, projects};
 use crate::app::App;
 use crate::audit::{Actor, Event, Outcome, action};
-use crate::auth::{Passwords, REFRESH_SECONDS, Tokens, Visitor, hash_token, new_refresh_token, random_text};
+use crate::auth::{
+    Passwords, REFRESH_SECONDS, Refusal, Tokens, Visitor, hash_token, new_refresh_token, random_text,
+};
 use crate::config::Signup;
 use crate::error::{Problem, Result};
 use crate::ids::{SessionId, UserId};
@@ -61,8 +63,10 @@ pub async fn registration_is_open(app: &App) -> Result<bool> {
 pub async fn login(app: &App, email: &str, password: Zeroizing<String>, from: IpAddr) -> Result<Tokens> {
     let email = email.trim().to_lowercase();
     let pair = (email.clone(), from);
-    throttled(app.logins.begin(&pair, app.now_ms()))?;
-    throttled(app.addresses.begin(&from, app.now_ms()))?;
+    let attempt = app.logins.begin(&pair, app.now_ms());
+    if let Err(refusal) = attempt.and_then(|()| app.addresses.begin(&from, app.now_ms())) {
+        return refused(app, email, from, refusal).await;
+    }
     let wrong = || {
         let detail = "The address or the password is wrong. Check both and try again.";
         Problem::new(StatusCode::UNAUTHORIZED, "wrong-credentials", "Sign-in failed", detail)
@@ -83,6 +87,18 @@ pub async fn login(app: &App, email: &str, password: Zeroizing<String>, from: Ip
     app.logins.succeeded(&pair);
     app.addresses.take_back(&from);
     audit::record(app, user.id, event, begin_session(app, user.id).await).await
+}
+
+/// A sign-in that comes too soon. The first of a window is told in the audit log.
+async fn refused(app: &App, email: String, from: IpAddr, refusal: Refusal) -> Result<Tokens> {
+    let refused = Err(too_many_attempts(refusal));
+    if !refusal.is_first {
+        return refused;
+    }
+    let known = app.meta.user_by_email(email).await?.map(|user| user.id);
+    let target = known.map_or_else(|| "account".to_owned(), audit::account);
+    let event = Event::new(action::SIGN_IN, target).with("from", from).by(Actor::Unknown);
+    audit::record_in(app, known, event, refused).await
 }
 
 /// Trades a refresh token for its successor; none if it is not accepted. One that comes twice
@@ -254,12 +270,14 @@ fn tokens(app: &App, user: UserId, session: SessionId, refresh_token: String) ->
     Ok(Tokens { access_token, refresh_token, expires_in })
 }
 
-pub(super) fn throttled(attempt: std::result::Result<(), u64>) -> Result<()> {
-    attempt.map_err(|seconds| {
-        let detail = format!("There were too many failed attempts. Try again in {seconds} seconds.");
-        Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-attempts", "Too many attempts", detail)
-            .with("retry_after_seconds", seconds)
-    })
+pub(super) fn throttled(attempt: std::result::Result<(), Refusal>) -> Result<()> {
+    attempt.map_err(too_many_attempts)
+}
+
+fn too_many_attempts(Refusal { seconds, .. }: Refusal) -> Problem {
+    let detail = format!("There were too many failed attempts. Try again in {seconds} seconds.");
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-attempts", "Too many attempts", detail)
+        .with("retry_after_seconds", seconds)
 }
 
 pub(super) fn parse_email(email: &str) -> Result<String> {

@@ -87,6 +87,12 @@ pub async fn preview(app: &App, user: UserId, id: DatabaseId, new: &NewSchedule)
     Ok(decide(all, &keep, &timing))
 }
 
+/// What a schedule's rules would remove of the snapshots that are there now, newest first.
+pub async fn would_remove(app: &App, schedule: &Schedule) -> Result<Vec<engine::repo::Snapshot>> {
+    let all = snapshots::list(app, schedule.user_id, schedule.database_id, PageRequest::all()).await?.items;
+    Ok(decide(all, &schedule.keep, &schedule.timing).removed)
+}
+
 /// Applies rules to a database's snapshots, by the calendar of its time zone.
 pub fn decide(all: Vec<engine::repo::Snapshot>, keep: &Keep, timing: &Timing) -> Preview {
     let rows: Vec<_> = (all.iter().enumerate())
@@ -139,6 +145,8 @@ fn checked(new: &NewSchedule) -> Result<(Timing, Keep)> {
 
 /// Looks at the clock once: queues a backup for every schedule that is due. What fails stays due.
 pub async fn queue_due(app: &App) -> Result<()> {
+    // One after the other, or who has waited longest would not be first in the queue.
+    let _one_at_a_time = app.queue.looking.lock().await;
     let now_ms = app.now_ms();
     let mut due = Vec::new();
     for schedule in app.meta.schedules().await? {
@@ -163,7 +171,7 @@ pub async fn queue_due(app: &App) -> Result<()> {
             tracing::warn!(%database, runs, last, "backups were missed and are caught up by one");
         }
         let work = Work::Backup { database_id: database, note: None, due_ms: Some(due_ms) };
-        let job = jobs::new_record(app, jobs::new_id(app), project, user, work);
+        let job = jobs::scheduled_record(app, project, user, work);
         jobs::enqueue_due(app, schedule, DueRun { due_ms, missed, job }).await?;
     }
     Ok(())

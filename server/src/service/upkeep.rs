@@ -1,7 +1,7 @@
 //! What follows a scheduled backup: snapshots that the schedule's rules do not keep go, a prune frees
 //! what only they needed, and once a week a sample of what is stored is read.
 
-use super::{projects, schedules, snapshots};
+use super::{schedules, snapshots};
 use crate::app::App;
 use crate::audit::Actor;
 use crate::error::Result;
@@ -36,5 +36,5 @@ async fn apply_rules(app: &App, schedule: &Schedule) -> Result<()> {
             done => done?,
         }
     }
-    projects::start_prune(app, user, project, false).await.map(drop)
+    jobs::enqueue_by_schedule(app, project, user, Work::Prune { dry_run: false }).await
 }

@@ -71,6 +71,12 @@ async fn guessing_is_slowed_down_even_for_the_right_password() {
     let answer = login(PASSWORD).await;
     assert!(answer.headers["retry-after"].to_str().unwrap().parse::<u64>().unwrap() > 800);
     answer.problem(429, "too-many-attempts");
+    login(PASSWORD).await.problem(429, "too-many-attempts");
+    // It is told once: refusals come without end.
+    let told = api.get("/audit?action=account.sign-in").await.expect(StatusCode::OK);
+    let told: Vec<_> =
+        told["items"].as_array().unwrap().iter().map(|entry| &entry["detail"]["problem"]).collect();
+    assert_eq!((told.len(), told[0].as_str()), (6, Some("too-many-attempts")), "{told:?}");
     // Others are not held up by it.
     server.user("bob@example.com").await;
 }

@@ -83,6 +83,11 @@ async fn what_was_done_is_told_with_actor_target_result_and_the_snapshots_root()
     assert_eq!(entries(&api, "?to=2999-01-01&from=2020-01-01T00:00:00Z").await.len(), 11);
     api.get("/audit?from=yesterday").await.problem(422, "invalid");
     api.get("/audit?result=perhaps").await.problem(422, "invalid");
+    for path in ["/audit?action=zzz", "/audit?action=backup.", "/audit/export?action=zzz"] {
+        let problem = api.get(path).await.problem(422, "invalid");
+        assert_eq!(problem["field"], "action");
+        assert!(text(&problem["detail"]).contains("backup.end, "), "{problem:#}");
+    }
 
     let everything = newest_first.iter().map(Value::to_string).collect::<String>();
     for secret in [PASSWORD, "a wrong password", "not mine", "another long one", &recovery_key] {

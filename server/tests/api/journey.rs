@@ -136,6 +136,11 @@ async fn restore(api: &Api, source: &str, snapshot: &str) {
     let cluster = Cluster::shared();
     let occupied = plan_body(snapshot, &cluster.superuser_url(source));
     api.post("/restores/plan", occupied).await.problem(422, "target-not-empty");
+    let one = cluster.fresh_database("one").await;
+    cluster.execute(&one, "CREATE TABLE lonely (id int)").await;
+    let held = plan_body(snapshot, &cluster.superuser_url(&one));
+    let held = text(&api.post("/restores/plan", held).await.problem(422, "target-not-empty")["detail"]);
+    assert!(held.contains("it holds ") && !held.contains("1 object"), "{held}");
 
     let target = format!("{source}_restored");
     let url = cluster.superuser_url(&target);

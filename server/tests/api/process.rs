@@ -126,6 +126,14 @@ async fn a_killed_program_leaves_no_running_job_and_goes_on_with_the_queued() {
     assert_eq!(job["state"], "interrupted");
     assert!(job["finished_at"].is_string());
     assert_eq!(again.ended(&queued).await["state"], "succeeded");
+    // What was cut off is in the log, too, written at the start.
+    let told = again.get("/audit?action=backup.end").await.expect(StatusCode::OK);
+    let told: Vec<_> = (told["items"].as_array().unwrap().iter())
+        .map(|entry| (text(&entry["detail"]["job_id"]), text(&entry["result"])))
+        .collect();
+    let expected = [(&queued, "succeeded"), (&running, "interrupted")];
+    assert_eq!(told, expected.map(|(job, result)| (job.clone(), result.to_owned())));
+    assert_eq!(again.get("/audit/verify").await.expect(StatusCode::OK)["ok"], true);
     // Tokens outlive the process.
     let api = Api { base: program.base.clone(), ..api };
     api.get("/me").await.expect(StatusCode::OK);
