@@ -1,6 +1,6 @@
 //! The running program's parts, shared by every request and job.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
@@ -11,7 +11,7 @@ use engine::store::Storage;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::auth::{Passwords, Rotations, Throttle, TokenKeys};
+use crate::auth::{Origin, Passwords, Rotations, Throttle, TokenKeys};
 use crate::config::Config;
 use crate::error::causes;
 use crate::jobs::Queue;
@@ -38,9 +38,9 @@ pub struct Parts {
     pub passwords: Passwords,
     pub token_keys: TokenKeys,
     /// Logins by account and address: slows the guessing of one password.
-    pub logins: Throttle<(String, IpAddr)>,
+    pub logins: Throttle<(String, Origin)>,
     /// Failures by address: slows the trying of one password on many accounts.
-    pub addresses: Throttle<IpAddr>,
+    pub addresses: Throttle<Origin>,
     pub rotations: Rotations,
     pub credentials: Sealer,
     pub summaries: Sealer,

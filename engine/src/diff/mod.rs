@@ -265,10 +265,11 @@ fn compare(pair: &Pair, reader: &mut ObjectReader, ctx: &Context) -> Result<Coll
     Ok(diff)
 }
 
-/// What to say of two collections with the same keys whose own order of them is another.
+/// What to say of two collections with the same keys whose own order of them is another. An order that is
+/// that of the keys is not kept.
 fn reordered(old: &Cataloged, new: &Cataloged) -> Option<String> {
-    let (old, new) = (old.descriptor.natural_order?, new.descriptor.natural_order?);
-    (old != new).then(|| "order of its documents: another".to_owned())
+    (old.descriptor.natural_order != new.descriptor.natural_order)
+        .then(|| "order of its documents: another".to_owned())
 }
 
 fn count(

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 /// Keys remembered before the oldest are dropped: memory is bounded whatever comes in.
@@ -17,6 +18,20 @@ struct Window {
 impl Window {
     fn new(started_ms: i64) -> Self {
         Self { started_ms, attempts: 0, has_refused: false }
+    }
+}
+
+/// Who is counted as one: an IPv4 address, or the 64 bits of an IPv6 address that its network has, for
+/// one client may use all that are below.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Origin(IpAddr);
+
+impl From<IpAddr> for Origin {
+    fn from(address: IpAddr) -> Self {
+        Self(match address.to_canonical() {
+            IpAddr::V6(address) => IpAddr::V6((u128::from(address) & !u128::from(u64::MAX)).into()),
+            address => address,
+        })
     }
 }
 
@@ -73,6 +88,11 @@ impl<K: Eq + Hash + Clone> Throttle<K> {
         }
     }
 
+    /// How many keys it keeps in memory.
+    pub fn remembered(&self) -> usize {
+        self.windows.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// Forgets a key's attempts: the last one succeeded.
     pub fn succeeded(&self, key: &K) {
         self.windows.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
@@ -82,6 +102,15 @@ impl<K: Eq + Hash + Clone> Throttle<K> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_network_of_ipv6_is_one_origin() {
+        let origin = |text: &str| Origin::from(text.parse::<IpAddr>().unwrap());
+        assert_eq!(origin("2001:db8:1:2::1"), origin("2001:db8:1:2:ffff::9"));
+        assert_ne!(origin("2001:db8:1:2::1"), origin("2001:db8:1:3::1"));
+        assert_eq!(origin("::ffff:192.0.2.7"), origin("192.0.2.7"));
+        assert_ne!(origin("192.0.2.7"), origin("192.0.2.8"));
+    }
 
     #[test]
     fn failures_close_a_window_and_time_opens_it() {

@@ -11,13 +11,15 @@ use super::{audit, projects};
 use crate::app::App;
 use crate::audit::{Actor, Event, Outcome, action};
 use crate::auth::{
-    Passwords, REFRESH_SECONDS, Refusal, Tokens, Visitor, hash_token, new_refresh_token, random_text,
+    Origin, Passwords, REFRESH_SECONDS, Refusal, Tokens, Visitor, hash_token, new_refresh_token, random_text,
 };
 use crate::config::Signup;
 use crate::error::{Problem, Result};
 use crate::ids::{SessionId, UserId};
 use crate::meta::{Meta, PageRequest, PasswordOutcome, Registration, Rotation, Session, User};
 
+/// No address that mail can be sent to is longer.
+const MAX_EMAIL_BYTES: usize = 254;
 const MIN_PASSWORD_CHARS: usize = 8;
 const MAX_PASSWORD_BYTES: usize = 1024;
 
@@ -25,14 +27,14 @@ const MAX_PASSWORD_BYTES: usize = 1024;
 pub async fn register(app: &App, email: &str, password: Zeroizing<String>, from: IpAddr) -> Result<Tokens> {
     let email = parse_email(email)?;
     check_password(&password)?;
-    throttled(app.addresses.begin(&from, app.now_ms()))?;
+    throttled(app.addresses.begin(&from.into(), app.now_ms()))?;
     // Hashed first: whether the address is known shows in the answer alone, not in its time.
     let password_hash = app.passwords.hash(password).await?;
     let id = UserId::new(app.clock.as_ref(), app.entropy.as_ref());
     let user = User { id, email, password_hash: Some(password_hash), created_ms: app.now_ms() };
     match app.meta.register(user, app.config.signup).await? {
         Registration::Created => {
-            app.addresses.take_back(&from);
+            app.addresses.take_back(&from.into());
             let event = Event::new(action::REGISTER, audit::account(id)).with("from", from);
             audit::record(app, id, event, begin_session(app, id).await).await
         }
@@ -61,16 +63,19 @@ pub async fn registration_is_open(app: &App) -> Result<bool> {
 
 /// Signs in. An unknown address and a wrong password look the same and take as long.
 pub async fn login(app: &App, email: &str, password: Zeroizing<String>, from: IpAddr) -> Result<Tokens> {
-    let email = email.trim().to_lowercase();
-    let pair = (email.clone(), from);
-    let attempt = app.logins.begin(&pair, app.now_ms());
-    if let Err(refusal) = attempt.and_then(|()| app.addresses.begin(&from, app.now_ms())) {
-        return refused(app, email, from, refusal).await;
-    }
     let wrong = || {
         let detail = "The address or the password is wrong. Check both and try again.";
         Problem::new(StatusCode::UNAUTHORIZED, "wrong-credentials", "Sign-in failed", detail)
     };
+    let email = email.trim().to_lowercase();
+    if email.len() > MAX_EMAIL_BYTES {
+        throttled(app.addresses.begin(&from.into(), app.now_ms()))?;
+        return Err(wrong());
+    }
+    let pair = (email.clone(), from.into());
+    if let Err(refusal) = begin_attempt(app, &pair) {
+        return refused(app, email, from, refusal).await;
+    }
     if password.len() > MAX_PASSWORD_BYTES {
         return Err(wrong());
     }
@@ -85,8 +90,15 @@ pub async fn login(app: &App, email: &str, password: Zeroizing<String>, from: Ip
         return audit::record_in(app, known, event.by(Actor::Unknown), Err(wrong())).await;
     };
     app.logins.succeeded(&pair);
-    app.addresses.take_back(&from);
+    app.addresses.take_back(&from.into());
     audit::record(app, user.id, event, begin_session(app, user.id).await).await
+}
+
+/// Counts an attempt to sign in: for where it comes from, then for the account as well. What an origin
+/// that has used up its attempts names is not remembered, for it may name without end.
+fn begin_attempt(app: &App, pair: &(String, Origin)) -> std::result::Result<(), Refusal> {
+    app.addresses.begin(&pair.1, app.now_ms())?;
+    app.logins.begin(pair, app.now_ms()).inspect_err(|_| app.addresses.take_back(&pair.1))
 }
 
 /// A sign-in that comes too soon. The first of a window is told in the audit log.
@@ -227,7 +239,7 @@ async fn check_current(
 ) -> Result<()> {
     let user = app.meta.user(visitor.user_id).await?.ok_or_else(Problem::unauthorized)?;
     let Some(stored) = user.password_hash else { return Ok(()) };
-    let pair = (visitor.email.clone(), from);
+    let pair = (visitor.email.clone(), from.into());
     throttled(app.logins.begin(&pair, app.now_ms()))?;
     let password = password.unwrap_or_default();
     let fits = password.len() <= MAX_PASSWORD_BYTES;
@@ -282,7 +294,7 @@ fn too_many_attempts(Refusal { seconds, .. }: Refusal) -> Problem {
 
 pub(super) fn parse_email(email: &str) -> Result<String> {
     let email = email.trim().to_lowercase();
-    let plausible = email.len() <= 254
+    let plausible = email.len() <= MAX_EMAIL_BYTES
         && !email.contains(|c: char| c.is_whitespace() || c.is_control())
         && email
             .split_once('@')

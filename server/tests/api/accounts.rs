@@ -81,6 +81,28 @@ async fn guessing_is_slowed_down_even_for_the_right_password() {
     server.user("bob@example.com").await;
 }
 
+/// Names that nobody can have are not remembered, and where they come from is.
+#[tokio::test]
+async fn endless_names_fill_no_memory() {
+    let server = Server::start().await;
+    let api = Api::new(&server.base);
+    let long = "a".repeat(200_000);
+    let login = async |n: u32| {
+        let email = format!("{n}{long}@example.com");
+        api.post("/auth/login", json!({ "email": email, "password": PASSWORD })).await
+    };
+    for n in 0..50 {
+        login(n).await.problem(401, "wrong-credentials");
+    }
+    login(50).await.problem(429, "too-many-attempts");
+    assert_eq!(server.app.logins.remembered(), 0);
+    let email = "ada@example.com";
+    api.post("/auth/login", json!({ "email": email, "password": PASSWORD }))
+        .await
+        .problem(429, "too-many-attempts");
+    assert_eq!(server.app.logins.remembered(), 0, "nor what is refused anyway");
+}
+
 #[tokio::test]
 async fn a_refresh_token_works_once_and_twice_ends_its_session() {
     let server = Server::start().await;
