@@ -11,7 +11,7 @@ mod objects;
 mod schema;
 mod window;
 
-use repo_format::catalog::Layout;
+use repo_format::catalog::{CollectionKind, Layout};
 use repo_format::tree::{self, Counts as TreeCounts, Diff};
 use serde::{Deserialize, Serialize};
 
@@ -209,6 +209,17 @@ struct Pair {
 }
 
 impl Pair {
+    /// As records see it: where one side became a view, or was one, there is the other side only.
+    fn of_records(mut self) -> Self {
+        if let (Some(old), Some(new)) = (&self.old, &self.new)
+            && is_view(old) != is_view(new)
+        {
+            let gone = if is_view(old) { &mut self.old } else { &mut self.new };
+            *gone = None;
+        }
+        self
+    }
+
     fn name(&self) -> String {
         self.new.as_ref().or(self.old.as_ref()).map(Cataloged::display_name).unwrap_or_default()
     }
@@ -236,6 +247,12 @@ fn compare(pair: &Pair, reader: &mut ObjectReader, ctx: &Context) -> Result<Coll
         rekeyed: None,
     };
     match (&pair.old, &pair.new) {
+        (Some(old), Some(new)) if is_view(old) != is_view(new) => {
+            diff.schema_changes = schema::changes(old, new);
+            diff.records.removed = old.descriptor.records;
+            diff.records.added = new.descriptor.records;
+            diff.status = Status::Changed;
+        }
         (Some(old), Some(new)) => {
             diff.schema_changes = schema::changes(old, new);
             let alignment = Alignment::new(&old.descriptor.layout, &new.descriptor.layout);
@@ -263,6 +280,11 @@ fn compare(pair: &Pair, reader: &mut ObjectReader, ctx: &Context) -> Result<Coll
         (None, None) => {}
     }
     Ok(diff)
+}
+
+/// A view has no records, so that nothing can be matched with one.
+fn is_view(found: &Cataloged) -> bool {
+    found.descriptor.layout.kind == CollectionKind::View
 }
 
 /// What to say of two collections with the same keys whose own order of them is another. An order that is
@@ -359,7 +381,8 @@ pub async fn changes(
     let pair = Pair {
         old: catalog::find(repo, from, collection).await?,
         new: catalog::find(repo, to, collection).await?,
-    };
+    }
+    .of_records();
     let Some(layout) = pair.new.as_ref().or(pair.old.as_ref()).map(|found| found.descriptor.layout.clone())
     else {
         return Err(catalog::not_found(collection));

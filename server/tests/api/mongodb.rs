@@ -224,6 +224,52 @@ async fn another_order_in_a_capped_collection_is_a_difference() {
     }
 }
 
+/// A view has no documents: what becomes one has lost its own, and what was one gains all.
+#[tokio::test]
+async fn a_collection_that_becomes_a_view_loses_its_documents() {
+    let mongo = Mongo::shared();
+    let name = mongo.fresh_database("views");
+    let url = mongo.create_read_only_user(Scope::Database(&name), &format!("{name}_reader")).await;
+    mongo.insert_raw(&format!("{name}.base"), &[rawdoc! { "_id": 1 }]).await;
+    mongo.insert_raw(&format!("{name}.some"), &[rawdoc! { "_id": 1 }, rawdoc! { "_id": 2 }]).await;
+    let server = Server::start().await;
+    let (api, project) = signed_in(&server).await;
+    let database = api.database(&project, &url).await;
+    let first = api.back_up(&database).await;
+    mongo.command(&name, doc! { "drop": "some" }).await;
+    mongo.command(&name, doc! { "create": "some", "viewOn": "base", "pipeline": [] }).await;
+    let second = api.back_up(&database).await;
+    for (from, to, kind, counts) in [
+        (
+            &first,
+            &second,
+            "removed",
+            json!({ "added": 0, "removed": 2, "changed": 0, "unchanged": 0, "order_only": 0 }),
+        ),
+        (
+            &second,
+            &first,
+            "added",
+            json!({ "added": 2, "removed": 0, "changed": 0, "unchanged": 0, "order_only": 0 }),
+        ),
+    ] {
+        let started =
+            api.post("/diffs", json!({ "from": from, "to": to })).await.expect(StatusCode::ACCEPTED);
+        api.ended(&text(&started["job_id"])).await;
+        let path = format!("/diffs/{}", text(&started["id"]));
+        let diff = api.get(&path).await.expect(StatusCode::OK);
+        let some = &diff["collections"][0];
+        assert_eq!((&some["status"], &some["records"]), (&json!("changed"), &counts), "{diff:#}");
+        assert!(some["schema_changes"].to_string().contains("view"), "{diff:#}");
+        let changes =
+            api.get(&format!("{path}/collections/{}/changes", segment(&format!("{name}.some")))).await;
+        let changes = changes.expect(StatusCode::OK);
+        let kinds: Vec<_> =
+            changes["items"].as_array().unwrap().iter().map(|one| text(&one["kind"])).collect();
+        assert_eq!(kinds, [kind, kind], "{changes:#}");
+    }
+}
+
 /// Ids of other types never look alike, and each leads back to its record.
 #[tokio::test]
 async fn keys_are_shown_so_that_they_can_be_typed() {

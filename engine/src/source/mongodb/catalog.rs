@@ -8,6 +8,7 @@ use mongodb::error::Error as DriverError;
 
 use super::connect::{Deployment, Topology};
 use super::fault::{self, code};
+use super::read::in_time;
 use super::wire::{self, CursorReply};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::source::{Incomplete, dotted_name};
@@ -205,9 +206,9 @@ async fn documents(
     if let Some(criteria) = &deployment.preference {
         run = run.selection_criteria(criteria.clone());
     }
-    let mut cursor = run.batch().await?;
+    let mut cursor = in_time(run.batch().into_future()).await?;
     let mut found = Vec::new();
-    while let Some(batch) = cursor.try_next().await? {
+    while let Some(batch) = in_time(cursor.try_next()).await? {
         let reply = CursorReply::parse(batch.as_raw_document().as_bytes()).map_err(DriverError::custom)?;
         for document in reply.documents().map_err(DriverError::custom)? {
             found.push(document.map_err(DriverError::custom)?.to_vec());

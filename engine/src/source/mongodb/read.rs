@@ -1,5 +1,8 @@
 //! Finds: how a collection is asked for, and as of when.
 
+use std::io;
+use std::time::Duration;
+
 use bson::{RawDocumentBuf, doc};
 use mongodb::ClientSession;
 use mongodb::error::Error as DriverError;
@@ -152,8 +155,21 @@ impl Find<'_> {
         if let (Some(criteria), false) = (&deployment.preference, at == ReadAt::Transaction) {
             run = run.selection_criteria(criteria.clone());
         }
-        run.session(session).batch().await
+        in_time(run.session(session).batch().into_future()).await
     }
+}
+
+/// How long a server may take over one answer. A slow one takes less; one that hangs would keep its job
+/// for ever.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+
+/// The server's answer, or the failure of a connection over which none comes.
+pub(super) async fn in_time<T>(
+    answer: impl Future<Output = Result<T, DriverError>>,
+) -> Result<T, DriverError> {
+    let in_time = tokio::time::timeout(ANSWER_TIMEOUT, answer).await;
+    in_time
+        .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "the server does not answer").into()))
 }
 
 /// How many documents of this collection to ask for at a time.
@@ -178,11 +194,29 @@ pub(super) fn ids_filter<'a>(ids: impl Iterator<Item = &'a Id>) -> Vec<u8> {
 /// A time of the deployment that is not before anything it has acknowledged so far.
 pub(super) async fn now(deployment: &Deployment) -> Result<ClusterTime> {
     // Asked of the primary: a secondary's time may be behind.
-    let asked = deployment.client.database("admin").run_command(doc! { "ping": 1 }).await;
+    let asked = deployment.client.database("admin").run_command(doc! { "ping": 1 });
+    let asked = in_time(asked.into_future()).await;
     let reply = asked.map_err(|error| super::fault::statement("asking for the time", &error))?;
     let time = reply.get_timestamp("operationTime").map(ClusterTime::from);
     time.map_err(|_| {
         crate::Error::new(crate::Kind::Unsupported, "the server tells no operation time")
             .with_help(super::STANDALONE_HELP)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::mongodb::fault;
+
+    /// Stands for a server that takes a question and never answers: the read is begun anew on another
+    /// connection, as when this one had broken.
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_does_not_answer_is_not_waited_for() {
+        let silence = std::future::pending::<Result<(), DriverError>>();
+        let error = in_time(silence).await.unwrap_err();
+        assert!(fault::is_passing(&error) && fault::is_network(&error));
+        let told = fault::statement("reading", &error).to_string();
+        assert!(told.contains("timed out"), "{told}");
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::TryStreamExt;
 use mongodb::ClientSession;
 use mongodb::error::Error as DriverError;
 use repo_format::catalog::Layout;
@@ -13,7 +13,7 @@ use super::catalog::Listed;
 use super::connect::Deployment;
 use super::fault;
 use super::pending::Change;
-use super::read::{Find, Order, ReadAt, ids_filter};
+use super::read::{Find, Order, ReadAt, ids_filter, in_time};
 use super::records::RecordWriter;
 use super::scan::Failure;
 use super::snapshot::ChangedRecord;
@@ -82,7 +82,7 @@ impl Reread<'_> {
         };
         let mut writer = RecordWriter::new(self.layout, self.row_key, self.listed.display());
         let mut is_first = true;
-        while let Some(reply) = cursor.stream(session).next().await {
+        while let Some(reply) = in_time(cursor.stream(session).try_next()).await.transpose() {
             let reply = match reply {
                 Ok(reply) => reply,
                 Err(error) => return Ok(Err(error)),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::TryStreamExt;
 use mongodb::ClientSession;
 use mongodb::error::Error as DriverError;
 use mongodb::raw_batch_cursor::SessionRawBatchCursor;
@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::catalog::{self, Listed};
 use super::connect::{Deployment, Topology};
 use super::fault;
-use super::read::{Find, Order, ReadAt};
+use super::read::{Find, Order, ReadAt, in_time};
 use super::records::{Id, RecordWriter};
 use super::wire::CursorReply;
 use crate::error::{Error, Kind, Result};
@@ -165,7 +165,7 @@ impl Scan<'_> {
             Err(error) => return Ok(Ended::Early(error)),
         };
         let mut is_first = true;
-        while let Some(reply) = cursor.stream(session).next().await {
+        while let Some(reply) = in_time(cursor.stream(session).try_next()).await.transpose() {
             let reply = match reply {
                 Ok(reply) => reply,
                 Err(error) => return Ok(Ended::Early(error)),

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bson::{Document, RawDocumentBuf, doc};
-use futures::StreamExt;
+use futures::TryStreamExt;
 use mongodb::error::Error as DriverError;
 use mongodb::options::CursorType;
 use mongodb::raw_batch_cursor::RawBatchCursor;
@@ -25,6 +25,7 @@ use super::connect::Deployment;
 use super::fault::{self, code};
 use super::oplog::Proof;
 use super::pending::{Change, Pending};
+use super::read::in_time;
 use super::records::Id;
 use super::wire::{self, ClusterTime, CursorReply};
 use crate::context::Context;
@@ -221,10 +222,10 @@ impl Stream {
         let database = deployment.client.database(self.database.as_deref().unwrap_or("admin"));
         let run = database.run_raw_cursor_command(command);
         let run = run.cursor_type(CursorType::TailableAwait).max_time(AWAIT);
-        let mut cursor = run.batch().await?;
+        let mut cursor = in_time(run.batch().into_future()).await?;
         let is_new = self.token.is_none();
-        let first = match cursor.next().await {
-            Some(reply) => reply?,
+        let first = match in_time(cursor.try_next()).await? {
+            Some(reply) => reply,
             None => return Err(DriverError::custom(ended())),
         };
         let bytes = first.as_raw_document().as_bytes();
@@ -264,8 +265,8 @@ impl Stream {
         let mut failures = 0;
         loop {
             let asked_after = ClusterTime(self.shared.wanted.load(Ordering::SeqCst));
-            let error = match cursor.next().await {
-                Some(Ok(reply)) => match self.heed(reply.as_raw_document().as_bytes(), asked_after).await {
+            let error = match in_time(cursor.try_next()).await {
+                Ok(Some(reply)) => match self.heed(reply.as_raw_document().as_bytes(), asked_after).await {
                     Ok(reached) => {
                         failures = 0;
                         let reached = reached.unwrap_or_default();
@@ -278,8 +279,8 @@ impl Stream {
                     }
                     Err(error) => return self.fail(error),
                 },
-                Some(Err(error)) => error,
-                None => return self.fail(ended()),
+                Err(error) => error,
+                Ok(None) => return self.fail(ended()),
             };
             failures += 1;
             let resumable = fault::is_passing(&error) || error.contains_label("ResumableChangeStreamError");
@@ -323,7 +324,7 @@ impl Stream {
     async fn resume_at(&self, token: &[u8]) -> Result<(), DriverError> {
         let command = self.command(Some(token), doc! { "batchSize": 0 })?;
         let database = self.shared.deployment.client.database(self.database.as_deref().unwrap_or("admin"));
-        database.run_raw_cursor_command(command).batch().await.map(drop)
+        in_time(database.run_raw_cursor_command(command).batch().into_future()).await.map(drop)
     }
 
     /// Notes the changes of a reply. Returns up to when every change is known, if the reply says.
