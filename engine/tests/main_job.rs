@@ -236,7 +236,7 @@ async fn one_concurrent_truncate_makes_the_backup_begin_anew() {
 async fn what_differs_beside_tables_is_named() {
     let (cluster, name, url) = database(
         "CREATE TABLE t (id int PRIMARY KEY); CREATE VIEW v AS SELECT 1 AS one; CREATE TYPE mood AS ENUM ('ok');
-         CREATE FUNCTION f(n int) RETURNS int LANGUAGE sql AS 'SELECT n'; CREATE SEQUENCE gone;",
+         CREATE FUNCTION f(n int) RETURNS int LANGUAGE sql AS 'SELECT n'; CREATE SEQUENCE gone; CREATE SEQUENCE stays;",
     )
     .await;
     let test = TestRepo::new().await;
@@ -249,7 +249,8 @@ async fn what_differs_beside_tables_is_named() {
             &name,
             "CREATE OR REPLACE VIEW v AS SELECT 2 AS one; ALTER TYPE mood ADD VALUE 'sad'; DROP SEQUENCE gone;
              CREATE OR REPLACE FUNCTION f(n int) RETURNS int LANGUAGE sql AS 'SELECT n + 1'; CREATE SCHEMA audit;
-             GRANT SELECT ON t TO PUBLIC; ALTER TABLE t ADD COLUMN note text; CREATE INDEX noted ON t (note)",
+             GRANT SELECT ON t TO PUBLIC; ALTER TABLE t ADD COLUMN note text; CREATE INDEX noted ON t (note);
+             SELECT nextval('stays'), nextval('stays')",
         )
         .await;
     let second = test.backup(&url).await;
@@ -261,6 +262,7 @@ async fn what_differs_beside_tables_is_named() {
         "sequence gone in schema public removed",
         "type mood in schema public changed",
         "view v in schema public changed",
+        "sequence public.stays stands at 2, where it stood before 1",
     ];
     assert_eq!(summary.other_objects.unwrap(), expected);
     assert!(!summary.collections[0].schema_changes.is_empty());

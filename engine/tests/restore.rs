@@ -128,12 +128,21 @@ async fn one_altered_row_makes_the_proof_fail() {
     let failed: Vec<_> =
         proof.collections.iter().filter(|found| !found.matches).map(|found| found.name.as_str()).collect();
     assert_eq!(failed, ["public.u", "public.w"], "a column that nobody asked for changes no value");
-    let schema = proof.schema_differences.join("\n");
-    for told in
-        ["public.t: column extra added: integer", "public.more: is in the target only", "sequence public.s"]
-    {
-        assert!(schema.contains(told), "{told} in {schema}");
-    }
+    assert_eq!(
+        proof.schema_differences,
+        ["public.t: column extra added: integer", "public.more: is in the target only"]
+    );
+    assert_eq!(proof.sequence_differences, ["sequence public.s: stands at 1, not before 1"]);
+
+    // A sequence alone is a difference, and a sequence that is gone is one too.
+    let sql = "INSERT INTO u VALUES ('same'); CREATE TABLE w (id int PRIMARY KEY)";
+    cluster.execute(&restored, sql).await;
+    let proof = prove().await.unwrap();
+    assert_eq!((proof.matches, proof.differences), (false, 1), "{proof:#?}");
+    cluster.execute(&restored, "DROP SEQUENCE s").await;
+    let proof = prove().await.unwrap();
+    assert_eq!(proof.sequence_differences, ["sequence public.s: the target has no such sequence"]);
+    assert_eq!((proof.matches, proof.differences), (false, 1), "{proof:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -230,6 +239,21 @@ async fn a_foreign_table_is_its_definition_and_leaves_a_snapshot_complete() {
     assert!(done.proof.matches && done.notes.iter().all(|note| !note.failed), "{:?}", done.notes);
     let kind = "SELECT relkind FROM pg_class WHERE relname = 'outside'";
     assert_eq!(cluster.query_one(&restored, kind).await, "f");
+    assert_eq!(done.proof.schema_differences, Vec::<String>::new());
+
+    // What has no rows is compared too.
+    let sql = "DROP SERVER far CASCADE; CREATE VIEW late AS SELECT 1 AS one";
+    cluster.execute(&restored, sql).await;
+    let proof = restore::prove(&test.repo, &snapshot, &target, &test.ctx).await.unwrap();
+    assert!(proof.matches, "{proof:#?}");
+    assert_eq!(
+        proof.schema_differences,
+        [
+            "foreign table outside in schema public is missing in the target",
+            "server far is missing in the target",
+            "view late in schema public is in the target only",
+        ]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

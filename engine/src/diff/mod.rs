@@ -6,6 +6,7 @@
 //! collection are compared cell by cell.
 
 mod align;
+pub(crate) mod definitions;
 mod json;
 mod objects;
 mod schema;
@@ -27,6 +28,7 @@ use align::Alignment;
 
 pub use crate::document::Operation;
 pub use crate::rows::{Cell, Content, Row};
+pub(crate) use objects::stands;
 pub(crate) use schema::text_changes as schema_text_changes;
 pub use window::Window;
 
@@ -92,8 +94,8 @@ pub struct Summary {
     pub collections: Vec<CollectionDiff>,
     /// Names that one of the snapshots could not read, so that nothing can be said of them.
     pub not_compared: Vec<String>,
-    /// What differs beside collections (views, functions, types, privileges), in words. `None` when
-    /// that is not known, as in comparisons made before it was looked at.
+    /// What differs beside collections (views, functions, types, privileges, where sequences stand),
+    /// in words. `None` when that is not known, as in comparisons made before it was looked at.
     #[serde(default)]
     pub other_objects: Option<Vec<String>>,
     /// Objects read from the repository.

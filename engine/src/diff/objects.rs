@@ -1,10 +1,11 @@
-//! What differs between two schemas beside tables: views, functions, types, privileges and so on.
-//!
-//! The scripts of both archives are cut at the comment above each object. A function's body may hold
-//! such a comment too: its text is then told under another name, but no difference is lost.
+//! What differs between two snapshots beside tables: views, functions, types, privileges and so on,
+//! and where sequences stand.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use repo_format::manifest::SequenceState;
+
+use super::definitions::{self, Definition, Name};
 use super::{CollectionDiff, Status};
 use crate::error::Result;
 use crate::repo::{Repository, Snapshot};
@@ -12,19 +13,8 @@ use crate::restore::schema_archive;
 use crate::source::Engine;
 use crate::target::postgres::pg_restore;
 
-/// Kinds that a table's own schema changes tell of.
-const OF_TABLES: &[&str] = &[
-    "TABLE",
-    "CONSTRAINT",
-    "FK CONSTRAINT",
-    "CHECK CONSTRAINT",
-    "INDEX",
-    "DEFAULT",
-    "TRIGGER",
-    "POLICY",
-    "ROW SECURITY",
-    "RULE",
-];
+/// So many sequences are named: in a database that is in use most of them move.
+const SEQUENCES_NAMED: usize = 100;
 
 /// The changes, one line each; `None` when they cannot be told: a snapshot has no schema archive, or
 /// is of a system that has no such objects.
@@ -37,6 +27,22 @@ pub(super) async fn changes(
     if [from, to].iter().any(|side| side.manifest.source.engine != Engine::Postgres.as_str()) {
         return Ok(None);
     }
+    let moved = moved_sequences(&from.manifest.sequences, &to.manifest.sequences);
+    let Some(mut lines) = definition_changes(repo, from, to, collections).await? else {
+        let unknown = "whether other objects differ is not known: a snapshot has no schema archive";
+        let told = (!moved.is_empty()).then(|| moved.into_iter().chain([unknown.to_owned()]).collect());
+        return Ok(told);
+    };
+    lines.extend(moved);
+    Ok(Some(lines))
+}
+
+async fn definition_changes(
+    repo: &Repository,
+    from: &Snapshot,
+    to: &Snapshot,
+    collections: &[CollectionDiff],
+) -> Result<Option<Vec<String>>> {
     let (Some(old), Some(new)) = (&from.manifest.schema, &to.manifest.schema) else { return Ok(None) };
     if old.text_hash == new.text_hash {
         return Ok(Some(Vec::new()));
@@ -49,7 +55,7 @@ pub(super) async fn changes(
         };
     let told: Vec<&str> =
         collections.iter().filter(|found| is_told(found)).map(|f| f.name.as_str()).collect();
-    let mut lines = compare(&objects(&before), &objects(&after), &told);
+    let mut lines = compare(&definitions::read(&before), &definitions::read(&after), &told);
     if old.tool != new.tool && !lines.is_empty() {
         lines.push(format!(
             "written by {} and {}: a definition may only be worded differently",
@@ -64,59 +70,12 @@ fn is_told(collection: &CollectionDiff) -> bool {
     matches!(collection.status, Status::Added | Status::Removed) || !collection.schema_changes.is_empty()
 }
 
-/// An object's kind, schema and name as the script has them.
-type Name<'a> = (&'a str, &'a str, &'a str);
-
-/// The statements of each object, by its name.
-fn objects(script: &str) -> BTreeMap<Name<'_>, String> {
-    let mut objects: BTreeMap<Name<'_>, String> = BTreeMap::new();
-    let (mut current, mut access_method) = (None, "");
-    for line in script.lines() {
-        if let Some(name) = heading(line) {
-            let text = objects.entry(name).or_default();
-            if name.0 == "TABLE" || name.0 == "MATERIALIZED VIEW" {
-                text.push_str(access_method);
-            }
-            // The owner and the tablespace are in it.
-            text.push_str(line);
-            current = Some(name);
-        } else if line.starts_with("SET default_table_access_method") {
-            // Stands before the object it is meant for, and holds for those after it.
-            access_method = line;
-        } else if !is_noise(line)
-            && let Some(text) = current.and_then(|name| objects.get_mut(&name))
-        {
-            text.push('\n');
-            text.push_str(line);
-        }
-    }
-    objects
-}
-
-/// What stands between objects and tells nothing of them.
-fn is_noise(line: &str) -> bool {
-    line.is_empty()
-        || line == "--"
-        || line == "-- PostgreSQL database dump complete"
-        || line.starts_with("SET default_tablespace = ")
-        || line.starts_with("\\restrict ")
-        || line.starts_with("\\unrestrict ")
-}
-
-/// From "-- Name: orders; Type: TABLE; Schema: public; Owner: shop".
-fn heading(line: &str) -> Option<Name<'_>> {
-    let (name, rest) = line.strip_prefix("-- Name: ")?.split_once("; Type: ")?;
-    let (kind, rest) = rest.split_once("; Schema: ")?;
-    let (schema, _) = rest.split_once("; Owner: ")?;
-    Some((kind, schema, name))
-}
-
 fn compare(
-    before: &BTreeMap<Name<'_>, String>,
-    after: &BTreeMap<Name<'_>, String>,
+    before: &BTreeMap<Name<'_>, Definition<'_>>,
+    after: &BTreeMap<Name<'_>, Definition<'_>>,
     told: &[&str],
 ) -> Vec<String> {
-    let names: std::collections::BTreeSet<&Name<'_>> = before.keys().chain(after.keys()).collect();
+    let names: BTreeSet<&Name<'_>> = before.keys().chain(after.keys()).collect();
     let line = |name: &&Name<'_>| {
         let (old, new) = (before.get(*name), after.get(*name));
         let what = match (old, new) {
@@ -125,30 +84,34 @@ fn compare(
             (Some(_), None) => "removed",
             (None, _) => "added",
         };
-        let is_told = told.iter().any(|table| belongs(name, new.or(old).map_or("", String::as_str), table));
-        (!is_told).then(|| format!("{} {what}", shown(name)))
+        let text = new.or(old).map_or("", |found| found.text.as_str());
+        let is_told = told.iter().any(|table| name.belongs(text, table));
+        (!is_told).then(|| format!("{name} {what}"))
     };
     names.iter().filter_map(line).collect()
 }
 
-/// Whether an object is a part of the table with this display name, and told of there.
-fn belongs((kind, schema, name): &Name<'_>, text: &str, table: &str) -> bool {
-    if !OF_TABLES.contains(kind) {
-        return false;
+/// Sequences in both that stand elsewhere. Those in one only are told of as objects.
+fn moved_sequences(old: &[SequenceState], new: &[SequenceState]) -> Vec<String> {
+    let before: BTreeMap<_, _> = old.iter().map(|state| ((&state.namespace, &state.name), state)).collect();
+    let moved = |now: &SequenceState| {
+        let was = before.get(&(&now.namespace, &now.name))?;
+        let name = Engine::Postgres.display_name(&now.namespace, &now.name);
+        let (was, is) = (stands(was), stands(now));
+        (was != is).then(|| format!("sequence {name} stands {is}, where it stood {was}"))
+    };
+    let mut lines: Vec<String> = new.iter().filter_map(moved).collect();
+    let more = lines.len().saturating_sub(SEQUENCES_NAMED);
+    if more > 0 {
+        lines.truncate(SEQUENCES_NAMED);
+        lines.push(format!("{more} more sequences stand elsewhere"));
     }
-    let is_named = (name.match_indices(' ').map(|(at, _)| &name[..at]).chain([*name]))
-        .any(|first| Engine::Postgres.display_name(schema, first) == table);
-    is_named || text.contains(&format!(" ON {table} ")) || text.contains(&format!(" ON ONLY {table} "))
+    lines
 }
 
-fn shown((kind, schema, name): &Name<'_>) -> String {
-    let kind = match *kind {
-        "ACL" => "privileges on".to_owned(),
-        "DEFAULT ACL" => "default privileges:".to_owned(),
-        "COMMENT" => "comment on".to_owned(),
-        kind => kind.to_lowercase(),
-    };
-    if *schema == "-" { format!("{kind} {name}") } else { format!("{kind} {name} in schema {schema}") }
+/// Where a sequence stands: "at 5" after it gave 5, "before 5" when 5 is the first it will give.
+pub(crate) fn stands(state: &SequenceState) -> String {
+    format!("{} {}", if state.is_called { "at" } else { "before" }, state.last_value)
 }
 
 #[cfg(test)]
@@ -160,18 +123,25 @@ mod tests {
         SET default_table_access_method = heap;\n\n--\n\
         -- Name: t; Type: TABLE; Schema: public; Owner: o\n--\n\nCREATE TABLE public.t (a int);\n\n";
 
+    fn lines(old: &str, new: &str, told: &[&str]) -> Vec<String> {
+        compare(&definitions::read(old), &definitions::read(new), told)
+    }
+
     #[test]
     fn objects_are_told_by_name_and_tables_only_once() {
         let new = OLD.replace("SELECT 1", "SELECT 2").replace("a int", "a bigint")
             + "--\n-- Name: SCHEMA audit; Type: ACL; Schema: -; Owner: o\n--\n\nGRANT USAGE ON SCHEMA audit TO r;\n";
-        let lines = |told: &[&str]| compare(&objects(OLD), &objects(&new), told);
         assert_eq!(
-            lines(&["public.t"]),
+            lines(OLD, &new, &["public.t"]),
             ["privileges on SCHEMA audit added", "view v in schema public changed"]
         );
-        assert_eq!(lines(&[])[1], "table t in schema public changed");
-        let gone = compare(&objects(&new), &objects(OLD), &["public.t"]);
-        assert_eq!(gone[0], "privileges on SCHEMA audit removed");
+        assert_eq!(lines(OLD, &new, &[])[1], "table t in schema public changed");
+        assert_eq!(lines(&new, OLD, &["public.t"])[0], "privileges on SCHEMA audit removed");
+        let given = OLD.replace(
+            "Schema: public; Owner: o\n--\n\nCREATE VIEW",
+            "Schema: public; Owner: p\n--\n\nCREATE VIEW",
+        );
+        assert_eq!(lines(OLD, &given, &[]), ["view v in schema public changed"], "another owner");
     }
 
     #[test]
@@ -179,6 +149,22 @@ mod tests {
         let (header, objects_of_old) = OLD.split_once("\n\n--\n").unwrap();
         let (view, table) = objects_of_old.split_once("SET default_tablespace").unwrap();
         let other = format!("{header}\n\nSET default_tablespace{table}--\n{view}");
-        assert_eq!(compare(&objects(OLD), &objects(&other), &[]), Vec::<String>::new());
+        assert_eq!(lines(OLD, &other, &[]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn sequences_that_moved_are_told_from_those_that_did_not() {
+        let state = |name: &str, last_value, is_called| SequenceState {
+            namespace: "public".to_owned(),
+            name: name.to_owned(),
+            last_value,
+            is_called,
+        };
+        let old = [state("a", 1, false), state("b", 7, true), state("gone", 1, true)];
+        let new = [state("a", 1, true), state("b", 7, true), state("c", 3, true)];
+        assert_eq!(moved_sequences(&old, &new), ["sequence public.a stands at 1, where it stood before 1"]);
+        let many = |by: i64| (0..150i64).map(|n| state(&format!("s{n}"), n + by, true)).collect::<Vec<_>>();
+        let lines = moved_sequences(&many(0), &many(1));
+        assert_eq!((lines.len(), lines[100].as_str()), (101, "50 more sequences stand elsewhere"));
     }
 }

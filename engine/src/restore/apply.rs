@@ -97,7 +97,8 @@ impl Restore<'_> {
         match self.fill(&target, &restoring, &collections).await {
             Ok((mut notes, mut proof)) => {
                 notes.extend(target.finish(&restoring).await?);
-                proof.schema_differences.extend(prove_schemas(&collections, &self.url, &self.ctx).await?);
+                let schemas = prove_schemas(self.repo, self.snapshot, &collections, &self.url, &self.ctx);
+                proof.schema_differences.extend(schemas.await?);
                 Ok(Restored { proof, records: self.records.load(Ordering::Relaxed), notes })
             }
             Err(error) => Err(match target.abandon().await {
@@ -128,7 +129,8 @@ impl Restore<'_> {
             })
             .collect();
         notes.extend(self.unless_cancelled(target.pre_data(restoring)).await?);
-        self.unless_cancelled(self.load_all(target, collections)).await?;
+        let loaded = self.unless_cancelled(self.load_all(target, collections)).await;
+        loaded.map_err(|error| after(&notes, error))?;
         self.tell("building indexes and constraints", total, total);
         notes.extend(self.unless_cancelled(target.post_data(restoring)).await?);
         target.set_sequences(&self.snapshot.manifest.sequences).await?;
@@ -292,6 +294,14 @@ fn whole(record: Vec<u8>, reader: &mut ObjectReader) -> Result<Vec<u8>> {
     }
     writer.finish();
     Ok(out)
+}
+
+/// An error of loading, with what had failed before it: a table that could not be made is missing.
+fn after(notes: &[Note], error: Error) -> Error {
+    match notes.iter().find(|note| note.failed) {
+        Some(first) if error.kind() != Kind::Cancelled => explained(error, &format!("Before it: {first}.")),
+        _ => error,
+    }
 }
 
 /// The error, with what became of the target added to what to do.

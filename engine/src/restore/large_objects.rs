@@ -43,6 +43,13 @@ fn goes_on(wanted: &Root, key: &[u8], object: &[u8], reader: &mut ObjectReader) 
     Ok(false)
 }
 
+/// Whether a difference is in what is said of an object, not in its content: its owner, its
+/// privileges, its comment. A restore may have had to give it to somebody else.
+pub(super) fn is_about_object(change: &Change, reader: &mut ObjectReader) -> Result<bool> {
+    let Change::Changed { old, new, .. } = change else { return Ok(false) };
+    Ok(page(old, reader)?.is_none() && page(new, reader)?.is_none())
+}
+
 /// Zeros that a shorter page lacks. The text is hexadecimal after `\x`.
 fn without_zeros(page: &[u8]) -> &[u8] {
     let digits = page.strip_prefix(b"\\x").unwrap_or(page);

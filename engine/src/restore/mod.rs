@@ -5,6 +5,7 @@
 //! the same pipeline as a backup, and its roots are compared with the snapshot's.
 
 mod apply;
+mod definitions;
 mod large_objects;
 mod plan;
 mod prove;

@@ -14,7 +14,7 @@ use crate::ingest::{Output, Tree};
 use crate::overlay::Overlay;
 use crate::reading::{Read, Target, read_database};
 use crate::repo::{ObjectReader, Repository, Session, Snapshot};
-use crate::restore::large_objects;
+use crate::restore::{definitions, large_objects};
 use crate::rows;
 use crate::source::{Consistency, DatabaseUrl, Engine, Incomplete, Options, Source, concerns};
 
@@ -24,13 +24,16 @@ const EXAMPLES: usize = 10;
 /// What reading the target anew showed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proof {
-    /// Whether every collection has the snapshot's root.
+    /// Whether every collection has the snapshot's root, and every sequence stands where it stood.
     pub matches: bool,
-    /// Records that differ, in all collections.
+    /// Records and sequences that differ, in all collections.
     pub differences: u64,
     /// Each collection, by name.
     pub collections: Vec<CollectionProof>,
-    /// Where schema or sequences differ. They are no part of the roots.
+    /// Sequences that stand elsewhere, in words. They are no part of the roots.
+    #[serde(default)]
+    pub sequence_differences: Vec<String>,
+    /// Where the schema differs. It is no part of the roots.
     pub schema_differences: Vec<String>,
 }
 
@@ -59,7 +62,7 @@ pub async fn prove(repo: &Repository, snapshot: &Snapshot, url: &str, ctx: &Cont
     let proof = async {
         let expected = catalog::collections(repo, snapshot).await?;
         let mut proof = prove_collections(repo, snapshot, &expected, &url, ctx).await?;
-        proof.schema_differences.extend(prove_schemas(&expected, &url, ctx).await?);
+        proof.schema_differences.extend(prove_schemas(repo, snapshot, &expected, &url, ctx).await?);
         Ok(proof)
     }
     .await;
@@ -68,6 +71,8 @@ pub async fn prove(repo: &Repository, snapshot: &Snapshot, url: &str, ctx: &Cont
 
 /// Compares the target's definitions with the snapshot's, in words.
 pub(super) async fn prove_schemas(
+    repo: &Repository,
+    snapshot: &Snapshot,
     expected: &[Cataloged],
     url: &DatabaseUrl,
     ctx: &Context,
@@ -76,8 +81,16 @@ pub(super) async fn prove_schemas(
     let found = (source.collections().iter())
         .map(|found| ((found.namespace.clone(), found.name.clone()), found.schema.clone()))
         .collect();
+    let differences = schema_differences(expected, &found, url);
+    let (_, absent) = split(&source, expected, url);
+    let told: Vec<String> = (differences.iter().map(|(name, _)| name.clone()))
+        .chain(absent.iter().map(Cataloged::display_name))
+        .collect();
+    let mut lines: Vec<String> =
+        differences.into_iter().map(|(name, what)| format!("{name}: {what}")).collect();
+    lines.extend(definitions::differences(repo, snapshot, &source, &told).await);
     source.close().await?;
-    Ok(schema_differences(expected, &found, url))
+    Ok(lines)
 }
 
 /// Nobody else writes to a target that is proven, so even a server without snapshots will do.
@@ -110,32 +123,34 @@ pub(super) async fn prove_collections(
     let Read { source, trees, .. } = read.await?;
     let (present, absent) = split(&source, expected, url);
     let unreadable = source.incomplete();
-    let schema_differences = sequence_differences(&source, snapshot).await?;
+    let sequence_differences = sequence_differences(&source, snapshot, &unreadable).await?;
     source.close().await?;
 
-    let mut collections = compare(repo, overlay, present, trees).await?;
+    let (mut collections, schema_differences) = compare(repo, overlay, present, trees).await?;
     collections.extend(absent.iter().map(|cataloged| CollectionProof {
         name: cataloged.display_name(),
         matches: false,
         expected_root: cataloged.descriptor.data_root.to_string(),
         found_root: String::new(),
         differences: cataloged.descriptor.records.max(1),
-        examples: vec![why_absent(&cataloged.display_name(), &unreadable)],
+        examples: vec![why_absent("collection", &cataloged.display_name(), &unreadable)],
     }));
     collections.sort_by(|a, b| a.name.cmp(&b.name));
+    let differing: u64 = collections.iter().map(|collection| collection.differences).sum();
     Ok(Proof {
-        matches: collections.iter().all(|collection| collection.matches),
-        differences: collections.iter().map(|collection| collection.differences).sum(),
+        matches: collections.iter().all(|collection| collection.matches) && sequence_differences.is_empty(),
+        differences: differing + sequence_differences.len() as u64,
         collections,
+        sequence_differences,
         schema_differences,
     })
 }
 
 /// What these credentials cannot read may be there all the same.
-fn why_absent(name: &str, unreadable: &[Incomplete]) -> String {
+fn why_absent(what: &str, name: &str, unreadable: &[Incomplete]) -> String {
     match unreadable.iter().find(|found| concerns(&found.name, name)) {
         Some(found) => format!("cannot be read with these credentials: {}", found.reason),
-        None => "the target has no such collection".to_owned(),
+        None => format!("the target has no such {what}"),
     }
 }
 
@@ -153,15 +168,25 @@ async fn compare(
     overlay: Overlay,
     expected: Vec<Cataloged>,
     found: Vec<Tree>,
-) -> Result<Vec<CollectionProof>> {
+) -> Result<(Vec<CollectionProof>, Vec<String>)> {
     repo.with_reader(move |reader| {
         reader.lay_over(overlay);
-        expected.iter().zip(&found).map(|(expected, found)| compare_one(expected, found, reader)).collect()
+        let (mut proofs, mut remarks) = (Vec::new(), Vec::new());
+        for (expected, found) in expected.iter().zip(&found) {
+            proofs.push(compare_one(expected, found, &mut remarks, reader)?);
+        }
+        Ok((proofs, remarks))
     })
     .await
 }
 
-fn compare_one(expected: &Cataloged, found: &Tree, reader: &mut ObjectReader) -> Result<CollectionProof> {
+/// What differs and is no content goes to `remarks`.
+fn compare_one(
+    expected: &Cataloged,
+    found: &Tree,
+    remarks: &mut Vec<String>,
+    reader: &mut ObjectReader,
+) -> Result<CollectionProof> {
     let (wanted, found_order) = (expected.root(), found.natural_order.map(NaturalOrder::from));
     let found = &found.root;
     let mut proof = CollectionProof {
@@ -182,7 +207,12 @@ fn compare_one(expected: &Cataloged, found: &Tree, reader: &mut ObjectReader) ->
     let layout = &expected.descriptor.layout;
     let mut diff = Diff::new(&wanted, found, None);
     let is_large_objects = layout.kind == CollectionKind::LargeObjects;
+    let mut described_otherwise = 0u64;
     while let Some(change) = diff.next(reader)? {
+        if is_large_objects && large_objects::is_about_object(&change, reader)? {
+            described_otherwise += 1;
+            continue;
+        }
         if is_large_objects && large_objects::is_same_content(&wanted, &change, reader)? {
             continue;
         }
@@ -198,15 +228,21 @@ fn compare_one(expected: &Cataloged, found: &Tree, reader: &mut ObjectReader) ->
             proof.examples.push(format!("{key} {what}"));
         }
     }
+    if described_otherwise > 0 {
+        remarks.push(format!(
+            "{described_otherwise} large objects have another owner, other privileges or another comment"
+        ));
+    }
     proof.matches |= is_large_objects && proof.differences == 0;
     Ok(proof)
 }
 
+/// What differs, by collection.
 fn schema_differences(
     expected: &[Cataloged],
     found: &BTreeMap<(String, String), String>,
     url: &DatabaseUrl,
-) -> Vec<String> {
+) -> Vec<(String, String)> {
     let mut lines = Vec::new();
     let placed =
         |cataloged: &Cataloged| (url.placed(&cataloged.namespace).to_owned(), cataloged.name.clone());
@@ -216,7 +252,7 @@ fn schema_differences(
         {
             let name = cataloged.display_name();
             let changes = diff::schema_text_changes(&cataloged.schema, schema);
-            lines.extend(changes.into_iter().map(|change| format!("{name}: {change}")));
+            lines.extend(changes.into_iter().map(|change| (name.clone(), change)));
         }
     }
     let known: BTreeSet<_> = expected.iter().map(placed).collect();
@@ -225,19 +261,23 @@ fn schema_differences(
     let extra = found.keys().filter(|key| !known.contains(*key));
     let extra = extra.filter(|key| url.engine() == Engine::Postgres || namespaces.contains(&key.0));
     lines.extend(extra.map(|(namespace, name)| {
-        format!("{}: is in the target only", url.engine().display_name(namespace, name))
+        (url.engine().display_name(namespace, name), "is in the target only".to_owned())
     }));
     lines
 }
 
-async fn sequence_differences(source: &Source, snapshot: &Snapshot) -> Result<Vec<String>> {
+async fn sequence_differences(
+    source: &Source,
+    snapshot: &Snapshot,
+    unreadable: &[Incomplete],
+) -> Result<Vec<String>> {
     let found = source.sequences().await?;
     let lines = snapshot.manifest.sequences.iter().filter_map(|wanted| {
         let name = Engine::Postgres.display_name(&wanted.namespace, &wanted.name);
         match found.iter().find(|found| found.namespace == wanted.namespace && found.name == wanted.name) {
-            None => Some(format!("sequence {name}: is missing in the target")),
-            Some(found) if (found.last_value, found.is_called) != (wanted.last_value, wanted.is_called) => {
-                Some(format!("sequence {name}: stands at {}, not {}", found.last_value, wanted.last_value))
+            None => Some(format!("sequence {name}: {}", why_absent("sequence", &name, unreadable))),
+            Some(found) if found != wanted => {
+                Some(format!("sequence {name}: stands {}, not {}", diff::stands(found), diff::stands(wanted)))
             }
             Some(_) => None,
         }

@@ -282,6 +282,7 @@ async fn result_page(
         matches: restored.proof.matches,
         differences: restored.proof.differences,
         collections: view::restore::proofs(&restored.proof),
+        sequence_differences: restored.proof.sequence_differences.clone(),
         schema_differences: restored.proof.schema_differences.clone(),
         notes: view::restore::notes(&restored.notes),
     };

@@ -65,6 +65,8 @@ pub struct Result {
     pub differences: u64,
     /// Table by table.
     pub collections: Vec<CollectionProof>,
+    /// Sequences that stand elsewhere.
+    pub sequence_differences: Vec<String>,
     /// Where the schema differs; the roots cover the records.
     pub schema_differences: Vec<String>,
     /// What else is worth knowing.
@@ -100,6 +102,7 @@ impl Result {
                 proof("public.order_items", "7be85a33"),
                 proof("public.orders", "16c0e4f1"),
             ],
+            sequence_differences: Vec::new(),
             schema_differences: Vec::new(),
             notes: vec![Note {
                 failed: false,
@@ -120,7 +123,9 @@ impl Result {
     pub fn sample_differs() -> Self {
         let mut view = Self::sample();
         view.matches = false;
-        view.differences = 1;
+        view.differences = 2;
+        view.sequence_differences =
+            vec!["sequence public.orders_id_seq: stands at 40061, not at 40060".to_owned()];
         view.collections[2].matches = false;
         view.collections[2].found_root.replace_range(..8, "deadbeef");
         view.collections[2].differences = 1;
@@ -146,6 +151,12 @@ pub fn page(view: &Result) -> Markup {
             (fact("Finished", &format::time(view.finished_ms, view.shell.now_ms)))
         }
         section.card aria-label="Proof" { (proofs(view)) }
+        @if !view.sequence_differences.is_empty() {
+            section.card.padded {
+                h2 { "Sequences that differ" }
+                ul { @for difference in &view.sequence_differences { li { (difference) } } }
+            }
+        }
         @if !view.schema_differences.is_empty() {
             section.card.padded {
                 h2 { "Schema differences" }
@@ -194,11 +205,12 @@ fn verdict(view: &Result) -> Markup {
     }
 }
 
-/// Large objects may hold the same with another root: a page of zeros is as good as no page.
+/// Large objects may hold the same with another root: a page of zeros is as good as no page, and
+/// they may belong to somebody else.
 fn exception(view: &Result) -> &'static str {
     let differs = |row: &CollectionProof| row.matches && row.expected_root != row.found_root;
     if view.collections.iter().any(differs) {
-        ", but for the large objects, whose pages were compared: zeros stand where there was no page"
+        ", but for the large objects, which were compared one by one: each holds the same bytes"
     } else {
         ""
     }
@@ -261,6 +273,8 @@ mod tests {
         assert!(page(&holes).into_string().contains("but for the large objects"));
         let whole = page(&Result::sample()).into_string();
         assert!(whole.contains("notice good") && !whole.contains("is missing"), "{whole}");
-        assert!(!whole.contains("large objects"), "{whole}");
+        assert!(!whole.contains("large objects") && !whole.contains("Sequences"), "{whole}");
+        let differs = page(&Result::sample_differs()).into_string();
+        assert!(differs.contains("2 differences") && differs.contains("not at 40060"), "{differs}");
     }
 }

@@ -1,0 +1,113 @@
+//! Whether a target has all that a snapshot's schema archive makes: also what has no rows, as
+//! foreign tables, servers, functions and views.
+
+use std::collections::BTreeMap;
+
+use crate::diff::definitions::{self, Definition, Name};
+use crate::error::Result;
+use crate::repo::{Repository, Snapshot};
+use crate::restore::plan::schema_archive;
+use crate::source::{ArchiveOutcome, Engine, Source};
+use crate::target::postgres::pg_restore;
+
+/// Left out of every restore, or told of with what a restore left out on purpose.
+const NOT_COMPARED: &[&str] = &["SUBSCRIPTION", "ACL", "DEFAULT ACL"];
+
+/// The differences in words, but for those that `told` tables are told of elsewhere. That nothing
+/// can be said is said; owners and privileges are not compared, since a restore may give all to one role.
+pub(super) async fn differences(
+    repo: &Repository,
+    snapshot: &Snapshot,
+    source: &Source,
+    told: &[String],
+) -> Vec<String> {
+    if snapshot.manifest.source.engine != Engine::Postgres.as_str() || snapshot.manifest.schema.is_none() {
+        return Vec::new();
+    }
+    match compared(repo, snapshot, source, told).await {
+        Ok(lines) => lines,
+        Err(error) => vec![format!("what has no rows (views, functions, types) was not compared: {error}")],
+    }
+}
+
+async fn compared(
+    repo: &Repository,
+    snapshot: &Snapshot,
+    source: &Source,
+    told: &[String],
+) -> Result<Vec<String>> {
+    let wanted = schema_archive(repo, snapshot).await?;
+    let found = match source.schema_archive().await? {
+        ArchiveOutcome::Written(found) => found,
+        ArchiveOutcome::Unavailable { reason } => {
+            return Ok(vec![format!(
+                "what has no rows (views, functions, types) was not compared: {reason}"
+            )]);
+        }
+    };
+    let (wanted, target) = tokio::try_join!(pg_restore::read(&wanted), pg_restore::read(&found.bytes))?;
+    let told: Vec<&str> =
+        told.iter().chain(found.excluded.iter().map(|table| &table.name)).map(String::as_str).collect();
+    // Servers of different majors word one definition differently.
+    let is_same_major = major(&snapshot.manifest.source.version) == major(&source.identity().version);
+    let (wanted, target) = (definitions::read(&wanted.1), definitions::read(&target.1));
+    let mut lines = compare(&wanted, &target, &told, is_same_major);
+    lines.extend(found.excluded.iter().map(|table| format!("{}: {}", table.name, table.reason)));
+    Ok(lines)
+}
+
+fn major(version: &str) -> &str {
+    version.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default()
+}
+
+fn compare(
+    wanted: &BTreeMap<Name<'_>, Definition<'_>>,
+    found: &BTreeMap<Name<'_>, Definition<'_>>,
+    told: &[&str],
+    is_same_major: bool,
+) -> Vec<String> {
+    let names: std::collections::BTreeSet<&Name<'_>> = wanted.keys().chain(found.keys()).collect();
+    let line = |name: &&Name<'_>| {
+        let what = match (wanted.get(*name), found.get(*name)) {
+            (Some(_), None) => "is missing in the target",
+            (None, Some(_)) => "is in the target only",
+            (Some(wanted), Some(found)) if is_same_major && wanted.body() != found.body() => {
+                "is another in the target"
+            }
+            _ => return None,
+        };
+        let text = wanted.get(*name).or_else(|| found.get(*name)).map_or("", |found| found.text.as_str());
+        let is_told = NOT_COMPARED.contains(&name.kind) || told.iter().any(|table| name.belongs(text, table));
+        (!is_told).then(|| format!("{name} {what}"))
+    };
+    names.iter().filter_map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn script(owner: &str, view: &str) -> String {
+        format!(
+            "-- Name: v; Type: VIEW; Schema: public; Owner: {owner}\n--\n\nCREATE VIEW public.v AS {view};\n\n\
+             ALTER VIEW public.v OWNER TO {owner};\n\n--\n\
+             -- Name: far; Type: SERVER; Schema: -; Owner: {owner}\n--\n\nCREATE SERVER far FOREIGN DATA WRAPPER w;\n\n\
+             --\n-- Name: TABLE t; Type: ACL; Schema: public; Owner: {owner}\n--\n\nGRANT SELECT ON TABLE public.t TO {owner};\n"
+        )
+    }
+
+    #[test]
+    fn another_owner_is_no_difference_and_a_missing_object_is() {
+        let (one, other) = (script("a", "SELECT 1"), script("b", "SELECT 1"));
+        let lines = |one: &str, other: &str, same| {
+            compare(&definitions::read(one), &definitions::read(other), &[], same)
+        };
+        assert_eq!(lines(&one, &other, true), Vec::<String>::new());
+        let changed = script("a", "SELECT 2");
+        assert_eq!(lines(&one, &changed, true), ["view v in schema public is another in the target"]);
+        assert_eq!(lines(&one, &changed, false), Vec::<String>::new());
+        let (lacking, _) = one.split_once("-- Name: far;").unwrap();
+        assert_eq!(lines(&one, lacking, false), ["server far is missing in the target"]);
+        assert_eq!(lines(lacking, &one, true), ["server far is in the target only"]);
+    }
+}
