@@ -29,6 +29,8 @@ pub enum Kind {
     Storage,
     /// The service that keeps keys (AWS KMS) refused or failed: mend it and try again.
     Keys,
+    /// The target's server refused a statement of a restore: its message says which and why.
+    Refused,
     /// A value or object is over a stated limit, or of a kind that is not supported.
     Unsupported,
     /// The job was cancelled, or its process is stopping.

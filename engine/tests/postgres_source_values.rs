@@ -473,6 +473,14 @@ async fn o13_large_objects_are_a_collection_or_named_as_missing() {
     let ids: Vec<_> = pages.iter().map(|page| (page.text(0).unwrap(), page.text(1).unwrap())).collect();
     assert_eq!(ids, [("500001", "-1"), ("500001", "0"), ("500001", "1"), ("500001", "2"), ("500002", "-1")]);
     assert_eq!(pages[1].text(2).unwrap().len(), 2 + 2 * 2048);
+    // Whose an object is belongs to the object, and older layouts did not ask.
+    assert_eq!((pages[0].text(3), pages[1].text(3)), (Some(engine_testutils::postgres::SUPERUSER), None));
+    let mut older = objects.layout.clone();
+    older.columns.truncate(3);
+    let (_, mut fewer) = scan_as(&snapshot, &older, "pg_catalog", "pg_largeobject").await.unwrap();
+    fewer.sort();
+    assert!(fewer.iter().zip(&pages).all(|(fewer, page)| fewer.fields == page.fields[..3]));
+    assert_eq!(fewer.len(), pages.len());
     snapshot.close().await.unwrap();
 
     database.execute(&format!("REVOKE pg_read_all_data FROM {}", database.role)).await;

@@ -204,6 +204,10 @@ async fn large_objects_are_proven_by_an_owner_who_is_no_superuser() {
     assert!(done.proof.matches, "{:#?}", done.proof);
     assert_eq!(done.proof.collections[0].name, "pg_catalog.pg_largeobject");
 
+    // Whose it is is no content.
+    let text = "3 large objects have another owner, other privileges or another comment";
+    assert_eq!(done.proof.schema_differences, [text]);
+
     // What makes an object longer is a difference even when it is zeros, and so is any other byte.
     let restored = format!("{name}_restored");
     let sql = "SELECT lo_put(500002, 0, '\\x00'), lo_put(500003, 4000, 'z'), lo_put(500001, 5, 'z')";

@@ -171,6 +171,9 @@ fn of_kind(kind: Kind) -> (StatusCode, &'static str, &'static str) {
         Kind::Damaged => (StatusCode::INTERNAL_SERVER_ERROR, "damaged", "Stored bytes are damaged"),
         Kind::Storage => (StatusCode::SERVICE_UNAVAILABLE, "storage", "The storage does not work"),
         Kind::Keys => (StatusCode::SERVICE_UNAVAILABLE, "keys", "The key service does not work"),
+        Kind::Refused => {
+            (StatusCode::UNPROCESSABLE_ENTITY, "target-refused", "The target refused the snapshot")
+        }
         Kind::Unsupported => (StatusCode::UNPROCESSABLE_ENTITY, "unsupported", "Not supported"),
         Kind::Cancelled => (StatusCode::CONFLICT, "cancelled", "Cancelled"),
         _ => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something went wrong"),

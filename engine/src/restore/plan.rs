@@ -155,7 +155,7 @@ fn completeness(manifest: &Manifest) -> PreflightCheck {
         let names: Vec<&str> = manifest.missing.iter().map(|missing| missing.name.as_str()).collect();
         format!("incomplete: these were not read, and will be missing or empty: {}", names.join(", "))
     };
-    PreflightCheck { check: "snapshot".to_owned(), ok: true, detail }
+    PreflightCheck { check: "snapshot".to_owned(), ok: true, warns: !manifest.is_complete(), detail }
 }
 
 /// Into an empty database everything is added.

@@ -19,6 +19,9 @@ pub struct PreflightCheck {
     pub check: String,
     /// Whether the restore may go on.
     pub ok: bool,
+    /// Whether something of the snapshot will be missing if it does.
+    #[serde(default)]
+    pub warns: bool,
     /// What was found, and what to do when it is in the way.
     pub detail: String,
 }

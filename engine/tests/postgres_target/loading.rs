@@ -92,7 +92,7 @@ async fn a_refused_row_is_shown_and_nothing_stays() {
     let cluster = Cluster::shared();
     let (target, database) = target(cluster, "CREATE TABLE t (a int CHECK (a < 10))").await;
     let error = load(&target, &["a"], 3, vec![batch([&["1"][..], &["77"], &["3"]])]).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Unsupported);
+    assert_eq!(error.kind(), Kind::Refused);
     assert!(error.message().starts_with("loading public.t: "), "{error}");
     assert!(
         error.message().contains("t_a_check") && error.message().contains("Failing row contains (77)"),

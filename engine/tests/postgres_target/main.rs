@@ -1,7 +1,9 @@
 //! Restoring into real PostgreSQL servers.
 
+mod checks;
 mod copier;
 mod creating;
+mod large_objects;
 mod loading;
 mod preflight;
 mod whole;

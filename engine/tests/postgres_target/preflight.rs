@@ -145,3 +145,42 @@ async fn extensions_that_take_a_superuser_are_named_before_anything_is_written()
     let found = checks(&into, &with(&["file_fdw"]), &archive).await;
     assert_eq!(in_the_way(&found), [""; 0], "{found:?}");
 }
+
+#[tokio::test]
+async fn the_right_to_foreign_servers_is_asked_for_and_an_extensions_comment_is_not_missed() {
+    let cluster = Cluster::start();
+    let from = cluster.fresh_database("servers").await;
+    let setup = "CREATE EXTENSION postgres_fdw; COMMENT ON EXTENSION postgres_fdw IS 'ours';
+                 CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw;
+                 CREATE FOREIGN TABLE lines (line text) SERVER far;
+                 CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)";
+    cluster.execute(&from, setup).await;
+    let archive = archive(&cluster, &from);
+    cluster.execute("postgres", "CREATE ROLE maker LOGIN PASSWORD 'p'").await;
+    cluster.execute("postgres", "CREATE DATABASE mine OWNER maker").await;
+    cluster.execute("mine", "ALTER SCHEMA public OWNER TO maker; CREATE EXTENSION postgres_fdw").await;
+    let into = PostgresUrl::parse(&cluster.url("maker", "p", "mine")).unwrap();
+    let known = source(&cluster, &["postgres_fdw"]);
+    let found = checks(&into, &known, &archive).await;
+    assert_eq!(in_the_way(&found), [""; 0], "{found:?}");
+    let grant = "GRANT USAGE ON FOREIGN DATA WRAPPER \"postgres_fdw\" TO \"maker\";";
+    assert!(detail(&found, "foreign servers").contains(grant), "{found:?}");
+    // As a superuser nothing is missing.
+    let found = checks(&url(&cluster, "mine"), &known, &archive).await;
+    assert!(detail(&found, "foreign servers").contains("may create them"), "{found:?}");
+
+    cluster.execute("mine", grant).await;
+    let found = checks(&into, &known, &archive).await;
+    assert!(detail(&found, "foreign servers").contains("maker may create them"), "{found:?}");
+    let target = Target::create(&into, &known).await.unwrap();
+    let notes = copy(&cluster, &from, &target).await.unwrap();
+    assert!(notes.iter().all(|note| !note.failed), "{notes:?}");
+    assert!(
+        notes
+            .iter()
+            .any(|note| note.text.contains("the comment on the extension postgres_fdw is the one it had")),
+        "{notes:?}"
+    );
+    let kind = "SELECT relkind::text FROM pg_class WHERE relname = 'lines'";
+    assert_eq!(cluster.query_one("mine", kind).await, "f");
+}

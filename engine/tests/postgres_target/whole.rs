@@ -104,6 +104,27 @@ async fn oddities_come_back_exactly() {
 }
 
 #[tokio::test]
+async fn objects_of_every_kind_come_back() {
+    let cluster = Cluster::shared();
+    let from = cluster.fresh_database("kinds").await;
+    let client = cluster.connect(&from).await;
+    client.batch_execute(include_str!("kinds.sql")).await.unwrap();
+    if cluster.major() >= 15 {
+        let sql = "CREATE PUBLICATION part FOR TABLE app.t (id, e) WHERE (id > 3);
+                   CREATE PUBLICATION schemas FOR TABLES IN SCHEMA \"Other schema\"";
+        cluster.execute(&from, sql).await;
+    }
+    // What a restore does after the event trigger is there is no doing of the database's own.
+    cluster.execute(&from, "DELETE FROM app.ddl").await;
+    let into = format!("{from}_restored");
+    let target = Target::create(&url(cluster, &into), &source(cluster, &[])).await.unwrap();
+    let notes = copy(cluster, &from, &target).await.unwrap();
+    assert_eq!(notes, []);
+    assert_equal(cluster, &from, &into).await;
+    assert_eq!(cluster.query_one(&into, "SELECT count(*) FROM app.ddl").await, "0");
+}
+
+#[tokio::test]
 async fn a_materialized_view_that_needs_a_search_path_is_filled_and_says_so() {
     let cluster = Cluster::shared();
     let from = cluster.fresh_database("paths").await;

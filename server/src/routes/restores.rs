@@ -226,11 +226,10 @@ async fn plan_view(
 ) -> Result<restore_plan::Restore> {
     let snapshot = snapshots::find(app, visitor.user_id, &found.restore.snapshot_id).await?;
     let place = Place::of_snapshot(app, visitor, &snapshot).await?;
-    let complete = snapshot.snapshot.manifest.is_complete();
     let system = view::connection::system(&snapshot.snapshot.manifest.source.engine);
     let stage = match (&found.plan, found.state) {
         (Some(plan), RestoreState::Planned) => Stage::Planned(restore_plan::Plan {
-            preflight: plan.preflight.iter().map(|check| view::restore::check(check, complete)).collect(),
+            preflight: plan.preflight.iter().map(view::restore::check).collect(),
             preview: view::diff::rows(&plan.preview),
             confirm_phrase: plan.confirm_phrase.clone(),
             url_without_password: typed.shown,

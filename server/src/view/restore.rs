@@ -23,12 +23,12 @@ pub fn placement(system: System, plan: &Plan) -> Option<String> {
     }
 }
 
-/// A check made before writing. The one of the snapshot itself warns where that is incomplete.
-pub fn check(check: &PreflightCheck, snapshot_complete: bool) -> restore_plan::Check {
+/// A check made before writing.
+pub fn check(check: &PreflightCheck) -> restore_plan::Check {
     restore_plan::Check {
         name: heading(&check.check),
         ok: check.ok,
-        warns: check.check == "snapshot" && !snapshot_complete,
+        warns: check.warns,
         detail: check.detail.clone(),
     }
 }

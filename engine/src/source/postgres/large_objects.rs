@@ -1,5 +1,6 @@
 //! Large objects: one record per page, and one (page -1, no bytes) for the object itself, since an
-//! empty one has no page. Owners, privileges and comments of large objects are not kept.
+//! empty one has no page. `pg_dump` tells owners, privileges and comments of large objects together
+//! with their bytes or not at all, so they are kept here, with the object itself.
 
 use repo_format::catalog::{CollectionKind, Column, Key, KeySource, Layout};
 use repo_format::order::KeyEncoding;
@@ -27,22 +28,33 @@ pub(super) enum Access {
 }
 
 impl Access {
-    /// The query for all pages.
-    pub(super) fn select(self) -> String {
+    /// The query for all objects and pages, with the columns of a layout: older ones have fewer.
+    pub(super) fn select(self, columns: &str) -> String {
         let pages = match self {
-            Self::Table => "SELECT loid, pageno, data FROM pg_largeobject",
+            Self::Table => "SELECT loid, pageno, data, NULL, NULL, NULL FROM pg_largeobject",
             Self::Functions => PAGES_BY_FUNCTIONS,
         };
-        format!(
-            "SELECT oid AS loid, -1 AS pageno, NULL::bytea AS data FROM pg_largeobject_metadata UNION ALL {pages}"
-        )
+        format!("SELECT {columns} FROM ({OBJECTS} UNION ALL {pages}) AS objects")
     }
 }
+
+/// Privileges as JSON, sorted, so that equal ones are equal texts. NULL: the owner's alone, which is
+/// what a new object has. A grantee that is null is PUBLIC.
+const OBJECTS: &str = "\
+    SELECT m.oid AS loid, -1 AS pageno, NULL::bytea AS data, pg_get_userbyid(lomowner)::text AS owner, \
+      CASE WHEN lomacl IS NOT NULL THEN (SELECT coalesce(json_agg(json_build_object( \
+          'grantee', CASE WHEN a.grantee <> 0 THEN pg_get_userbyid(a.grantee) END, \
+          'privilege', a.privilege_type, 'grantable', a.is_grantable) \
+          ORDER BY CASE WHEN a.grantee <> 0 THEN pg_get_userbyid(a.grantee)::text END COLLATE \"C\" NULLS FIRST, \
+            a.privilege_type COLLATE \"C\", a.is_grantable), '[]') FROM aclexplode(lomacl) a)::text END AS privileges, \
+      d.description AS comment \
+    FROM pg_largeobject_metadata m LEFT JOIN pg_description d \
+      ON d.classoid = 'pg_largeobject'::regclass AND d.objoid = m.oid AND d.objsubid = 0";
 
 /// 262144 opens an object for reading, and 2 seeks from its end. The size is asked for before the
 /// object is closed again: `OFFSET 0` keeps the planner from merging the steps.
 const PAGES_BY_FUNCTIONS: &str = "\
-    SELECT loid, pageno::integer, lo_get(loid, pageno * page, page) FROM ( \
+    SELECT loid, pageno::integer, lo_get(loid, pageno * page, page), NULL, NULL, NULL FROM ( \
       SELECT loid, page, size, lo_close(fd) AS closed FROM ( \
         SELECT loid, fd, lo_lseek64(fd, 0, 2) AS size, current_setting('block_size')::integer / 4 AS page FROM ( \
           SELECT oid AS loid, lo_open(oid, 262144) AS fd FROM pg_largeobject_metadata OFFSET 0) AS opened \
@@ -101,12 +113,22 @@ pub(super) async fn find(holder: &Session, server: &Server) -> Result<Finding> {
     Ok(Finding::Readable(collection, access))
 }
 
+/// The last three are of objects, and NULL of pages.
+const COLUMNS: [(&str, &str); 6] = [
+    ("loid", "oid"),
+    ("pageno", "integer"),
+    ("data", "bytea"),
+    ("owner", "text"),
+    ("privileges", "text"),
+    ("comment", "text"),
+];
+
 fn layout() -> Layout {
     let column =
         |(name, type_name): (&str, &str)| Column { name: name.to_owned(), type_name: type_name.to_owned() };
     Layout {
         kind: CollectionKind::LargeObjects,
-        columns: [("loid", "oid"), ("pageno", "integer"), ("data", "bytea")].map(column).into(),
+        columns: COLUMNS.map(column).into(),
         key: Key {
             source: KeySource::Primary,
             name: Some("pg_largeobject_loid_pn_index".to_owned()),

@@ -203,10 +203,12 @@ impl Scan<'_> {
 
     /// One query, or one for each part that can be read.
     fn queries(&self, table: Option<&Table>) -> Vec<String> {
-        let Some(table) = table else { return vec![self.snapshot.large_object_access.select()] };
-        let order = self.snapshot.order_of(self.namespace, self.name, self.layout);
         let columns: Vec<_> = self.layout.columns.iter().map(|column| ident(&column.name)).collect();
         let columns = columns.join(", ");
+        let Some(table) = table else {
+            return vec![self.snapshot.large_object_access.select(&columns)];
+        };
+        let order = self.snapshot.order_of(self.namespace, self.name, self.layout);
         let select = |relation: &Relation| {
             let (only, from, condition) = (only(relation), relation.sql(), table.relation.condition());
             format!("SELECT {columns} FROM {only}{from} {condition}")

@@ -48,7 +48,7 @@ pub async fn preflight(
 }
 
 fn check(name: &str, ok: bool, detail: impl Into<String>) -> PreflightCheck {
-    PreflightCheck { check: name.to_owned(), ok, detail: detail.into() }
+    PreflightCheck { check: name.to_owned(), ok, warns: false, detail: detail.into() }
 }
 
 fn enumerated(names: &[String]) -> String {

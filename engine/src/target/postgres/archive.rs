@@ -5,9 +5,9 @@ use std::process::Output;
 
 use repo_format::manifest::ViewName;
 
-use super::Target;
 use super::inspect::{TargetState, inspect};
 use super::pg_restore::{self, Omit, Section};
+use super::{Standing, Target};
 use crate::error::{Error, Kind, Result};
 use crate::source::postgres::archive::Tool;
 use crate::target::Note;
@@ -24,6 +24,10 @@ pub(super) struct Needs {
     pub(super) owners: BTreeSet<String>,
     /// Roles that are granted something.
     pub(super) grantees: BTreeSet<String>,
+    /// Foreign data wrappers that servers are made of.
+    pub(super) wrappers: BTreeSet<String>,
+    /// Foreign data wrappers that are made.
+    pub(super) made_wrappers: BTreeSet<String>,
     /// What is left out on purpose, by kind.
     pub(super) left_out: BTreeSet<&'static str>,
 }
@@ -47,6 +51,11 @@ impl Needs {
                 if head.contains("; Type: SUBSCRIPTION; ") {
                     needs.left_out.insert("subscriptions");
                 }
+            } else if let Some(server) = line.strip_prefix("CREATE SERVER ") {
+                needs.wrappers.extend(server.rsplit_once(WRAPPER).and_then(|(_, name)| first_name(name)));
+            } else if let Some(name) = line.strip_prefix("CREATE").and_then(|rest| rest.strip_prefix(WRAPPER))
+            {
+                needs.made_wrappers.extend(first_name(name));
             } else if line.starts_with("GRANT ") || line.starts_with("ALTER DEFAULT PRIVILEGES ") {
                 needs.grantees.extend(grantee(line));
             }
@@ -91,6 +100,26 @@ impl Needs {
     }
 }
 
+const WRAPPER: &str = " FOREIGN DATA WRAPPER ";
+
+/// The name a text begins with, quotes off.
+fn first_name(text: &str) -> Option<String> {
+    let Some(quoted) = text.strip_prefix('"') else {
+        let end = text.find([' ', ';']).unwrap_or(text.len());
+        return (end > 0).then(|| text[..end].to_owned());
+    };
+    let mut name = String::new();
+    let mut letters = quoted.chars().peekable();
+    while let Some(letter) = letters.next() {
+        // Two quotes are one of the name, one ends it.
+        if letter == '"' && letters.next_if_eq(&'"').is_none() {
+            return Some(name);
+        }
+        name.push(letter);
+    }
+    None
+}
+
 /// The role of `GRANT ... TO role;`, quotes off; none for PUBLIC.
 fn grantee(line: &str) -> Option<String> {
     let line = line.strip_suffix(';')?;
@@ -110,8 +139,9 @@ pub(super) async fn read(archive: &[u8]) -> Result<(Tool, Needs)> {
 }
 
 impl Target {
-    /// Types, functions, tables and views: everything that rows need. Statements that fail are
-    /// noted, each with its error; a table that is missing for it fails its load.
+    /// Types, functions, tables and views: everything that rows need, and no CHECK constraints.
+    /// Statements that fail are noted, each with its error; a table that is missing for it fails its
+    /// load.
     pub async fn pre_data(&self, archive: &[u8]) -> Result<Vec<Note>> {
         let (tool, needs) = read(archive).await?;
         let state = inspect(&self.url).await?;
@@ -120,16 +150,22 @@ impl Target {
         notes.extend(needs.notes(omit, &state));
         notes
             .extend(outcome(&pg_restore::restore(&tool, &self.url, archive, Section::PreData, omit).await?)?);
+        let _ = self.standing.set(Standing { omit, is_superuser: state.is_superuser });
+        self.take_checks().await?;
         Ok(notes)
     }
 
     /// Indexes, constraints, foreign keys, triggers and rules, then materialized views are filled,
-    /// but for those that hold no data.
+    /// but for those that hold no data. CHECK constraints come last: the functions in them may need
+    /// the indexes.
     pub async fn post_data(&self, archive: &[u8], unfilled: &[ViewName]) -> Result<Vec<Note>> {
-        let (tool, needs) = read(archive).await?;
-        let omit = needs.omit(&inspect(&self.url).await?);
-        let mut notes =
-            outcome(&pg_restore::restore(&tool, &self.url, archive, Section::PostData, omit).await?)?;
+        let (tool, _) = read(archive).await?;
+        let Standing { omit, .. } = self.standing();
+        let mut notes = std::mem::take(&mut *self.load_notes.lock().await);
+        notes.extend(outcome(
+            &pg_restore::restore(&tool, &self.url, archive, Section::PostData, omit).await?,
+        )?);
+        notes.extend(self.put_checks_back().await?);
         notes.extend(self.refresh(unfilled).await?);
         Ok(notes)
     }
@@ -144,7 +180,7 @@ fn outcome(output: &Output) -> Result<Vec<Note>> {
     if !output.status.success() && ignored.is_none() {
         let why =
             text.lines().last().unwrap_or_default().trim_start_matches("pg_restore: error: ").to_owned();
-        return Err(Error::new(Kind::Internal, format!("pg_restore failed ({}): {why}", output.status)));
+        return Err(Error::new(Kind::Refused, format!("pg_restore failed ({}): {why}", output.status)));
     }
     let mut notes: Vec<Note> = failures.iter().filter_map(Failure::note).collect();
     if ignored.unwrap_or(0) != failures.len() {
@@ -195,6 +231,14 @@ impl Failure {
         if self.error.starts_with("schema \"public\" already exists") {
             return None;
         }
+        if let Some(extension) = self.command.strip_prefix("COMMENT ON EXTENSION ")
+            && self.error.contains("must be owner")
+        {
+            let name = extension.split_once(" IS ").map_or(extension, |(name, _)| name);
+            return Some(Note::remark(format!(
+                "the comment on the extension {name} is the one it had: another role owns it in the target"
+            )));
+        }
         let command: String = self.command.trim().chars().take(200).collect();
         // A statement before the first entry, or a dropped comment, belongs to none.
         let entry = if self.entry.is_empty() { String::new() } else { format!("{}: ", self.entry) };
@@ -214,12 +258,17 @@ mod tests {
                    -- Name: big; Type: TABLE; Schema: public; Owner: dba; Tablespace: ssd\n\
                    -- Name: public; Type: SCHEMA; Schema: -; Owner: -\n\
                    GRANT SELECT ON TABLE public.orders TO \"Read \"\"er\";\nGRANT ALL ON TABLE public.orders TO PUBLIC;\n\
-                   GRANT SELECT ON TABLE public.orders TO boss WITH GRANT OPTION;\n";
+                   GRANT SELECT ON TABLE public.orders TO boss WITH GRANT OPTION;\n\
+                   CREATE SERVER far TYPE 'a' FOREIGN DATA WRAPPER \"Odd \"\"one\" OPTIONS (\n\
+                   CREATE SERVER near FOREIGN DATA WRAPPER postgres_fdw;\n\
+                   CREATE FOREIGN DATA WRAPPER own;\n";
         let needs = Needs::of(sql);
         let set = |roles: &[&str]| roles.iter().map(|role| (*role).to_owned()).collect::<BTreeSet<_>>();
         assert_eq!(needs.owners, set(&["shop owner", "dba"]));
         assert_eq!(needs.grantees, set(&["Read \"er", "boss"]));
         assert!(needs.left_out.contains("tablespaces"));
+        assert_eq!(needs.wrappers, set(&["Odd \"one", "postgres_fdw"]));
+        assert_eq!(needs.made_wrappers, set(&["own"]));
     }
 
     #[test]
@@ -240,6 +289,19 @@ mod tests {
         assert!(found[0].command.contains("m mood"));
         assert!(found[0].note().unwrap().failed);
         assert_eq!(found[1].note(), None);
+    }
+
+    #[test]
+    fn a_comment_on_somebody_elses_extension_is_nothing_missing() {
+        let text = "pg_restore: from TOC entry 3400; 0 0 COMMENT EXTENSION file_fdw \n\
+                    pg_restore: error: could not execute query: ERROR:  must be owner of extension file_fdw\n\
+                    Command was: COMMENT ON EXTENSION file_fdw IS 'flat files';\n\n\n";
+        let note = failures(text)[0].note().unwrap();
+        assert!(!note.failed);
+        assert_eq!(
+            note.text,
+            "the comment on the extension file_fdw is the one it had: another role owns it in the target"
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The database itself: made, finished or given up.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use repo_format::manifest::Source;
@@ -61,8 +62,17 @@ impl Target {
         let connector = Connector::new(url)?;
         let session = connector.connect().await?;
         let server = Server::read(&session).await?;
-        let target =
-            Self { url: url.clone(), connector, server, created, notes, idle: Mutex::new(Vec::new()) };
+        let target = Self {
+            url: url.clone(),
+            connector,
+            server,
+            created,
+            notes,
+            idle: Mutex::new(Vec::new()),
+            standing: OnceLock::new(),
+            checks: Mutex::new(Vec::new()),
+            load_notes: Mutex::new(Vec::new()),
+        };
         if created {
             target.comment(&session, Some(UNFINISHED)).await?;
         }

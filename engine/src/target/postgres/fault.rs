@@ -39,16 +39,43 @@ fn class(code: &SqlState) -> (Kind, Option<&'static str>) {
     if is(&[SqlState::READ_ONLY_SQL_TRANSACTION]) {
         return (Kind::Denied, Some("The target is a standby or read-only: restore into the primary."));
     }
-    if code.code().starts_with("23") {
+    if code.code().starts_with(BROKEN_RULE) {
         return (
-            Kind::Unsupported,
-            Some("A row breaks a constraint of its own table, as it did in the source."),
+            Kind::Refused,
+            Some(
+                "A row does not meet a rule of its own table. Rules that depend on the time, on other rows or on \
+                  a collation can hold for a row when it is written and not later.",
+            ),
+        );
+    }
+    if is(&[
+        SqlState::UNDEFINED_TABLE,
+        SqlState::UNDEFINED_FUNCTION,
+        SqlState::UNDEFINED_OBJECT,
+        SqlState::INVALID_SCHEMA_NAME,
+    ]) {
+        return (
+            Kind::Refused,
+            Some(
+                "Restores run with an empty search path. If a function looks for something without naming its \
+                  schema, give it one in the source (ALTER FUNCTION ... SET search_path = ...) and take a new snapshot.",
+            ),
         );
     }
     if code.code().starts_with("57P") {
         return (Kind::Unreachable, Some("The target server ended the connection: see its log."));
     }
-    (Kind::Internal, None)
+    (Kind::Refused, None)
+}
+
+/// The class of integrity constraint violations.
+const BROKEN_RULE: &str = "23";
+
+/// Whether a statement failed because rows do not meet a constraint.
+pub(super) fn is_broken_rule(error: &Error) -> bool {
+    let source =
+        std::error::Error::source(error).and_then(|source| source.downcast_ref::<tokio_postgres::Error>());
+    source.and_then(tokio_postgres::Error::code).is_some_and(|code| code.code().starts_with(BROKEN_RULE))
 }
 
 /// A row in an error message can be as long as any row.

@@ -99,6 +99,8 @@ pub struct TargetState {
     pub memberships: BTreeSet<String>,
     /// Extensions that the server could install, by name.
     pub extensions: BTreeMap<String, AvailableExtension>,
+    /// Foreign data wrappers of the database, and whether the user may make servers of them.
+    pub wrappers: BTreeMap<String, bool>,
     /// The database's encoding; none while it is absent.
     pub encoding: Option<String>,
     /// Whether the server is a standby, which takes no writes.
@@ -138,6 +140,7 @@ async fn state(session: &Session, exists: bool) -> Result<TargetState> {
     let (roles, memberships) = roles(session).await?;
     let can_create_database = abilities.flag(2);
     let may_extend = if exists { abilities.flag(3) } else { can_create_database };
+    let wrappers = if exists { wrappers(session).await? } else { BTreeMap::new() };
     let extensions = extensions(session, &server, abilities.flag(1), may_extend, exists).await?;
     session.run("COMMIT").await.map_err(failed)?;
     Ok(TargetState {
@@ -156,6 +159,7 @@ async fn state(session: &Session, exists: bool) -> Result<TargetState> {
         roles,
         memberships,
         extensions,
+        wrappers,
         encoding: exists.then(|| server.encoding.clone()),
         is_standby: server.is_standby,
     })
@@ -185,6 +189,15 @@ async fn extensions(
         (row.text(0), AvailableExtension { version: row.text(1), can_have })
     };
     Ok(rows.iter().map(of_row).collect())
+}
+
+async fn wrappers(session: &Session) -> Result<BTreeMap<String, bool>> {
+    let sql = "SELECT fdwname::pg_catalog.text, \
+               pg_catalog.has_foreign_data_wrapper_privilege(oid, 'USAGE')::pg_catalog.text \
+               FROM pg_catalog.pg_foreign_data_wrapper";
+    let failed = |error| fault::statement("listing foreign data wrappers", error);
+    let rows = session.rows(sql).await.map_err(failed)?;
+    Ok(rows.iter().map(|row| (row.text(0), row.flag(1))).collect())
 }
 
 async fn contents(session: &Session) -> Result<Contents> {

@@ -139,7 +139,7 @@ impl Load<'_> {
         let counted = sink.finish().await.map_err(failed)?;
         if counted != sent_rows {
             let message = format!("{}: {sent_rows} rows were sent and {counted} arrived", self.doing);
-            return Err(Error::new(Kind::Internal, message));
+            return Err(Error::new(Kind::Refused, message));
         }
         Ok((sent_rows, batch))
     }

@@ -56,8 +56,8 @@ impl Target {
             }
         }
         for view in needed.iter().map(|oid| &views[oid]).filter(|view| view.is_unfilled) {
-            let sql =
-                format!("REFRESH MATERIALIZED VIEW {} WITH NO DATA", qualified(&view.namespace, &view.name));
+            let (quiet, name) = (self.quiet(), qualified(&view.namespace, &view.name));
+            let sql = format!("BEGIN; {quiet} REFRESH MATERIALIZED VIEW {name} WITH NO DATA; COMMIT");
             session.run(&sql).await.map_err(|error| fault::statement("emptying a view", error))?;
         }
         Ok(notes)
@@ -70,7 +70,8 @@ impl Target {
         let path = format!("SET LOCAL search_path = {}, public;", ident(&view.namespace));
         let mut first = None;
         for path in ["", &path] {
-            let begin = format!("BEGIN; {} {path} REFRESH MATERIALIZED VIEW {sql}; COMMIT;", self.pins());
+            let pins = format!("{} {} {path}", self.pins(), self.quiet());
+            let begin = format!("BEGIN; {pins} REFRESH MATERIALIZED VIEW {sql}; COMMIT;");
             match session.run(&begin).await {
                 Ok(()) => {
                     return Ok(first.map(|why| {

@@ -6,6 +6,7 @@
 //! [`Target::abandon`]. Nothing here says that a restore succeeded: only the proof does.
 
 mod archive;
+mod checks;
 mod copy_text;
 mod create;
 mod fault;
@@ -19,6 +20,8 @@ mod sequences;
 
 pub use inspect::{AvailableExtension, Contents, TargetState, inspect};
 pub use preflight::{preflight, preflight_plan};
+
+use std::sync::OnceLock;
 
 use tokio::sync::Mutex;
 
@@ -41,6 +44,19 @@ pub struct Target {
     notes: Vec<Note>,
     /// Connections whose load is done, for the next one: a database may have thousands of tables.
     idle: Mutex<Vec<Session>>,
+    /// What the restoring user may do, known once the schema was restored.
+    standing: OnceLock<Standing>,
+    /// Constraints that are put back after the rows.
+    checks: Mutex<Vec<checks::Check>>,
+    /// What loading did differently.
+    load_notes: Mutex<Vec<Note>>,
+}
+
+/// What decides how objects are made.
+#[derive(Clone, Copy, Debug, Default)]
+struct Standing {
+    omit: pg_restore::Omit,
+    is_superuser: bool,
 }
 
 impl Target {
@@ -52,6 +68,16 @@ impl Target {
     /// Whether the database was made by this restore.
     pub fn is_new(&self) -> bool {
         self.created
+    }
+
+    fn standing(&self) -> Standing {
+        self.standing.get().copied().unwrap_or_default()
+    }
+
+    /// Keeps the restored database's own event triggers from what a restore does after they are
+    /// there. Only superusers can have made them, and only superusers can switch them off.
+    fn quiet(&self) -> &'static str {
+        if self.standing().is_superuser { "SET LOCAL session_replication_role = replica;" } else { "" }
     }
 
     async fn connect(&self) -> Result<Session> {

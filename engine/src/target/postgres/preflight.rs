@@ -41,6 +41,7 @@ async fn checks(
         database(&state, url),
         rights(&state, url, others_write),
         extensions(&state, source, url, others_write),
+        foreign_servers(&state, url, &archive, others_write),
         encoding(&state, source),
         tool(&archive),
         roles(&state, &archive),
@@ -48,7 +49,7 @@ async fn checks(
 }
 
 fn check(name: &str, ok: bool, detail: impl Into<String>) -> PreflightCheck {
-    PreflightCheck { check: name.to_owned(), ok, detail: detail.into() }
+    PreflightCheck { check: name.to_owned(), ok, warns: false, detail: detail.into() }
 }
 
 /// Types and statements of a newer major may be unknown to an older one.
@@ -152,6 +153,63 @@ fn extensions(state: &TargetState, source: &Source, url: &PostgresUrl, others_wr
         statements.join(" ")
     );
     check("extensions", false, detail)
+}
+
+/// Never in the way: a foreign server and its tables are definitions, and all rows can be restored
+/// without. Extensions that bring a wrapper do not bring the right to use it.
+fn foreign_servers(
+    state: &TargetState,
+    url: &PostgresUrl,
+    archive: &Result<(Tool, Needs)>,
+    others_write: bool,
+) -> PreflightCheck {
+    let name = "foreign servers";
+    let Ok((_, needs)) = archive else {
+        return check(name, true, "not known without the schema archive");
+    };
+    if needs.wrappers.is_empty() && needs.made_wrappers.is_empty() {
+        return check(name, true, "the snapshot has none");
+    }
+    if state.is_superuser {
+        return check(name, true, format!("{} may create them", state.user));
+    }
+    let user = &state.user;
+    if others_write && !state.can_create_objects {
+        let detail = "the snapshot has some: they take a user who may create them, as a superuser may";
+        return check(name, true, detail);
+    }
+    let mut details = Vec::new();
+    if !needs.made_wrappers.is_empty() {
+        let names: Vec<&str> = needs.made_wrappers.iter().map(String::as_str).collect();
+        details.push(format!(
+            "only a superuser may create the foreign data wrapper {}: restored by {user}, it and what depends on it \
+             will be missing",
+            names.join(", ")
+        ));
+    }
+    let refused: Vec<&String> = (needs.wrappers.iter())
+        .filter(|wrapper| !needs.made_wrappers.contains(*wrapper))
+        .filter(|wrapper| state.wrappers.get(*wrapper) != Some(&true))
+        .collect();
+    if !refused.is_empty() {
+        let names: Vec<&str> = refused.iter().map(|wrapper| wrapper.as_str()).collect();
+        let grants: Vec<String> = (refused.iter())
+            .map(|wrapper| {
+                format!("GRANT USAGE ON FOREIGN DATA WRAPPER {} TO {};", ident(wrapper), ident(user))
+            })
+            .collect();
+        details.push(format!(
+            "{user} may not use {}, so foreign servers and their tables will be missing. Have a superuser or the \
+             wrapper's owner run in \"{}\" first: {}",
+            names.join(", "),
+            url.database(),
+            grants.join(" ")
+        ));
+    }
+    if details.is_empty() {
+        return check(name, true, format!("{user} may create them"));
+    }
+    PreflightCheck { warns: true, ..check(name, true, details.join(". ")) }
 }
 
 /// A new database gets the source's encoding. In one that is there, values must be representable.
