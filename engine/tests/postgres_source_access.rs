@@ -51,6 +51,61 @@ async fn a_good_role_passes_every_stage() {
 }
 
 #[tokio::test]
+async fn a_connection_that_is_not_encrypted_says_so() {
+    let database = Database::with("CREATE TABLE t (id int PRIMARY KEY)").await;
+    let url = database.url.expose();
+    for mode in ["prefer", "disable"] {
+        let url = url.replace("sslmode=prefer", &format!("sslmode={mode}"));
+        let report = test(&PostgresUrl::parse(&url).unwrap()).await;
+        let tls = stage(&report, Stage::Tls);
+        assert!(report.ok && tls.ok, "{report:#?}");
+        assert!(
+            tls.detail.starts_with("not encrypted: ") && tls.detail.contains("sslmode=require"),
+            "{tls:?}"
+        );
+    }
+    // The same where the login fails after it.
+    let wrong = format!("postgres://nobody:x@127.0.0.1:{}/{}", database.url.port(), database.name);
+    let report = test(&PostgresUrl::parse(&wrong).unwrap()).await;
+    assert!(stage(&report, Stage::Tls).detail.starts_with("not encrypted: "), "{report:#?}");
+}
+
+#[tokio::test]
+async fn a_partition_that_may_not_be_read_is_named_with_its_grant() {
+    let database = Database::with(
+        "CREATE TABLE p (id int) PARTITION BY RANGE (id); CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (9)",
+    )
+    .await;
+    let role = &database.role;
+    database.execute(&format!("REVOKE pg_read_all_data FROM {role}; GRANT SELECT ON p TO {role}")).await;
+    let grant = format!("GRANT SELECT ON TABLE \"public\".\"p1\" TO \"{role}\";");
+    let report = test(&database.url).await;
+    let read = stage(&report, Stage::Read);
+    assert!(report.ok && !read.ok && read.detail.starts_with("public.p1: "), "{report:#?}");
+    assert!(read.fix.as_deref().unwrap().lines().any(|line| line == grant), "{read:?}");
+    // And in a snapshot, which lacks its definition.
+    let snapshot = database.snapshot().await;
+    let excluded = archive(&snapshot).await.excluded;
+    assert!(excluded[0].name == "public.p1" && excluded[0].reason.ends_with(&grant), "{excluded:?}");
+    database.execute(&grant).await;
+    let report = test(&database.url).await;
+    assert!(stage(&report, Stage::Read).ok, "{report:#?}");
+}
+
+#[tokio::test]
+async fn an_owner_is_told_to_use_another_role() {
+    let cluster = Cluster::start();
+    let roles = "CREATE ROLE shop LOGIN PASSWORD 'p'; CREATE ROLE app LOGIN PASSWORD 'p' IN ROLE shop";
+    cluster.execute("postgres", roles).await;
+    cluster.execute("postgres", "CREATE DATABASE d OWNER shop").await;
+    for (role, told) in [("shop", "shop owns the database"), ("app", "REVOKE \"shop\" FROM \"app\";")] {
+        let report = test(&PostgresUrl::parse(&cluster.url(role, "p", "d")).unwrap()).await;
+        let fix = stage(&report, Stage::ReadOnly).fix.clone().unwrap();
+        assert!(fix.contains(told) && !fix.contains("REVOKE \"pg_database_owner\""), "{fix}");
+    }
+}
+
+#[tokio::test]
 async fn each_failed_stage_says_what_to_do() {
     let database = Database::with("SELECT 1").await;
     let port = database.url.port();
@@ -157,6 +212,8 @@ async fn tls_is_used_as_far_as_the_url_asks() {
     for mode in ["require", "prefer"] {
         let report = test(&with(mode)).await;
         assert!(report.ok, "{mode}: {report:#?}");
+        let told = &stage(&report, Stage::Tls).detail;
+        assert!(told.starts_with("encrypted; the certificate is not checked"), "{mode}: {told}");
     }
     for mode in ["verify-ca", "verify-full"] {
         let report = test(&with(mode)).await;

@@ -104,11 +104,10 @@ impl Snapshot {
     }
 
     fn excluded(&self) -> Vec<Incomplete> {
-        let reason =
-            "its definition is not in the schema archive: pg_dump may not lock it without SELECT on it";
+        let user = self.connector.url().user();
         let missing = |table: &super::catalog::Relation| Incomplete {
             name: table.display(),
-            reason: reason.to_owned(),
+            reason: table.undumpable(user),
         };
         self.undumpable.iter().map(missing).collect()
     }

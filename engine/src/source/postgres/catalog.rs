@@ -73,6 +73,24 @@ impl Relation {
         self.kind == Kind::Foreign && !self.has_foreign_name
     }
 
+    /// Why `pg_dump` cannot describe a table of [`Plan::undumpable`], and what would let it.
+    pub(super) fn undumpable(&self, user: &str) -> String {
+        let (sql, user) = (self.sql(), super::session::ident(user));
+        let reason = "its definition cannot be kept: pg_dump may not lock it without SELECT on it";
+        if self.has_foreign_name {
+            return reason.to_owned();
+        }
+        let schema = super::session::ident(&self.namespace);
+        let mut missing = Vec::new();
+        if !self.may_use_schema {
+            missing.push(format!("GRANT USAGE ON SCHEMA {schema} TO {user};"));
+        }
+        if !self.may_select {
+            missing.push(format!("GRANT SELECT ON TABLE {sql} TO {user};"));
+        }
+        format!("{reason}. Run: {}", missing.join(" "))
+    }
+
     /// Why `user` cannot read this relation whole, if so.
     fn obstacle(&self, server: &Server, user: &str) -> Option<String> {
         let (sql, user) = (self.sql(), super::session::ident(user));

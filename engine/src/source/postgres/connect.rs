@@ -1,6 +1,7 @@
 //! From a URL to a session, in steps that a connection test can name.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::fault;
@@ -104,11 +105,17 @@ impl Connector {
     }
 
     /// TLS as asked for, then the login.
-    pub(super) async fn login(&self, stream: TcpStream) -> Result<Session> {
+    async fn login(&self, stream: TcpStream) -> Result<Session> {
+        self.login_noting(stream, &AtomicBool::new(false)).await
+    }
+
+    /// As [`login`](Self::login). Sets `has_tls` once the server has agreed to encrypt, also where
+    /// what follows fails.
+    pub(super) async fn login_noting(&self, stream: TcpStream, has_tls: &AtomicBool) -> Result<Session> {
         let address = stream.peer_addr().map_err(|error| Error::new(Kind::Unreachable, error.to_string()))?;
         let config = self.url.config();
-        let attempt =
-            timeout(self.url.connect_timeout(), config.connect_raw(stream, self.tls_connect())).await;
+        let tls = Noting { inner: self.tls_connect(), has_tls };
+        let attempt = timeout(self.url.connect_timeout(), config.connect_raw(stream, tls)).await;
         match attempt {
             Ok(Ok((client, connection))) => Ok(Session::new(client, connection, self.clone(), address)),
             Ok(Err(error)) => Err(fault::login(&self.url, &error)),
@@ -135,6 +142,23 @@ impl Connector {
         let mut tls = self.tls.clone();
         let Ok(connect) = MakeTlsConnect::<TcpStream>::make_tls_connect(&mut tls, self.url.host());
         connect
+    }
+}
+
+/// TLS that tells whether it came to be: `prefer` goes on without where the server has none.
+struct Noting<'a, T> {
+    inner: T,
+    has_tls: &'a AtomicBool,
+}
+
+impl<T: TlsConnect<TcpStream>> TlsConnect<TcpStream> for Noting<'_, T> {
+    type Stream = T::Stream;
+    type Error = T::Error;
+    type Future = T::Future;
+
+    fn connect(self, stream: TcpStream) -> T::Future {
+        self.has_tls.store(true, Ordering::Relaxed);
+        self.inner.connect(stream)
     }
 }
 

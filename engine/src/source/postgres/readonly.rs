@@ -46,7 +46,10 @@ pub(super) async fn check(session: &Session, server: &Server) -> Result<Findings
         let (role, writes) = (row.text(0), row.flag(1));
         if writes {
             findings.privileges.push(format!("member of {role}"));
-            findings.fixes.push(format!("REVOKE {} FROM {};", ident(&role), ident(&row.text(2))));
+            findings.fixes.push(match role.as_str() {
+                "pg_database_owner" => owner_advice(&row.text(2), &row.text(3), row.flag(4)),
+                _ => format!("REVOKE {} FROM {};", ident(&role), ident(&row.text(2))),
+            });
         } else {
             findings.notes.push(format!("is a member of {role}"));
         }
@@ -66,6 +69,19 @@ pub(super) async fn check(session: &Session, server: &Server) -> Result<Findings
     Ok(findings)
 }
 
+/// The owner of a database is a member of `pg_database_owner` by being it, which nothing revokes.
+fn owner_advice(user: &str, owner: &str, is_direct_member: bool) -> String {
+    if user == owner {
+        return format!("{user} owns the database and cannot be made read-only: create a role of its own.");
+    }
+    if is_direct_member {
+        return format!("REVOKE {} FROM {};", ident(owner), ident(user));
+    }
+    format!(
+        "{user} is a member of the database's owner {owner} through another role: create a role of its own."
+    )
+}
+
 fn through(role: &str, is_self: bool) -> String {
     if is_self { String::new() } else { format!(" (through SET ROLE {role})") }
 }
@@ -81,8 +97,10 @@ const ATTRIBUTES: &str = "\
 /// The predefined roles that write, or do more than read.
 const MEMBERSHIPS: &str = "\
     SELECT r.rolname::text, (r.rolname IN ('pg_write_all_data', 'pg_execute_server_program', 'pg_write_server_files', \
-      'pg_maintain', 'pg_create_subscription', 'pg_database_owner'))::text, current_user::text \
-    FROM pg_roles r WHERE r.rolname ~ '^pg_' AND pg_has_role(current_user, r.oid, 'MEMBER') \
+      'pg_maintain', 'pg_create_subscription', 'pg_database_owner'))::text, current_user::text, \
+      pg_get_userbyid(d.datdba)::text, EXISTS (SELECT FROM pg_auth_members m WHERE m.roleid = d.datdba \
+        AND m.member = (SELECT oid FROM pg_roles WHERE rolname = current_user))::text \
+    FROM pg_roles r JOIN pg_database d ON d.datname = current_database() WHERE r.rolname ~ '^pg_' AND pg_has_role(current_user, r.oid, 'MEMBER') \
       AND r.rolname NOT IN ('pg_read_all_data', 'pg_read_all_settings', 'pg_read_all_stats', 'pg_monitor', \
         'pg_stat_scan_tables') ORDER BY 1";
 
@@ -244,6 +262,13 @@ mod tests {
         assert!(sql.contains("GRANT USAGE ON SCHEMA \"It's\" TO"));
         assert!(sql.contains("BYPASSRLS") && !sql.contains("pg_read_all_data"));
         assert!(sql.contains("owner or a superuser:\nREVOKE CREATE ON SCHEMA public FROM PUBLIC;"));
+    }
+
+    #[test]
+    fn ownership_is_not_revoked_and_a_membership_is() {
+        assert!(owner_advice("shop", "shop", false).contains("shop owns the database"));
+        assert_eq!(owner_advice("app", "shop owner", true), "REVOKE \"shop owner\" FROM \"app\";");
+        assert!(owner_advice("app", "shop", false).contains("through another role"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A connection test that says at which step it failed and what to do there.
 
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::catalog::{self, Inheritance, Plan};
@@ -9,7 +10,7 @@ use super::readonly;
 use super::session::{Session, ident};
 use super::settings::Server;
 use super::snapshot::system_identifier;
-use super::url::PostgresUrl;
+use super::url::{PostgresUrl, SslMode};
 use crate::error::{Error, Kind, Result};
 use crate::source::{ConnectionReport, Stage, StageReport};
 
@@ -118,22 +119,43 @@ async fn reach(url: &PostgresUrl, report: &mut ConnectionReport) -> Option<Sessi
         }
     };
     note(Stage::Connect, Ok(format!("port {} answers", url.port())))?;
-    match connector.login(stream).await {
+    let has_tls = AtomicBool::new(false);
+    let session = connector.login_noting(stream, &has_tls).await;
+    let has_tls = has_tls.into_inner();
+    let tls = tls_in_words(url.ssl_mode(), has_tls);
+    let may_lack_tls = matches!(url.ssl_mode(), SslMode::Disable | SslMode::Prefer);
+    match session {
         Ok(session) => {
-            note(Stage::Tls, Ok(format!("as sslmode={} asks", url.ssl_mode().as_str())))?;
+            note(Stage::Tls, Ok(tls))?;
             note(Stage::Authenticate, Ok(format!("logged in as {} to {}", url.user(), url.database())))?;
             Some(session)
         }
-        Err(error) if fault::failed_at_tls(&error) => {
+        Err(error) if fault::failed_at_tls(&error) || !(has_tls || may_lack_tls) => {
             note(Stage::Tls, Err(error));
             None
         }
         Err(error) => {
-            note(Stage::Tls, Ok(format!("as sslmode={} asks", url.ssl_mode().as_str())))?;
+            note(Stage::Tls, Ok(tls))?;
             note(Stage::Authenticate, Err(error));
             None
         }
     }
+}
+
+/// Who may read along, and who the server may be.
+fn tls_in_words(mode: SslMode, has_tls: bool) -> String {
+    let words = match (has_tls, mode) {
+        (false, SslMode::Disable) => {
+            "not encrypted: anybody between here and the server can read along; sslmode=require asks for encryption"
+        }
+        (false, _) => {
+            "not encrypted: the server did not agree to TLS, and sslmode=prefer goes on without; sslmode=require does not"
+        }
+        (true, SslMode::VerifyFull) => "encrypted, with a certificate that was checked",
+        (true, SslMode::VerifyCa) => "encrypted, with a certificate that was checked but for the host's name",
+        (true, _) => "encrypted; the certificate is not checked, which sslmode=verify-full asks for",
+    };
+    words.to_owned()
 }
 
 /// The steps within a session. Whether a backup with it can be.
@@ -187,6 +209,9 @@ async fn read(
 ) -> bool {
     let mut gaps = Gaps::default();
     plan.incomplete.iter().for_each(|found| gaps.add(&found.name, &found.reason));
+    for part in plan.undumpable.iter().filter(|table| table.is_partition) {
+        gaps.add(&part.display(), &part.undumpable(user));
+    }
     for table in plan.tables.iter().filter(|table| !plan.readable_parts.contains_key(&table.oid)).take(TRIED)
     {
         if let Err(error) = try_table(session, server, table).await {
