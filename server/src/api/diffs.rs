@@ -21,7 +21,26 @@ use crate::service::diffs::{self, FoundDiff};
 #[derive(Deserialize, ToSchema)]
 pub struct NewDiff {
     from: String,
-    to: String,
+    #[schema(required, nullable = false)]
+    to: Option<String>,
+    /// The database's id, of a comparison with what it holds now: told apart from a mistake, and
+    /// refused.
+    #[schema(ignore)]
+    live: Option<serde::de::IgnoredAny>,
+}
+
+impl NewDiff {
+    /// The snapshot to compare with.
+    fn to(&self) -> Result<&str> {
+        if self.live.is_some() {
+            let detail = "Comparing with the live database is not supported yet. Take a snapshot, and compare with that.";
+            let status = StatusCode::UNPROCESSABLE_ENTITY;
+            return Err(Problem::new(status, "unsupported", "Not supported", detail).with("field", "live"));
+        }
+        self.to
+            .as_deref()
+            .ok_or_else(|| Problem::invalid("to", "Give the id of the snapshot to compare with."))
+    }
 }
 
 #[derive(Serialize, ToSchema)]
@@ -237,7 +256,7 @@ pub async fn start(
     ApiUser(visitor): ApiUser,
     Json(body): Json<NewDiff>,
 ) -> Result<(StatusCode, axum::Json<Started>)> {
-    let (id, job_id) = diffs::start(&app, visitor.user_id, &body.from, &body.to).await?;
+    let (id, job_id) = diffs::start(&app, visitor.user_id, &body.from, body.to()?).await?;
     Ok((StatusCode::ACCEPTED, axum::Json(Started { id, job_id })))
 }
 
@@ -295,6 +314,17 @@ pub async fn changes(
 mod tests {
     use super::*;
     use engine::diff::Counts;
+
+    #[test]
+    fn a_comparison_with_the_live_database_is_told_from_a_mistake() {
+        let refused = |body: serde_json::Value| {
+            serde_json::from_value::<NewDiff>(body).unwrap().to().map(str::to_owned).unwrap_err().body()
+        };
+        let live = refused(serde_json::json!({ "from": "a", "live": "d1" }));
+        assert_eq!((&live["type"], &live["field"]), (&"unsupported".into(), &"live".into()));
+        assert!(live["detail"].as_str().unwrap().contains("not supported yet"), "{live}");
+        assert_eq!(refused(serde_json::json!({ "from": "a" }))["field"], "to");
+    }
 
     #[test]
     fn a_rekeyed_table_has_no_counts() {

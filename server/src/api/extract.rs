@@ -54,11 +54,14 @@ pub fn from_slice<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
     axum::Json::from_bytes(body).map(|axum::Json(value)| value).map_err(|rejection| refused(&rejection))
 }
 
-/// The field of the body that serde was at, of nested ones the outermost: what is wrong is said as
-/// "path: what".
+/// The field of the body that serde was at, of nested ones the outermost, or the one that is not
+/// there: what is wrong is said as "path: what", and of the body as a whole as "what".
 fn wrong_field(text: &str) -> Option<&str> {
-    let (path, _) = text.split_once(": ")?;
-    let name = path.split(['.', '[']).next()?;
+    let missing = text.strip_prefix("missing field `").and_then(|rest| rest.split_once('`'));
+    let name = match missing {
+        Some((name, _)) => name,
+        None => text.split_once(": ")?.0.split(['.', '[']).next()?,
+    };
     // A name that is none of ours may be a secret in the wrong place.
     let is_ours = |name: &&str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
     Some(name).filter(is_ours)
@@ -220,9 +223,14 @@ mod tests {
     fn the_field_that_is_wrong_is_named_if_it_is_ours() {
         assert_eq!(wrong_field("keep.hunter2: unknown field `hunter2`, expected `last`"), Some("keep"));
         assert_eq!(wrong_field("items[3].name: invalid type: string"), Some("items"));
-        for text in ["invalid type: string", "missing field `name`", "Hunter2: x", "unknown field `a: b`"] {
+        assert_eq!(wrong_field("missing field `name` at line 1 column 2"), Some("name"));
+        for text in ["invalid type: string", "Hunter2: x", "unknown field `a: b`"] {
             assert_eq!(wrong_field(text), None, "{text}");
         }
+        let problem =
+            from_slice::<std::collections::BTreeMap<String, u8>>(b"{\"count\": \"hunter2\"}").unwrap_err();
+        assert_eq!(problem.fields["field"], "count");
+        assert!(!problem.body().to_string().contains("hunter2"), "{problem:?}");
     }
 
     #[test]
