@@ -14,6 +14,9 @@ use crate::app::App;
 use crate::ids::DatabaseId;
 use crate::meta::{JobRecord, JobState, Work};
 
+/// So often at most.
+const SNAPSHOTS_COUNTED_EVERY_MS: i64 = 60_000;
+
 /// What is counted since the process began.
 pub struct Metrics {
     started_ms: i64,
@@ -22,6 +25,15 @@ pub struct Metrics {
     answer_micros: AtomicU64,
     /// Ended jobs by kind and state.
     jobs: Mutex<BTreeMap<(&'static str, &'static str), Ended>>,
+    snapshots: Mutex<Snapshots>,
+}
+
+/// How many snapshots each database has: counting reads every manifest, so it is done now and then.
+#[derive(Default)]
+struct Snapshots {
+    counts: BTreeMap<String, u64>,
+    counted_ms: Option<i64>,
+    is_counting: bool,
 }
 
 /// Jobs of one kind that ended in one state.
@@ -40,6 +52,8 @@ pub struct Gauges {
     pub active: BTreeMap<(&'static str, &'static str), usize>,
     /// When the last complete backup of each database ended.
     pub last_success_ms: Vec<(DatabaseId, i64)>,
+    /// The snapshots that each database has.
+    pub snapshots: BTreeMap<String, u64>,
     pub requests: Requests,
 }
 
@@ -50,6 +64,26 @@ impl Metrics {
             answers: Default::default(),
             answer_micros: AtomicU64::new(0),
             jobs: Mutex::default(),
+            snapshots: Mutex::default(),
+        }
+    }
+
+    /// The snapshots of each database as counted last, and whether the caller is to count them anew.
+    pub fn snapshots(&self, now_ms: i64) -> (BTreeMap<String, u64>, bool) {
+        let mut known = self.snapshots.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_old = known.counted_ms.is_none_or(|at_ms| now_ms - at_ms >= SNAPSHOTS_COUNTED_EVERY_MS);
+        let is_due = is_old && !known.is_counting;
+        known.is_counting |= is_due;
+        (known.counts.clone(), is_due)
+    }
+
+    /// Takes in what was counted; none if that failed.
+    pub fn snapshots_counted(&self, counts: Option<BTreeMap<String, u64>>, now_ms: i64) {
+        let mut known = self.snapshots.lock().unwrap_or_else(PoisonError::into_inner);
+        known.is_counting = false;
+        if let Some(counts) = counts {
+            known.counts = counts;
+            known.counted_ms = Some(now_ms);
         }
     }
 
@@ -105,6 +139,11 @@ impl Metrics {
         let ages: Vec<_> = ages.collect();
         let help = "Time since the last complete backup of a database ended.";
         section("dbsnap_last_success_age_seconds", "gauge", help, &ages);
+        let kept = gauges.snapshots.iter();
+        let kept: Vec<_> =
+            kept.map(|(id, count)| (format!("{{database=\"{id}\"}}"), count.to_string())).collect();
+        let help = "Snapshots that a database has, as counted within the last minutes.";
+        section("dbsnap_snapshots", "gauge", help, &kept);
         let Requests { writes, reads, lists, deletes } = gauges.requests;
         let requests = [("write", writes), ("read", reads), ("list", lists), ("delete", deletes)];
         let requests = requests.map(|(kind, count)| (format!("{{kind=\"{kind}\"}}"), count.to_string()));
@@ -148,6 +187,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn snapshots_are_counted_by_one_at_a_time_and_not_too_often() {
+        let metrics = Metrics::new(0);
+        assert_eq!(metrics.snapshots(1_000), (BTreeMap::new(), true));
+        assert!(!metrics.snapshots(1_000).1, "somebody counts");
+        metrics.snapshots_counted(None, 2_000);
+        assert!(metrics.snapshots(2_000).1, "that failed");
+        let counts = BTreeMap::from([("d".to_owned(), 3)]);
+        metrics.snapshots_counted(Some(counts.clone()), 3_000);
+        assert_eq!(metrics.snapshots(62_999), (counts.clone(), false));
+        assert_eq!(metrics.snapshots(63_000), (counts, true));
+    }
+
+    #[test]
     fn every_sample_has_a_type_and_ended_jobs_are_counted() {
         let id = |n: u8| format!("{n:032x}");
         let job = |state: &str| -> JobRecord {
@@ -167,6 +219,7 @@ mod tests {
             now_ms: 5_000,
             active: BTreeMap::from([(("backup", "running"), 2)]),
             last_success_ms: vec![(database, 2_000)],
+            snapshots: BTreeMap::from([(id(4), 31)]),
             requests: Requests { writes: 7, ..Requests::default() },
         });
         let id = id(4);
@@ -177,6 +230,7 @@ mod tests {
             "dbsnap_jobs{kind=\"backup\",state=\"running\"} 2",
             "dbsnap_jobs{kind=\"verify\",state=\"queued\"} 0",
             &format!("dbsnap_last_success_age_seconds{{database=\"{id}\"}} 3"),
+            &format!("dbsnap_snapshots{{database=\"{id}\"}} 31"),
             "dbsnap_storage_requests_total{kind=\"write\"} 7",
         ];
         for line in expected {

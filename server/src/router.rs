@@ -6,7 +6,7 @@ use axum::middleware::{from_fn, from_fn_with_state};
 
 use crate::api::{
     accounts, audit, databases, diffs, jobs, keys, openapi, projects, restores, schedules, sign_in,
-    snapshots, status,
+    snapshots, status, usage,
 };
 use crate::app::App;
 use crate::routes;
@@ -71,6 +71,7 @@ fn api() -> Table {
         .route("/projects/{id}/connection-test", post(projects::test_connection))
         .route("/projects/{id}/verify", post(projects::verify))
         .route("/projects/{id}/prune", post(projects::prune))
+        .route("/projects/{id}/usage", get(usage::of_project))
         .route("/projects/{id}/keys", get(keys::list).post(keys::add))
         .route("/projects/{id}/keys/recovery", post(projects::export_recovery_key))
         .route("/projects/{id}/keys/epoch", post(keys::begin_epoch))
@@ -90,6 +91,7 @@ fn api() -> Table {
         .route("/jobs/{id}/cancel", post(jobs::cancel))
         .route("/jobs/{id}/events", get(jobs::follow))
         .route("/snapshots/{id}", get(snapshots::get).patch(snapshots::change).delete(snapshots::delete))
+        .route("/snapshots/{id}/cost", post(usage::start_cost))
         .route("/snapshots/{id}/collections/{name}/records", get(snapshots::records))
         .route("/diffs", post(diffs::start))
         .route("/diffs/{id}", get(diffs::get))
@@ -106,7 +108,7 @@ fn api() -> Table {
 fn pages() -> Table {
     use crate::routes::{
         account, account_settings, assets, audit, database_settings, databases, diffs, jobs, keys, projects,
-        restores, schedules, snapshots,
+        restores, schedules, snapshots, usage,
     };
     Table::new()
         .route("/", get(account::front))
@@ -122,6 +124,7 @@ fn pages() -> Table {
         .route("/projects", get(projects::dashboard).post(projects::create))
         .route("/projects/{id}", get(projects::project_page))
         .route("/projects/{id}/settings", get(projects::settings_page))
+        .route("/projects/{id}/usage", get(usage::page))
         .route("/projects/{id}/recovery-key", post(keys::recovery_key))
         .route("/projects/{id}/keys", post(keys::add))
         .route("/projects/{id}/keys/epoch", post(keys::begin_epoch))
@@ -143,6 +146,7 @@ fn pages() -> Table {
         .route("/jobs/{id}/cancel", post(jobs::cancel))
         .route("/snapshots/{id}", get(snapshots::page))
         .route("/snapshots/{id}/change", post(snapshots::change))
+        .route("/snapshots/{id}/cost", post(usage::start_cost))
         .route("/snapshots/{id}/delete", post(snapshots::delete))
         .route("/snapshots/{id}/collections/{name}", get(snapshots::records))
         .route("/snapshots/{id}/restore", get(restores::new_form).post(restores::plan))

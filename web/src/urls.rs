@@ -63,6 +63,11 @@ pub fn settings(project: &str) -> String {
     format!("/projects/{}/settings", escape(project))
 }
 
+/// What a project has stored.
+pub fn usage(project: &str) -> String {
+    format!("/projects/{}/usage", escape(project))
+}
+
 /// Adds a key to a project (POST).
 pub fn keys(project: &str) -> String {
     format!("/projects/{}/keys", escape(project))
@@ -161,6 +166,11 @@ pub fn snapshot(id: &str) -> String {
 /// Gives a snapshot another note, pins or unpins it (POST).
 pub fn snapshot_change(id: &str) -> String {
     format!("/snapshots/{}/change", escape(id))
+}
+
+/// Counts what a snapshot costs (POST).
+pub fn snapshot_cost(id: &str) -> String {
+    format!("/snapshots/{}/cost", escape(id))
 }
 
 /// Deletes a snapshot (POST).

@@ -218,6 +218,15 @@ impl Repository {
         self.create_file(&files::deletion(id), &mark).await.map(drop)
     }
 
+    /// Bytes of what is stored now: packs, index files and manifests.
+    pub async fn stored_bytes(&self) -> Result<u64> {
+        let mut bytes = 0;
+        for folder in [files::PACKS, files::INDEX, files::SNAPSHOTS] {
+            bytes += self.0.store.list(folder).await?.iter().map(|file| file.size_bytes).sum::<u64>();
+        }
+        Ok(bytes)
+    }
+
     /// The repository's id.
     pub fn id(&self) -> RepositoryId {
         self.0.id

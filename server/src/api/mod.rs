@@ -14,6 +14,7 @@ pub mod schedules;
 pub mod sign_in;
 pub mod snapshots;
 pub mod status;
+pub mod usage;
 pub mod words;
 
 use serde::Serialize;

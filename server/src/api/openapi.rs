@@ -8,7 +8,7 @@ use utoipa::openapi::{Content, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{Modify, OpenApi, ToSchema};
 
 use super::{
-    accounts, audit, databases, diffs, jobs, keys, projects, restores, schedules, sign_in, snapshots,
+    accounts, audit, databases, diffs, jobs, keys, projects, restores, schedules, sign_in, snapshots, usage,
 };
 
 /// A problem in the sense of RFC 9457. Each kind adds fields of its own.
@@ -56,6 +56,7 @@ pub struct ProblemBody {
         projects::test_connection,
         projects::verify,
         projects::prune,
+        usage::of_project,
         projects::export_recovery_key,
         keys::list,
         keys::add,
@@ -79,6 +80,7 @@ pub struct ProblemBody {
         snapshots::change,
         snapshots::delete,
         snapshots::records,
+        usage::start_cost,
         diffs::list,
         diffs::start,
         diffs::get,

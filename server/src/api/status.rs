@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use crate::app::App;
 use crate::error::{Problem, Result, causes};
 use crate::metrics::Gauges;
+use crate::service::usage;
 
 const READY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -41,6 +42,7 @@ pub async fn metrics(State(app): State<App>) -> Result<Response> {
         now_ms: app.now_ms(),
         active: app.queue.active(),
         last_success_ms: app.meta.last_complete_backups().await?,
+        snapshots: usage::snapshot_counts(&app),
         requests: app.storage.requests(),
     });
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())

@@ -2,7 +2,7 @@
 
 use engine::Context;
 use engine::repo::{Repository, Snapshot};
-use engine::{backup, diff, prune, restore, source, verify};
+use engine::{backup, cost, diff, prune, restore, source, verify};
 use repo_format::id::SnapshotId;
 use repo_format::manifest::Trigger;
 use serde_json::{Value, json};
@@ -28,6 +28,7 @@ pub async fn run(app: App, record: JobRecord, context: Context) -> Result<Done> 
         Work::RestoreApply { restore_id } => run_apply(&app, &record, restore_id, &context).await,
         Work::Verify { mode } => run_verify(&app, &record, mode, &context).await,
         Work::Prune { dry_run } => run_prune(&app, &record, dry_run, &context).await,
+        Work::Cost { snapshot_id } => run_cost(&app, &record, &snapshot_id, &context).await,
     }
 }
 
@@ -170,6 +171,13 @@ async fn run_prune(app: &App, record: &JobRecord, dry_run: bool, context: &Conte
     let options = prune::Options { dry_run, grace_ms, ..prune::Options::default() };
     let stats = prune::run(&repository, &options, context).await?;
     Ok((JobState::Succeeded, serde_json::to_value(stats).map_err(Problem::internal)?))
+}
+
+async fn run_cost(app: &App, record: &JobRecord, snapshot: &str, context: &Context) -> Result<Done> {
+    let id = SnapshotId::parse(snapshot).ok_or_else(Problem::not_found)?;
+    let repository = app.repositories.get(record.project_id).await?;
+    let cost = cost::run(&repository, id, context).await?;
+    Ok((JobState::Succeeded, serde_json::to_value(cost).map_err(Problem::internal)?))
 }
 
 fn opened(app: &App, owner: &str, sealed: &crate::server_key::Sealed) -> Result<Zeroizing<String>> {

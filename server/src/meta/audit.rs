@@ -103,6 +103,7 @@ fn of_job(tx: &WriteTransaction, job: &JobRecord, action: &'static str, detail: 
         Work::Verify { mode } => Event::new(action, format!("project/{}", job.project_id)).with("mode", mode),
         Work::Prune { .. } => Event::new(action, format!("project/{}", job.project_id)),
         Work::Diff { diff_id } => Event::new(action, format!("diff/{diff_id}")),
+        Work::Cost { snapshot_id } => Event::new(action, format!("snapshot/{snapshot_id}")),
     };
     let event = if job.by_schedule { event.by(Actor::Schedule) } else { event };
     let mut event = event.with("job_id", job.id);

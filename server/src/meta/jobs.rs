@@ -103,12 +103,16 @@ pub enum Work {
     Prune {
         dry_run: bool,
     },
+    /// Counts what a snapshot costs.
+    Cost {
+        snapshot_id: String,
+    },
 }
 
 impl Work {
     /// All the words of [`Work::kind`].
-    pub const KINDS: [&'static str; 6] =
-        ["backup", "diff", "restore-plan", "restore-apply", "verify", "prune"];
+    pub const KINDS: [&'static str; 7] =
+        ["backup", "diff", "restore-plan", "restore-apply", "verify", "prune", "cost"];
 
     /// The word of the API.
     pub fn kind(&self) -> &'static str {
@@ -119,6 +123,7 @@ impl Work {
             Self::RestoreApply { .. } => "restore-apply",
             Self::Verify { .. } => "verify",
             Self::Prune { .. } => "prune",
+            Self::Cost { .. } => "cost",
         }
     }
 
@@ -126,7 +131,7 @@ impl Work {
     pub fn actions(&self) -> Option<(&'static str, &'static str)> {
         match self {
             Self::Backup { .. } => Some((action::BACKUP_START, action::BACKUP_END)),
-            Self::Diff { .. } => None,
+            Self::Diff { .. } | Self::Cost { .. } => None,
             Self::RestorePlan { .. } => Some((action::RESTORE_PLAN_START, action::RESTORE_PLAN_END)),
             Self::RestoreApply { .. } => Some((action::RESTORE_START, action::RESTORE_END)),
             Self::Verify { .. } => Some((action::VERIFY_START, action::VERIFY_END)),
@@ -151,9 +156,11 @@ impl Work {
         match self {
             Self::Backup { database_id, .. } => format!("backup/{database_id}"),
             Self::RestoreApply { restore_id } => format!("restore/{restore_id}"),
-            Self::Diff { .. } | Self::RestorePlan { .. } | Self::Verify { .. } | Self::Prune { .. } => {
-                String::new()
-            }
+            Self::Diff { .. }
+            | Self::RestorePlan { .. }
+            | Self::Verify { .. }
+            | Self::Prune { .. }
+            | Self::Cost { .. } => String::new(),
         }
     }
 }

@@ -15,6 +15,7 @@ pub mod projects;
 pub mod restores;
 pub mod schedules;
 pub mod snapshots;
+pub mod usage;
 
 use axum::body::Body;
 use axum::extract::{Request, State};

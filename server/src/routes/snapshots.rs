@@ -122,6 +122,7 @@ async fn snapshot_view(app: &App, visitor: &Visitor, found: &FoundSnapshot) -> R
         collections: collections.into_iter().map(view::history::collection).collect(),
         missing: view::history::missing(manifest),
         notes: manifest.notes.clone(),
+        costs: super::usage::costs(app, visitor, found).await?,
         parent: manifest.parent.map(|parent| parent.to_string()),
         project: place.project,
         problem: None,

@@ -15,3 +15,4 @@ pub mod schedules;
 pub mod sign_in;
 pub mod snapshots;
 pub mod upkeep;
+pub mod usage;

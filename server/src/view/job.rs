@@ -89,6 +89,7 @@ pub fn kind(work: &Work) -> Kind {
         Work::RestoreApply { .. } => Kind::Restore,
         Work::Verify { .. } => Kind::Verify,
         Work::Prune { .. } => Kind::Prune,
+        Work::Cost { .. } => Kind::Cost,
     }
 }
 

@@ -69,6 +69,7 @@ impl Foreign {
             ("POST", path) if path.starts_with("/projects/{id}/keys/") => json!({}),
             ("POST", "/projects/{id}/databases") => json!({ "name": "n", "url": URL, "environment": "dev" }),
             ("PATCH", "/databases/{id}") => json!({ "name": "taken over" }),
+            ("POST", "/snapshots/{id}/cost") => json!({}),
             ("PATCH", "/snapshots/{id}") => json!({ "note": "taken over", "pinned": true }),
             ("POST", "/databases/{id}/backups") => json!({}),
             ("PUT", "/databases/{id}/schedule") | ("POST", "/databases/{id}/schedule/preview") => {
@@ -96,6 +97,7 @@ impl Foreign {
             ("POST", "/projects/{id}/delete") => &[("name", "shop")],
             ("POST", "/projects/{id}/prune") => &[("dry_run", "false")],
             ("POST", "/projects/{id}/verify") => &[("mode", "structure")],
+            ("POST", "/snapshots/{id}/cost") => &[],
             ("POST", "/snapshots/{id}/change") => &[("note", "taken over"), ("pinned", "true")],
             ("POST", "/snapshots/{id}/delete") => &[("confirm", &self.snapshot[..8])],
             ("POST", "/projects/{id}/connect" | "/databases/{id}/settings") => {

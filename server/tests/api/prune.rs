@@ -4,7 +4,7 @@ use engine_testutils::postgres::Cluster;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::harness::{Api, Browser, PASSWORD, Server, files, shop, text};
+use crate::harness::{Answer, Api, Browser, PASSWORD, Server, files, shop, text};
 
 async fn prune(api: &Api, project: &str, dry_run: bool) -> Value {
     let path = format!("/projects/{project}/prune");
@@ -250,4 +250,70 @@ async fn what_is_kept_of_a_removed_database_is_on_a_list() {
     let again = format!("/databases/{kept}?snapshots=delete");
     api.send(Method::DELETE, &again, Value::Null).await.problem(404, "not-found");
     assert!(!browser.get(&format!("/projects/{project}")).await.text.contains("Removed databases"));
+}
+
+/// What is stored, by database and snapshot; and what one of them costs, held against a prune.
+#[tokio::test]
+async fn usage_is_told_by_database_and_snapshot() {
+    let (name, url) = shop().await;
+    let server = Server::start().await;
+    let api = server.user("ada@example.com").await;
+    let project = api.project("shop").await;
+    let [database, empty] = [api.database(&project, &url).await, api.database(&project, &url).await];
+    let first = api.back_up(&database).await;
+    Cluster::shared().execute(&name, "UPDATE customers SET name = 'renamed ' || id").await;
+    let second = api.back_up(&database).await;
+    let usage = api.get(&format!("/projects/{project}/usage")).await.expect(StatusCode::OK);
+    let found = &usage["databases"];
+    assert_eq!(
+        (&found[0]["id"], &found[1]["id"], &found[1]["snapshots"]),
+        (&json!(database), &json!(empty), &json!([]))
+    );
+    let ids: Vec<&Value> = found[0]["snapshots"].as_array().unwrap().iter().map(|one| &one["id"]).collect();
+    assert_eq!(ids, [&second, &first]);
+    let mut new_bytes = 0;
+    for told in found[0]["snapshots"].as_array().unwrap() {
+        let one = api.get(&format!("/snapshots/{}", text(&told["id"]))).await.expect(StatusCode::OK);
+        for field in ["created_at", "logical_bytes", "new_bytes", "pinned"] {
+            assert_eq!(told[field], one[field], "{field}");
+        }
+        new_bytes += number(told, "new_bytes");
+    }
+    assert_eq!(number(&found[0], "new_bytes"), new_bytes);
+    assert_eq!(found[0]["logical_bytes"], found[0]["snapshots"][0]["logical_bytes"]);
+    let on_disk = files(server.folder.path()).into_iter();
+    let on_disk = on_disk
+        .filter(|(name, _)| ["/packs/", "/index/", "/snapshots/"].iter().any(|part| name.contains(part)));
+    let on_disk: u64 = on_disk.map(|(_, bytes)| bytes.len() as u64).sum();
+    assert_eq!(number(&usage, "stored_bytes"), on_disk);
+
+    let client = reqwest::Client::new();
+    let told = format!("dbsnap_snapshots{{database=\"{database}\"}} 2\n");
+    // Counted in the background: who asks first is not kept waiting.
+    while !Answer::of(client.get(format!("{}/metrics", server.base))).await.text.contains(&told) {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+
+    let browser = Browser::signed_in(&server.base, "ada@example.com", PASSWORD).await;
+    let page = browser.get(&format!("/projects/{project}/usage")).await.text;
+    assert!(page.contains(&format!("/snapshots/{first}")) && page.contains("No snapshot yet"), "{page}");
+    let begun = browser.send(Method::POST, &format!("/snapshots/{first}/cost"), &[]).await;
+    assert_eq!(begun.status, StatusCode::SEE_OTHER);
+    let job = begun.headers["location"].to_str().unwrap().strip_prefix("/jobs/").unwrap().to_owned();
+    let cost = api.ended(&job).await["result"].clone();
+    assert!(
+        number(&cost, "freed_bytes") > 0 && number(&cost, "freed_bytes") < number(&cost, "new_bytes"),
+        "{cost:#}"
+    );
+    let page = browser.get(&format!("/snapshots/{first}")).await.text;
+    assert!(page.contains("Deleting it would free") && page.contains("public.customers"), "{page}");
+    let asked = api.post(&format!("/snapshots/{first}/cost"), json!({})).await.expect(StatusCode::ACCEPTED);
+    assert_eq!(api.ended(&text(&asked["job_id"])).await["result"], cost);
+    api.send(Method::DELETE, &format!("/snapshots/{first}"), Value::Null)
+        .await
+        .expect(StatusCode::NO_CONTENT);
+    let dry = prune(&api, &project, true).await;
+    // A prune leaves alone what is too small a part of a pack.
+    let condemned = number(&dry, "objects_condemned");
+    assert!(condemned > 0 && condemned <= number(&cost, "freed_objects"), "{dry:#} {cost:#}");
 }

@@ -20,6 +20,8 @@ pub enum Kind {
     Verify,
     /// Removes what no snapshot needs.
     Prune,
+    /// Counts what a snapshot costs.
+    Cost,
 }
 
 impl Kind {
@@ -32,6 +34,7 @@ impl Kind {
             Self::Restore => "Restore",
             Self::Verify => "Verification",
             Self::Prune => "Clean-up",
+            Self::Cost => "Cost of a snapshot",
         }
     }
 }
@@ -230,7 +233,7 @@ fn bar(job: &Job) -> Markup {
 fn figures(job: &Job) -> Markup {
     let progress = &job.progress;
     let stored = matches!(job.kind, Kind::Backup);
-    if job.kind == Kind::Prune {
+    if matches!(job.kind, Kind::Prune | Kind::Cost) {
         return html! {};
     }
     html! {

@@ -6,7 +6,7 @@ use maud::Markup;
 use super::{
     account, account_settings, audit, changes, connect, database, database_settings, diff, error, job,
     project, projects, records, recovery_key, restore_new, restore_plan, restore_result, restores, schedule,
-    settings, snapshot, storage,
+    settings, snapshot, storage, usage,
 };
 
 /// Every sample, named after its page.
@@ -27,6 +27,7 @@ pub fn samples() -> Vec<(&'static str, Markup)> {
         ("projects-first-run", projects::page(&projects::Projects::sample_first_run())),
         ("project", project::page(&project::Project::sample())),
         ("project-damaged", project::page(&project::Project::sample_damaged())),
+        ("usage", usage::page(&usage::Usage::sample())),
         ("connect", connect::page(&connect::Connect::sample())),
         ("connect-refused", connect::page(&connect::Connect::sample_refused())),
         ("connect-unreachable", connect::page(&connect::Connect::sample_unreachable())),

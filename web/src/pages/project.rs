@@ -106,6 +106,7 @@ pub fn page(view: &Project) -> Markup {
                 p.muted { (format::count_of(view.databases.len() as u64, "database")) " · " (format::bytes(stored)) " stored" }
             }
             div.actions {
+                a.button href=(urls::usage(&view.project.id)) { "Usage" }
                 a.button href=(urls::settings(&view.project.id)) { "Settings" }
                 a.button.primary href=(urls::connect(&view.project.id)) { "Connect a database" }
             }

@@ -6,8 +6,8 @@ use super::Named;
 use crate::{
     components::{
         Problem, alert, fact,
-        form::Field,
-        short_id,
+        form::{Field, post_button},
+        icons, short_id,
         system::System,
         table::scrolling,
         tag::{self, Environment, Thoroughness, Trigger},
@@ -31,6 +31,32 @@ pub struct CollectionRow {
     pub logical_bytes: u64,
     /// The root of its tree.
     pub root: String,
+}
+
+/// What is known of what a snapshot costs.
+#[derive(Clone, Debug)]
+pub enum Costs {
+    /// Nothing: it is counted when somebody asks.
+    Unknown,
+    /// It is being counted: the job.
+    Counting(String),
+    /// It was counted.
+    Counted(Counted),
+}
+
+/// What a snapshot costs.
+#[derive(Clone, Debug)]
+pub struct Counted {
+    /// When it was counted.
+    pub at_ms: i64,
+    /// Bytes that no older snapshot needs.
+    pub new_bytes: u64,
+    /// Of these, the ones that no other snapshot needs.
+    pub freed_bytes: u64,
+    /// The same two of what describes the collections.
+    pub descriptions: (u64, u64),
+    /// The same two of each collection, by name.
+    pub collections: Vec<(String, u64, u64)>,
 }
 
 /// A snapshot.
@@ -80,6 +106,8 @@ pub struct Snapshot {
     pub missing: Vec<(String, String)>,
     /// What is left out although nothing failed, in words.
     pub notes: Vec<String>,
+    /// What it costs.
+    pub costs: Costs,
     /// The snapshot before it.
     pub parent: Option<String>,
     /// Why the last request was not carried out.
@@ -130,6 +158,7 @@ impl Snapshot {
                 "public.rates is a foreign table: its definition is kept, and its rows are on another server"
                     .to_owned(),
             ],
+            costs: Costs::Unknown,
             parent: Some("02f0c41d07be85a3316c0e4f1a27d9b5".to_owned()),
             problem: None,
         }
@@ -145,7 +174,19 @@ impl Snapshot {
     pub fn sample_pinned() -> Self {
         let at_ms = crate::samples::NOW_MS - 86_400_000;
         let verified = Some((at_ms, Thoroughness::Full));
+        let collection = |name: &str, new, freed| (name.to_owned(), new, freed);
+        let costs = Costs::Counted(Counted {
+            at_ms: crate::samples::NOW_MS - 600_000,
+            new_bytes: 412_000,
+            freed_bytes: 96_000,
+            descriptions: (4_100, 4_100),
+            collections: vec![
+                collection("public.customers", 0, 0),
+                collection("public.orders", 407_900, 91_900),
+            ],
+        });
         Self {
+            costs,
             pinned: true,
             note: None,
             parent: None,
@@ -220,6 +261,7 @@ pub fn page(view: &Snapshot) -> Markup {
                 ul { @for note in &view.notes { li { (note) } } }
             }
         }
+        (costs(view))
         (note_form(view))
         @if view.pinned {
             section.card.padded aria-labelledby="delete" {
@@ -269,6 +311,52 @@ fn verified(view: &Snapshot) -> Markup {
             }
         }
     }
+}
+
+fn costs(view: &Snapshot) -> Markup {
+    html! {
+        section.card aria-labelledby="costs" {
+            div.card-head {
+                h2 #costs { "What it costs" }
+                @match &view.costs {
+                    Costs::Counting(job) => { a href=(urls::job(job)) { span.state.calm { (icons::running()) "Counting now" } } }
+                    Costs::Unknown => { (post_button(&urls::snapshot_cost(&view.id), "Count it", "small")) }
+                    Costs::Counted(_) => { (post_button(&urls::snapshot_cost(&view.id), "Count it again", "small")) }
+                }
+            }
+            @match &view.costs {
+                Costs::Counted(counted) => { (counted_costs(counted, view.shell.now_ms)) }
+                _ => {
+                    p.empty { "What it brought, and what would come free without it: all snapshots of the project are looked at for that." }
+                }
+            }
+        }
+    }
+}
+
+fn counted_costs(counted: &Counted, now_ms: i64) -> Markup {
+    let (descriptions_new, descriptions_freed) = counted.descriptions;
+    let row = |name: &Markup, new: u64, freed: u64| {
+        html! { tr { th scope="row" { (name) } td.num { (format::bytes(new)) } td.num { (format::bytes(freed)) } } }
+    };
+    scrolling(
+        "What it costs",
+        &html! {
+            table {
+                caption { "Deleting it would free " (format::bytes(counted.freed_bytes)) span.muted { ", as counted " (format::ago(counted.at_ms, now_ms)) } }
+                thead { tr {
+                    th scope="col" { "Part" }
+                    th.num scope="col" { "In no older snapshot" }
+                    th.num scope="col" { "In no other snapshot" }
+                } }
+                tbody {
+                    (row(&html! { "All of it" }, counted.new_bytes, counted.freed_bytes))
+                    @for (name, new, freed) in &counted.collections { (row(&html! { code { (name) } }, *new, *freed)) }
+                    (row(&html! { "Descriptions and schema" }, descriptions_new, descriptions_freed))
+                }
+            }
+        },
+    )
 }
 
 fn note_form(view: &Snapshot) -> Markup {

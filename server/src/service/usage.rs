@@ -1,0 +1,99 @@
+//! What is stored: by project, by database, by snapshot.
+
+use std::collections::BTreeMap;
+
+use engine::repo::Snapshot;
+
+use super::{projects, snapshots};
+use crate::app::App;
+use crate::error::{Problem, Result};
+use crate::ids::{JobId, ProjectId, UserId};
+use crate::jobs;
+use crate::meta::{ConnectedDatabase, PageRequest, Work};
+
+/// What a project has stored.
+pub struct Usage {
+    /// Bytes of everything in its repository.
+    pub stored_bytes: u64,
+    /// The databases that are connected or of which snapshots are kept, oldest first.
+    pub databases: Vec<DatabaseUsage>,
+}
+
+/// What a database has stored.
+pub struct DatabaseUsage {
+    pub database: ConnectedDatabase,
+    /// Newest first.
+    pub snapshots: Vec<Snapshot>,
+}
+
+impl DatabaseUsage {
+    /// The size of its newest snapshot.
+    pub fn logical_bytes(&self) -> u64 {
+        self.snapshots.first().map_or(0, |newest| newest.manifest.logical_bytes)
+    }
+
+    /// What its snapshots added to the repository when they were taken.
+    pub fn new_bytes(&self) -> u64 {
+        self.snapshots.iter().map(|snapshot| snapshot.manifest.new_bytes).sum()
+    }
+}
+
+/// What a project has stored now.
+pub async fn of_project(app: &App, user: UserId, project: ProjectId) -> Result<Usage> {
+    projects::find(app, user, project).await?;
+    let repository = app.repositories.get(project).await?;
+    let mut by_source: BTreeMap<String, Vec<Snapshot>> = BTreeMap::new();
+    for snapshot in repository.snapshots().await? {
+        by_source.entry(snapshot.manifest.source.id.clone()).or_default().push(snapshot);
+    }
+    let databases = app.meta.databases_of(project, PageRequest::all()).await?.items.into_iter();
+    let databases = databases.map(|database| DatabaseUsage {
+        snapshots: by_source.remove(&database.id.to_string()).unwrap_or_default(),
+        database,
+    });
+    let is_shown = |usage: &DatabaseUsage| usage.database.removed_ms.is_none() || !usage.snapshots.is_empty();
+    Ok(Usage {
+        databases: databases.filter(is_shown).collect(),
+        stored_bytes: repository.stored_bytes().await?,
+    })
+}
+
+/// Queues a count of what a snapshot costs: for that, all snapshots of its project are looked at.
+pub async fn start_cost(app: &App, user: UserId, snapshot: &str) -> Result<JobId> {
+    let found = snapshots::find(app, user, snapshot).await?;
+    let job = jobs::new_id(app);
+    let work = Work::Cost { snapshot_id: found.snapshot.id.to_string() };
+    jobs::enqueue(app, job, found.project_id, user, work).await?;
+    Ok(job)
+}
+
+/// How many snapshots each database has, as far as that is known. What is old is counted anew in the
+/// background: who asks every few seconds must not wait for a storage.
+pub fn snapshot_counts(app: &App) -> BTreeMap<String, u64> {
+    let (counts, is_due) = app.metrics.snapshots(app.now_ms());
+    if is_due {
+        let app = app.clone();
+        tokio::spawn(async move {
+            let counted = count(&app).await.inspect_err(Problem::log).ok();
+            app.metrics.snapshots_counted(counted, app.now_ms());
+        });
+    }
+    counts
+}
+
+async fn count(app: &App) -> Result<BTreeMap<String, u64>> {
+    let mut counts = BTreeMap::new();
+    for project in app.meta.project_ids().await? {
+        if app.meta.project(project).await?.is_none() {
+            // It is being made or removed.
+            continue;
+        }
+        for database in app.meta.databases_of(project, PageRequest::all()).await?.items {
+            counts.insert(database.id.to_string(), 0);
+        }
+        for snapshot in app.repositories.get(project).await?.snapshots().await? {
+            *counts.entry(snapshot.manifest.source.id).or_default() += 1;
+        }
+    }
+    Ok(counts)
+}
