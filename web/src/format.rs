@@ -84,6 +84,13 @@ pub fn time(at_ms: i64, now_ms: i64) -> Markup {
     }
 }
 
+/// As [`time`], the relative form below the absolute one: for tables with many columns.
+pub fn time_stacked(at_ms: i64, now_ms: i64) -> Markup {
+    html! {
+        time datetime=(rfc3339(at_ms)) { span.at { (second(at_ms)) " UTC" } " " span.ago.below { (ago(at_ms, now_ms)) } }
+    }
+}
+
 /// A moment in a `<time>` element, where the relative form would only be noise.
 pub fn time_absolute(at_ms: i64) -> Markup {
     html! { time datetime=(rfc3339(at_ms)) { span.at { (second(at_ms)) " UTC" } } }

@@ -120,7 +120,7 @@ impl<'a> Frame<'a> {
                         (self.nav_link(urls::AUDIT, "Audit log", Section::Audit))
                     }
                     form.account method="post" action=(urls::LOGOUT) {
-                        a.email href=(urls::ACCOUNT) { (email) }
+                        a.email href=(urls::ACCOUNT) { (icons::account()) span { (email) } }
                         button.quiet type="submit" { "Sign out" }
                     }
                 }

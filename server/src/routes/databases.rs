@@ -35,6 +35,8 @@ pub struct Typed {
     environment: Environment,
     /// Ticked, where the form offers it.
     best_effort: Option<String>,
+    /// Ticked, where the form offers it.
+    twin: Option<String>,
     action: Action,
 }
 
@@ -73,6 +75,7 @@ pub async fn connect_form(
         password_removed: false,
         environment: None,
         best_effort: None,
+        twin: None,
         problem: None,
         tested: None,
     };
@@ -88,6 +91,12 @@ pub async fn connect(
 ) -> Result<Response> {
     let project_id = id(ProjectId::parse, &project)?;
     let view = typed_view(&app, &visitor, project_id, &typed).await?;
+    if typed.action == Action::Connect && typed.twin.is_none() {
+        let twin = databases::twin(&app, visitor.user_id, project_id, &typed.name, &typed.url).await?;
+        if let Some(problem) = twin {
+            return refused(problem, Connect { twin: Some(false), ..view });
+        }
+    }
     let consistency = consistency(typed.best_effort.is_some());
     let report = match databases::test(&app, visitor.user_id, project_id, &typed.url, consistency).await {
         Ok(report) => report,
@@ -121,6 +130,7 @@ async fn typed_view(app: &App, visitor: &Visitor, project: ProjectId, typed: &Ty
         password_removed: url.password_removed,
         environment: Some(place::environment(typed.environment)),
         best_effort: typed.best_effort.as_ref().map(|_| true),
+        twin: typed.twin.as_ref().map(|_| true),
         problem: None,
         tested: None,
     })

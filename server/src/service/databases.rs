@@ -128,6 +128,34 @@ pub async fn list(
     Ok(page)
 }
 
+/// Why a new database may be one that is there already: it has the name of one, or its address. Pages
+/// ask before they connect it, since nobody can tell two of one name apart.
+pub async fn twin(
+    app: &App,
+    user: UserId,
+    project: ProjectId,
+    name: &str,
+    url: &str,
+) -> Result<Option<Problem>> {
+    let all = list(app, user, project, PageRequest::all()).await?.items;
+    let same_name = |other: &&ConnectedDatabase| other.name.to_lowercase() == name.trim().to_lowercase();
+    if let Some(other) = all.iter().find(same_name) {
+        let detail =
+            format!("This project has a database called {}. Give another name, or tick below.", other.name);
+        return Ok(Some(Problem::invalid("name", detail)));
+    }
+    // One that cannot be read is for the test to explain.
+    let Ok(url) = DatabaseUrl::parse(url) else { return Ok(None) };
+    let place = endpoint(&url);
+    let same_place = |other: &&ConnectedDatabase| {
+        other.endpoint.hosts() == place.hosts() && other.endpoint.database == place.database
+    };
+    Ok(all.iter().find(same_place).map(|other| {
+        let detail = format!("{} is connected as {}. Tick below if it is meant twice.", place, other.name);
+        Problem::invalid("url", detail)
+    }))
+}
+
 /// A project's databases that were removed and of which snapshots are kept, oldest first.
 pub async fn list_removed(
     app: &App,

@@ -2,7 +2,7 @@ use engine_testutils::postgres::Cluster;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::harness::{Server, shop};
+use crate::harness::{Browser, PASSWORD, Server, shop};
 
 #[tokio::test]
 async fn a_connection_test_tells_every_stage() {
@@ -172,4 +172,29 @@ async fn what_only_mongodb_has_is_refused_for_postgresql() {
     let reader = mongo.create_read_only_user(engine_testutils::mongodb::Scope::All, "every_reader").await;
     let patch = json!({ "url": reader.replacen("/admin?", "/?", 1) });
     api.send(Method::PATCH, &format!("/databases/{database}"), patch).await.problem(422, "invalid");
+}
+
+/// Nobody can tell two databases of one name apart, and one that is connected twice is mostly a mistake.
+#[tokio::test]
+async fn the_page_asks_before_it_connects_a_database_like_another() {
+    let (_, url) = shop().await;
+    let server = Server::start().await;
+    let api = server.user("ada@example.com").await;
+    let project = api.project("shop").await;
+    api.database(&project, &url).await;
+    let browser = Browser::signed_in(&server.base, "ada@example.com", PASSWORD).await;
+    let connect = async |name: &str, twin: Option<&str>| {
+        let mut form = vec![("url", url.clone()), ("name", name.to_owned())];
+        form.extend([("environment", "prod".to_owned()), ("action", "connect".to_owned())]);
+        form.extend(twin.map(|twin| ("twin", twin.to_owned())));
+        browser.send(Method::POST, &format!("/projects/{project}/connect"), &form).await
+    };
+    for (name, words) in [("Shop", "has a database called shop"), ("other", "is connected as shop")] {
+        let asked = connect(name, None).await;
+        assert_eq!(asked.status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert!(asked.text.contains(words) && asked.text.contains("name=\"twin\""), "{}", asked.text);
+    }
+    assert_eq!(connect("Shop", Some("yes")).await.status, StatusCode::SEE_OTHER);
+    let listed = api.get(&format!("/projects/{project}/databases")).await.expect(StatusCode::OK);
+    assert_eq!(listed["items"].as_array().unwrap().len(), 2);
 }

@@ -56,3 +56,11 @@ pub fn waiting() -> Markup {
 pub fn pin() -> Markup {
     icon("pin", r#"<path d="M5.4 2h5.2M6.4 2v4.6L4 9.6h8L9.6 6.6V2M8 9.6v4.6"/>"#)
 }
+
+/// Somebody's account.
+pub fn account() -> Markup {
+    icon(
+        "account",
+        r#"<circle cx="8" cy="5.2" r="3"/><path d="M2.4 14.2c.7-3 2.9-4.4 5.6-4.4s4.9 1.4 5.6 4.4"/>"#,
+    )
+}

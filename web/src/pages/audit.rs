@@ -226,7 +226,7 @@ fn table(view: &Audit) -> Markup {
     scrolling(
         "Audit log",
         &html! {
-            table {
+            table.audit {
                 caption.visually-hidden { "Entries, newest first" }
                 thead { tr {
                     th.num scope="col" { "No." }
@@ -240,6 +240,15 @@ fn table(view: &Audit) -> Markup {
             }
         },
     )
+}
+
+/// A value of a detail: of ids and roots the beginning, as of every long one.
+fn shown(value: &str) -> Markup {
+    const MAX_CHARS: usize = 40;
+    match value.char_indices().nth(MAX_CHARS) {
+        Some((end, _)) => html! { span title=(value) { (&value[..end]) "…" } },
+        None => html! { (value) },
+    }
 }
 
 fn entry(row: &EntryRow) -> Markup {
@@ -264,9 +273,9 @@ fn entry(row: &EntryRow) -> Markup {
                     span.state.warn { (icons::warning()) (row.result) }
                 }
             }
-            td {
-                @for (name, value) in &row.detail { div.sub { (name) ": " code { (value) } } }
-                div.sub { "hash: " (short_id(&row.hash)) }
+            td.detail {
+                @for (name, value) in &row.detail { span.sub { (name) ": " code { (shown(value)) } } " " }
+                span.sub { "hash: " (short_id(&row.hash)) }
             }
         }
     }

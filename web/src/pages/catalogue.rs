@@ -29,6 +29,7 @@ pub fn samples() -> Vec<(&'static str, Markup)> {
         ("project-damaged", project::page(&project::Project::sample_damaged())),
         ("usage", usage::page(&usage::Usage::sample())),
         ("connect", connect::page(&connect::Connect::sample())),
+        ("connect-twin", connect::page(&connect::Connect::sample_twin())),
         ("connect-refused", connect::page(&connect::Connect::sample_refused())),
         ("connect-unreachable", connect::page(&connect::Connect::sample_unreachable())),
         ("connect-refused-user", connect::page(&connect::Connect::sample_refused_user())),

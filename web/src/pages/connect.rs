@@ -33,6 +33,8 @@ pub struct Connect {
     /// Whether snapshots need not be of one moment, as chosen; none where that is not offered,
     /// because nothing was refused for it.
     pub best_effort: Option<bool>,
+    /// Whether a database like one that is there is meant, as chosen; none where there is none like it.
+    pub twin: Option<bool>,
     /// Why the form was not accepted.
     pub problem: Option<Problem>,
     /// The connection test, when it was run.
@@ -50,9 +52,17 @@ impl Connect {
             password_removed: false,
             environment: None,
             best_effort: None,
+            twin: None,
             problem: None,
             tested: None,
         }
+    }
+
+    /// A name that another database has.
+    pub fn sample_twin() -> Self {
+        let problem = Problem::new("There is a database called shop in this project")
+            .with_fix("Give another name, or say that both are to have it.");
+        Self { twin: Some(false), tested: None, problem: Some(problem), ..Self::sample_refused() }
     }
 
     /// Credentials that can write.
@@ -119,6 +129,9 @@ fn connect_form(view: &Connect) -> Markup {
             (Field::text("name", "Name", &view.name).hint("How it is called here, for example shop.").render())
             (form::environments(view.environment.unwrap_or(Environment::Dev)))
             @if let Some(chosen) = view.best_effort { (best_effort(chosen)) }
+            @if let Some(chosen) = view.twin {
+                (form::checkbox("twin", "Connect it all the same", "Both have histories and schedules of their own, and what is equal in them is stored once.", chosen))
+            }
             div.actions {
                 button.primary type="submit" name="action" value="connect" { "Test and connect" }
                 button type="submit" name="action" value="test" { "Test only" }

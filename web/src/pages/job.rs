@@ -246,7 +246,7 @@ fn damages(verified: &Verified) -> Markup {
                             th scope="row" {
                                 @if damaged.collection.is_empty() { span.muted { "None" } } @else { code { (damaged.collection) } }
                             }
-                            td { (damaged.key_range) }
+                            td { div.wrap { (damaged.key_range) } }
                             td {
                                 @if damaged.snapshots.is_empty() { span.muted { "No snapshot needs it" } }
                                 @for id in &damaged.snapshots {

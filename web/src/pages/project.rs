@@ -129,7 +129,7 @@ pub fn page(view: &Project) -> Markup {
         @if !view.databases.is_empty() || !view.removed.is_empty() { (verification(view)) }
     };
     let crumbs = [("Projects", urls::PROJECTS.to_owned())];
-    Frame::new(&view.shell, &view.project.name, Section::Projects, &crumbs).render(&body)
+    Frame::new(&view.shell, &view.project.name, Section::Projects, &crumbs).wide().render(&body)
 }
 
 fn verification(view: &Project) -> Markup {

@@ -186,7 +186,7 @@ pub fn page(view: &Projects) -> Markup {
         @for card in &view.projects { (project_card(card, view.shell.now_ms)) }
         @if !view.projects.is_empty() { (new_project(view)) }
     };
-    Frame::new(&view.shell, "Projects", Section::Projects, &[]).render(&body)
+    Frame::new(&view.shell, "Projects", Section::Projects, &[]).wide().render(&body)
 }
 
 fn first_steps(view: &Projects) -> Markup {
@@ -286,12 +286,12 @@ fn database_row(row: &DatabaseRow, now_ms: i64) -> Markup {
             td {
                 @match &row.newest {
                     Some((id, at_ms)) => {
-                        a href=(urls::snapshot(id)) { (format::time(*at_ms, now_ms)) }
+                        a href=(urls::snapshot(id)) { (format::time_stacked(*at_ms, now_ms)) }
                     }
                     None => { span.state.warn { (icons::warning()) "No complete snapshot: not protected" } }
                 }
                 @if let Some((id, at_ms)) = &row.newer_incomplete {
-                    div.sub { a href=(urls::snapshot(id)) { (format::time(*at_ms, now_ms)) } " " (tag::completeness(false)) }
+                    div.sub { a href=(urls::snapshot(id)) { (format::time_stacked(*at_ms, now_ms)) } " " (tag::completeness(false)) }
                 }
                 @if let Some(job) = &row.running {
                     div.sub { a href=(urls::job(job)) { span.state.calm { (icons::running()) "Backing up now" } } }
@@ -315,8 +315,8 @@ fn verified(row: &DatabaseRow, now_ms: i64) -> Markup {
             None => { span.muted { "Never" } }
             Some(LastVerified { at_ms, job, damaged: false }) => {
                 @match job {
-                    Some(job) => { a href=(urls::job(job)) { (format::time(*at_ms, now_ms)) } }
-                    None => { (format::time(*at_ms, now_ms)) }
+                    Some(job) => { a href=(urls::job(job)) { (format::time_stacked(*at_ms, now_ms)) } }
+                    None => { (format::time_stacked(*at_ms, now_ms)) }
                 }
             }
             Some(LastVerified { at_ms, job, damaged: true }) => {
@@ -327,7 +327,7 @@ fn verified(row: &DatabaseRow, now_ms: i64) -> Markup {
                         None => { "Damage found" }
                     }
                 }
-                div.sub { (format::time(*at_ms, now_ms)) }
+                div.sub { (format::time_stacked(*at_ms, now_ms)) }
             }
         }
     }
