@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use engine::diff::{self, Status};
 use engine::rows::PageRequest;
 use engine::verify::{self, Mode};
-use engine::{Kind, history};
+use engine::{Kind, history, prune};
 use support::{TestRepo, database};
 
 const TABLES: &str = "
@@ -145,6 +145,40 @@ async fn the_next_backup_stores_what_a_lost_pack_held() {
     let second = test.backup(&url).await;
     assert!(second.manifest.new_bytes > first.manifest.new_bytes / 2, "{}", second.manifest.new_bytes);
     assert_eq!(damaged(&test, Mode::Full).await, [], "the first snapshot is whole again, too");
+    let test = test.reopen(true).await;
+    assert_eq!(damaged(&test, Mode::Full).await, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_pack_is_suspect_until_a_backup_mends_it_and_a_prune_removes_it() {
+    let (_, _, url) = database(TABLES).await;
+    let test = TestRepo::in_folder().await;
+    let first = test.backup(&url).await;
+    let pack = data_pack(&test);
+    flip(&pack, std::fs::metadata(&pack).unwrap().len() as usize / 3);
+    let found = damaged(&test, Mode::Full).await;
+    assert!(!found.is_empty());
+    assert!(found.iter().all(|damage| damage.snapshots == [first.id.to_string()]), "{found:?}");
+    let names = |folder: &str| -> Vec<_> {
+        let folder = test.path().join(folder);
+        files(&folder).iter().map(|path| path.file_name().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names("suspects"), [pack.file_name().unwrap()]);
+    // The next backup stores all of it anew, whoever makes it; the first snapshot is whole again.
+    let second = test.backup(&url).await;
+    assert_eq!(second.manifest.catalog_root, first.manifest.catalog_root);
+    assert!(second.manifest.new_bytes > std::fs::metadata(&pack).unwrap().len() / 2);
+    assert_eq!(damaged(&test, Mode::Full).await, []);
+    let summary = diff::summary(&test.repo, &first, &second, &test.ctx).await.unwrap();
+    assert!(summary.collections.iter().all(|found| found.status == Status::Unchanged));
+    let page = PageRequest { limit: 30_000, ..PageRequest::default() };
+    for (table, records) in [("public.numbers", 20_000), ("public.pictures", 5)] {
+        let read = history::records(&test.repo, &first, table, &page).await.unwrap();
+        assert_eq!(read.items.len(), records);
+    }
+    prune::run(&test.repo, &prune::Options::default(), &test.ctx).await.unwrap();
+    assert!(!pack.exists() && names("suspects").is_empty());
+    assert_eq!(damaged(&test, Mode::Full).await, []);
     let test = test.reopen(true).await;
     assert_eq!(damaged(&test, Mode::Full).await, []);
 }

@@ -256,6 +256,12 @@ pub fn outline(repository: RepositoryId, bytes: &[u8]) -> Result<Outline> {
     Ok(Parts::parse(repository, bytes)?.outline)
 }
 
+/// Which repository the bytes of a slot's file say that it is of. `None` where they are no slot.
+pub fn repository(bytes: &[u8]) -> Option<RepositoryId> {
+    let after_kind = bytes.strip_prefix(&MAGIC)?.get(2..)?;
+    after_kind.first_chunk().copied().map(RepositoryId)
+}
+
 /// Unwraps the root key from the bytes of a slot's file. [`Error::WrongKey`] means that the slot
 /// is for another key; any other error, that its bytes are damaged.
 pub fn unwrap(repository: RepositoryId, slot: SlotId, bytes: &[u8], key: &UnlockKey) -> Result<RootKey> {
@@ -294,6 +300,8 @@ mod tests {
         for of in outlines {
             let bytes = wrap(&of, repository, slot, &root, &key, [5; 12]).unwrap();
             assert_eq!(outline(repository, &bytes), Ok(of));
+            assert_eq!(super::repository(&bytes), Some(repository));
+            assert_eq!(super::repository(&bytes[..25]), None);
             opens_with_its_key_only(repository, slot, &bytes, &key, &root);
         }
         assert!(wrap(&SlotKind::Kms.into(), repository, slot, &root, &key, [5; 12]).is_err());

@@ -74,7 +74,9 @@ impl Prune<'_> {
             bytes_kept: plan.kept_bytes + plan.copied_bytes,
             ..Stats::default()
         };
-        let is_worth_it = !plan.condemned.is_empty() || !deleted.is_empty() || !indexes.is_empty();
+        let is_index_damaged = !self.repo.cache().view().damaged_indexes.is_empty();
+        let is_worth_it =
+            !plan.condemned.is_empty() || !deleted.is_empty() || !indexes.is_empty() || is_index_damaged;
         let run = Run { began_ms: self.ctx.clock.now_ms(), snapshots: deleted, condemned: plan.condemned };
         Ok(Draft { run, stats, is_worth_it })
     }

@@ -7,7 +7,7 @@ use repo_format::id::PackId;
 use repo_format::prune::moment;
 
 use crate::defect::{Defect, is_planted};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::prune::judge::Judged;
 use crate::prune::{Prune, Stats};
 
@@ -15,7 +15,7 @@ impl Prune<'_> {
     /// Deletes what the published verdict says, whoever published it, and says that it is done. May
     /// be repeated, and may come late: what a verdict deletes is dead for ever.
     pub(super) async fn execute(&self, n: u64, judged: Judged, stats: &mut Stats) -> Result<()> {
-        let published = self.repo.read_verdict(n).await?;
+        let published = self.repo.read_verdict(n).await.map_err(|error| unreadable(n, error))?;
         let is_ours = judged.own.as_ref() == Some(&published);
         let verdict = match judged.own {
             Some(own) if is_planted(Defect::IgnoreVerdict) => own,
@@ -72,4 +72,19 @@ impl Prune<'_> {
         }
         Ok(())
     }
+}
+
+/// A verdict that cannot be read may be obeyed by somebody who read it before, so that it must not be
+/// replaced as long as anybody is there.
+fn unreadable(n: u64, error: Error) -> Error {
+    if error.kind() != Kind::Damaged {
+        return error;
+    }
+    let name = files::prune(n, PruneFile::Verdict);
+    Error::new(Kind::Damaged, format!("nothing is deleted, because what to delete cannot be read: {error}"))
+        .with_help(format!(
+            "Stop all servers that use the repository, delete the file {name} from the storage, and start \
+             them again: the next prune decides anew."
+        ))
+        .with_source(error)
 }

@@ -202,7 +202,12 @@ impl Repository {
                 view.dead.extend(verdict.deleted);
                 view.removed.extend(verdict.snapshots);
             } else if !files.contains(&PruneFile::Done) {
-                match intact(self.read_run(n).await)? {
+                let run = match self.read_run(n).await {
+                    // What follows upon it is there, so it was there, and could be about anything.
+                    Err(error) if error.kind() == Kind::NotFound => None,
+                    run => intact(run)?,
+                };
+                match run {
                     Some(run) => view.condemned.extend(run.condemned),
                     None => view.all_condemned = true,
                 }

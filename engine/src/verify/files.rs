@@ -1,0 +1,136 @@
+//! Reading the named files: each must open under its name and hold what it should.
+
+use repo_format::files::{self, PruneFile};
+use repo_format::id::{PackId, SlotId};
+use repo_format::prune::{Run, Verdict, parse_moment};
+use repo_format::session::Beginning;
+use repo_format::{config, slot};
+
+use crate::cpu;
+use crate::error::{Error, Kind, Result};
+use crate::verify::Verify;
+
+/// Folders of files that are sealed under their names; manifests are walked, and packs read, apart.
+const FOLDERS: [&str; 7] =
+    [files::INDEX, files::GC, files::MARKS, files::SUSPECTS, files::SESSIONS, files::EPOCHS, files::OWNERS];
+
+impl Verify<'_> {
+    /// Opens every named file and reads it. Names that nobody knows are left alone.
+    pub(super) async fn named_files(&mut self) -> Result<()> {
+        self.file(files::CONFIG).await?;
+        for folder in FOLDERS.into_iter().chain([files::SLOTS]) {
+            for name in self.repo.list_names(folder).await? {
+                self.ctx.check()?;
+                self.file(&name).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn file(&mut self, name: &str) -> Result<()> {
+        match self.repo.store().read(name).await {
+            Ok(bytes) => match self.read_file(name, &bytes) {
+                Err(error) if error.kind() == Kind::Damaged => {
+                    let hidden = match files::parse_mark(name) {
+                        Some((id, None)) => vec![id.to_string()],
+                        _ => Vec::new(),
+                    };
+                    self.damaged_file(name.to_owned(), hidden, error.to_string());
+                    Ok(())
+                }
+                read => read,
+            },
+            // Gone since it was listed; the config was there when the repository was opened.
+            Err(error) if error.kind() == Kind::NotFound && name != files::CONFIG => Ok(()),
+            Err(error) if error.kind() == Kind::NotFound => {
+                self.damaged_file(name.to_owned(), Vec::new(), "it is missing".to_owned());
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn read_file(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        if name == files::CONFIG {
+            return self.read_config(bytes);
+        }
+        if name.strip_prefix(files::SLOTS).and_then(SlotId::parse).is_some() {
+            // A creation that ended early leaves the slot of a repository that never was.
+            if slot::repository(bytes).is_some_and(|of| of != self.repo.id()) {
+                return Ok(());
+            }
+            // What is wrapped can only be checked by who has its key.
+            let outline = slot::outline(self.repo.id(), bytes);
+            return outline.map(drop).map_err(|error| Error::damaged(format!("a key slot: {error}")));
+        }
+        let Some(parse) = parser(name) else { return Ok(()) };
+        Ok(parse(&self.repo.open_file(name, bytes)?)?)
+    }
+
+    fn read_config(&self, bytes: &[u8]) -> Result<()> {
+        let (preamble, sealed) = config::parse_preamble(bytes)?;
+        let keys = self.repo.keys();
+        if preamble.repository != self.repo.id() || preamble.commitment != keys.root().commitment() {
+            return Err(Error::damaged("it is of another repository"));
+        }
+        let settings =
+            cpu::with_opener(self.repo.id(), keys, |opener| config::open_settings(&preamble, sealed, opener));
+        Ok(settings.map(drop)?)
+    }
+
+    /// The files of prunes stay for ever: verdicts say what must never be believed again. Returns
+    /// whether all of them are there and can be read.
+    pub(super) async fn prunes(&mut self) -> Result<bool> {
+        // Listed twice: one that goes on meanwhile may look as if it lacked something.
+        let missing: Vec<String> = self.missing_prune_files().await?;
+        let still = if missing.is_empty() { missing } else { self.missing_prune_files().await? };
+        for name in still {
+            let reason = "it is missing, and is never deleted".to_owned();
+            self.damaged_file(name, Vec::new(), reason);
+        }
+        Ok(!self.report.damaged.iter().any(|damage| damage.object.starts_with(files::GC)))
+    }
+
+    async fn missing_prune_files(&self) -> Result<Vec<String>> {
+        let prunes = self.repo.prunes().await?;
+        let Some((last, _)) = prunes.last() else { return Ok(Vec::new()) };
+        let mut missing = Vec::new();
+        for n in 1..=last {
+            let there = prunes.0.get(&n).cloned().unwrap_or_default();
+            let is_done = n < last || there.contains(&PruneFile::Done);
+            let expected =
+                [(PruneFile::Run, true), (PruneFile::Verdict, is_done), (PruneFile::Done, n < last)];
+            let lacking = expected.into_iter().filter(|(file, is_due)| *is_due && !there.contains(file));
+            missing.extend(lacking.map(|(file, _)| files::prune(n, file)));
+        }
+        Ok(missing)
+    }
+}
+
+/// Reads a plaintext.
+type Parse = fn(&[u8]) -> repo_format::Result<()>;
+
+/// What reads the content of a file of this name; `None` for a name that nobody knows.
+fn parser(name: &str) -> Option<Parse> {
+    let a_moment: Parse = |plain| parse_moment(plain).map(drop);
+    let id = |folder: &str| name.strip_prefix(folder).and_then(PackId::parse);
+    if id(files::INDEX).is_some() {
+        return Some(|plain| repo_format::index::parse(plain).map(drop));
+    }
+    if let Some((_, file)) = files::parse_prune(name) {
+        return Some(match file {
+            PruneFile::Run => |plain| Run::parse(plain).map(drop),
+            PruneFile::Verdict => |plain| Verdict::parse(plain).map(drop),
+            PruneFile::Done => a_moment,
+        });
+    }
+    if let Some((_, beat)) = files::parse_session(name) {
+        return Some(if beat > 0 { a_moment } else { |plain| Beginning::parse(plain).map(drop) });
+    }
+    let is_deletion = matches!(files::parse_mark(name), Some((_, None)));
+    let is_moment = is_deletion
+        || id(files::SUSPECTS).is_some()
+        || id(files::OWNERS).is_some()
+        || files::parse_epoch(name).is_some();
+    is_moment.then_some(a_moment)
+}
