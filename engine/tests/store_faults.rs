@@ -5,12 +5,15 @@ mod support;
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use engine::Kind;
+use engine::clock::{Clock, Sleep, System};
+use engine::prune::{self, Options};
 use engine::store::Storage;
 use engine::verify::{self, Mode};
+use engine::{Context, Kind};
 use engine_testutils::store::s3::{Fault, Server};
 use support::{TestRepo, database, storage};
 
@@ -63,6 +66,66 @@ async fn a_backup_ends_with_a_plain_message_when_s3_stops_working() {
     test.backup(&url).await;
     server.heal();
     assert_sound(&test, snapshots + 1).await;
+}
+
+/// Waiting passes faster, so that a session that could not be closed is dead within a third of a second.
+/// Signs of life are given as ever.
+struct Fast;
+
+impl Clock for Fast {
+    fn now_ms(&self) -> i64 {
+        System.now_ms()
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        System.elapsed_ms() * 3000
+    }
+
+    fn sleep(&self, wait_ms: u64) -> Sleep {
+        System.sleep(if wait_ms < 60_000 { wait_ms.div_ceil(3000) } else { wait_ms })
+    }
+}
+
+/// The same of a verify and of a prune: neither calls anything damaged, and both go on later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verify_and_a_prune_end_with_a_plain_message_when_s3_stops_working() {
+    let sql = "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT n, md5(n::text) FROM generate_series(1, 3000) n";
+    let (cluster, name, url) = database(sql).await;
+    let server = Server::start().await;
+    let mut test = TestRepo::in_storage(storage(&format!("{}&exclusive=true", server.url("x")))).await;
+    test.ctx = Context { clock: Arc::new(Fast), ..test.ctx.clone() };
+    let kept = test.backup(&url).await;
+    let mut failures = 0;
+    // An answer that is cut after a few bytes, each time, is read on from there: slow, and no failure.
+    for fault in [Fault::Status(503), Fault::Cut, Fault::LoseAnswer, Fault::CutAnswer(0)] {
+        cluster.execute(&name, "UPDATE t SET v = md5(random()::text)").await;
+        let deleted = test.backup(&url).await;
+        test.repo.delete_snapshot(deleted.id, test.ctx.clock.as_ref()).await.unwrap();
+        for healthy in [2, 11, 22] {
+            let fail =
+                || {
+                    let seen = AtomicUsize::new(0);
+                    server.fail(move |_| {
+                        if seen.fetch_add(1, Ordering::Relaxed) < healthy { Fault::None } else { fault }
+                    });
+                };
+            fail();
+            let verified = verify::run(&test.repo, Mode::Full, &test.ctx).await.map(|report| report.damaged);
+            fail();
+            let pruned = prune::run(&test.repo, &Options::default(), &test.ctx).await;
+            server.heal();
+            assert!(verified.as_ref().map_or(true, Vec::is_empty), "{fault:?} after {healthy}: {verified:?}");
+            for error in [verified.err(), pruned.err()].into_iter().flatten() {
+                assert_eq!(error.kind(), Kind::Storage, "{fault:?} after {healthy}: {error}");
+                assert!(error.help().is_some_and(|help| help.contains("Nothing was lost")), "{error}");
+                failures += 1;
+            }
+        }
+        prune::run(&test.repo, &Options::default(), &test.ctx).await.unwrap();
+        assert_sound(&test, 1).await;
+        assert_eq!(test.repo.snapshots().await.unwrap()[0].id, kept.id);
+    }
+    assert!(failures >= 16, "only {failures} of 24 operations met the fault");
 }
 
 /// Runs one of the tests below in mounts of its own, where it may fill and lock a disk. They go
