@@ -98,7 +98,7 @@ impl Restore<'_> {
             Ok((mut notes, mut proof)) => {
                 notes.extend(target.finish(&restoring).await?);
                 let schemas = prove_schemas(self.repo, self.snapshot, &collections, &self.url, &self.ctx);
-                proof.schema_differences.extend(schemas.await?);
+                proof.add(schemas.await?);
                 Ok(Restored { proof, records: self.records.load(Ordering::Relaxed), notes })
             }
             Err(error) => Err(match target.abandon().await {

@@ -7,43 +7,42 @@ use crate::diff::definitions::{self, Definition, Name};
 use crate::error::Result;
 use crate::repo::{Repository, Snapshot};
 use crate::restore::plan::schema_archive;
+use crate::restore::prove::Schemas;
 use crate::source::{ArchiveOutcome, Engine, Source};
 use crate::target::postgres::pg_restore;
 
 /// Left out of every restore, or told of with what a restore left out on purpose.
 const NOT_COMPARED: &[&str] = &["SUBSCRIPTION", "ACL", "DEFAULT ACL"];
 
-/// The differences in words, but for those that `told` tables are told of elsewhere. That nothing
-/// can be said is said; owners and privileges are not compared, since a restore may give all to one role.
-pub(super) async fn differences(
+/// The differences, but for those that `told` tables are told of elsewhere. That nothing can be said
+/// is said; owners and privileges are not compared, since a restore may give all to one role.
+pub(super) async fn compare(
     repo: &Repository,
     snapshot: &Snapshot,
     source: &Source,
     told: &[String],
-) -> Vec<String> {
+) -> Schemas {
     if snapshot.manifest.source.engine != Engine::Postgres.as_str() || snapshot.manifest.schema.is_none() {
-        return Vec::new();
+        return Schemas::default();
     }
-    match compared(repo, snapshot, source, told).await {
-        Ok(lines) => lines,
-        Err(error) => vec![format!("what has no rows (views, functions, types) was not compared: {error}")],
-    }
+    compare_archives(repo, snapshot, source, told).await.unwrap_or_else(not_compared)
 }
 
-async fn compared(
+fn not_compared(why: impl std::fmt::Display) -> Schemas {
+    let remark = format!("what has no rows (views, functions, types) was not compared: {why}");
+    Schemas { differences: Vec::new(), remarks: vec![remark] }
+}
+
+async fn compare_archives(
     repo: &Repository,
     snapshot: &Snapshot,
     source: &Source,
     told: &[String],
-) -> Result<Vec<String>> {
+) -> Result<Schemas> {
     let wanted = schema_archive(repo, snapshot).await?;
     let found = match source.schema_archive().await? {
         ArchiveOutcome::Written(found) => found,
-        ArchiveOutcome::Unavailable { reason } => {
-            return Ok(vec![format!(
-                "what has no rows (views, functions, types) was not compared: {reason}"
-            )]);
-        }
+        ArchiveOutcome::Unavailable { reason } => return Ok(not_compared(reason)),
     };
     let (wanted, target) = tokio::try_join!(pg_restore::read(&wanted), pg_restore::read(&found.bytes))?;
     let told: Vec<&str> =
@@ -51,16 +50,16 @@ async fn compared(
     // Servers of different majors word one definition differently.
     let is_same_major = major(&snapshot.manifest.source.version) == major(&source.identity().version);
     let (wanted, target) = (definitions::read(&wanted.1), definitions::read(&target.1));
-    let mut lines = compare(&wanted, &target, &told, is_same_major);
-    lines.extend(found.excluded.iter().map(|table| format!("{}: {}", table.name, table.reason)));
-    Ok(lines)
+    let differences = differing(&wanted, &target, &told, is_same_major);
+    let remarks = found.excluded.iter().map(|table| format!("{}: {}", table.name, table.reason));
+    Ok(Schemas { differences, remarks: remarks.collect() })
 }
 
 fn major(version: &str) -> &str {
     version.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default()
 }
 
-fn compare(
+fn differing(
     wanted: &BTreeMap<Name<'_>, Definition<'_>>,
     found: &BTreeMap<Name<'_>, Definition<'_>>,
     told: &[&str],
@@ -100,7 +99,7 @@ mod tests {
     fn another_owner_is_no_difference_and_a_missing_object_is() {
         let (one, other) = (script("a", "SELECT 1"), script("b", "SELECT 1"));
         let lines = |one: &str, other: &str, same| {
-            compare(&definitions::read(one), &definitions::read(other), &[], same)
+            differing(&definitions::read(one), &definitions::read(other), &[], same)
         };
         assert_eq!(lines(&one, &other, true), Vec::<String>::new());
         let changed = script("a", "SELECT 2");

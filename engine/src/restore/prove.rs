@@ -24,9 +24,10 @@ const EXAMPLES: usize = 10;
 /// What reading the target anew showed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proof {
-    /// Whether every collection has the snapshot's root, and every sequence stands where it stood.
+    /// Whether every collection has the snapshot's root, every sequence stands where it stood, and no
+    /// definition differs.
     pub matches: bool,
-    /// Records and sequences that differ, in all collections.
+    /// Records of all collections, sequences and definitions that differ.
     pub differences: u64,
     /// Each collection, by name.
     pub collections: Vec<CollectionProof>,
@@ -35,6 +36,27 @@ pub struct Proof {
     pub sequence_differences: Vec<String>,
     /// Where the schema differs. It is no part of the roots.
     pub schema_differences: Vec<String>,
+    /// What was not compared, or differs and is no content: to whom large objects belong.
+    #[serde(default)]
+    pub remarks: Vec<String>,
+}
+
+/// What comparing definitions showed, in words.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Schemas {
+    pub differences: Vec<String>,
+    /// What could not be compared.
+    pub remarks: Vec<String>,
+}
+
+impl Proof {
+    /// Takes in what was found of the definitions.
+    pub(super) fn add(&mut self, schemas: Schemas) {
+        self.matches &= schemas.differences.is_empty();
+        self.differences += schemas.differences.len() as u64;
+        self.schema_differences.extend(schemas.differences);
+        self.remarks.extend(schemas.remarks);
+    }
 }
 
 /// What reading one collection anew showed.
@@ -62,21 +84,21 @@ pub async fn prove(repo: &Repository, snapshot: &Snapshot, url: &str, ctx: &Cont
     let proof = async {
         let expected = catalog::collections(repo, snapshot).await?;
         let mut proof = prove_collections(repo, snapshot, &expected, &url, ctx).await?;
-        proof.schema_differences.extend(prove_schemas(repo, snapshot, &expected, &url, ctx).await?);
+        proof.add(prove_schemas(repo, snapshot, &expected, &url, ctx).await?);
         Ok(proof)
     }
     .await;
     session.conclude(proof).await
 }
 
-/// Compares the target's definitions with the snapshot's, in words.
+/// Compares the target's definitions with the snapshot's.
 pub(super) async fn prove_schemas(
     repo: &Repository,
     snapshot: &Snapshot,
     expected: &[Cataloged],
     url: &DatabaseUrl,
     ctx: &Context,
-) -> Result<Vec<String>> {
+) -> Result<Schemas> {
     let source = Source::begin(url, &options(ctx), ctx).await?;
     let found = (source.collections().iter())
         .map(|found| ((found.namespace.clone(), found.name.clone()), found.schema.clone()))
@@ -86,11 +108,11 @@ pub(super) async fn prove_schemas(
     let told: Vec<String> = (differences.iter().map(|(name, _)| name.clone()))
         .chain(absent.iter().map(Cataloged::display_name))
         .collect();
-    let mut lines: Vec<String> =
-        differences.into_iter().map(|(name, what)| format!("{name}: {what}")).collect();
-    lines.extend(definitions::differences(repo, snapshot, &source, &told).await);
+    let mut schemas = definitions::compare(repo, snapshot, &source, &told).await;
+    let lines = differences.into_iter().map(|(name, what)| format!("{name}: {what}"));
+    schemas.differences.splice(..0, lines);
     source.close().await?;
-    Ok(lines)
+    Ok(schemas)
 }
 
 /// Nobody else writes to a target that is proven, so even a server without snapshots will do.
@@ -126,7 +148,7 @@ pub(super) async fn prove_collections(
     let sequence_differences = sequence_differences(&source, snapshot, &unreadable).await?;
     source.close().await?;
 
-    let (mut collections, schema_differences) = compare(repo, overlay, present, trees).await?;
+    let (mut collections, remarks) = compare(repo, overlay, present, trees).await?;
     collections.extend(absent.iter().map(|cataloged| CollectionProof {
         name: cataloged.display_name(),
         matches: false,
@@ -142,7 +164,8 @@ pub(super) async fn prove_collections(
         differences: differing + sequence_differences.len() as u64,
         collections,
         sequence_differences,
-        schema_differences,
+        schema_differences: Vec::new(),
+        remarks,
     })
 }
 

@@ -283,6 +283,7 @@ async fn result_page(
         collections: view::restore::proofs(&restored.proof),
         sequence_differences: restored.proof.sequence_differences.clone(),
         schema_differences: restored.proof.schema_differences.clone(),
+        remarks: restored.proof.remarks.clone(),
         notes: view::restore::notes(&restored.notes),
     };
     Ok(html(restore_result::page(&view)))

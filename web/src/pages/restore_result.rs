@@ -59,9 +59,9 @@ pub struct Result {
     pub took_ms: i64,
     /// Records written.
     pub records: u64,
-    /// Whether all roots are equal.
+    /// Whether nothing differs.
     pub matches: bool,
-    /// Records that differ.
+    /// Records, sequences and definitions that differ.
     pub differences: u64,
     /// Table by table.
     pub collections: Vec<CollectionProof>,
@@ -69,6 +69,8 @@ pub struct Result {
     pub sequence_differences: Vec<String>,
     /// Where the schema differs; the roots cover the records.
     pub schema_differences: Vec<String>,
+    /// What was not compared, or is no content.
+    pub remarks: Vec<String>,
     /// What else is worth knowing.
     pub notes: Vec<Note>,
 }
@@ -104,6 +106,7 @@ impl Result {
             ],
             sequence_differences: Vec::new(),
             schema_differences: Vec::new(),
+            remarks: Vec::new(),
             notes: vec![Note {
                 failed: false,
                 text: "The role shop_app does not exist on the target: its grants were left out.".to_owned(),
@@ -164,6 +167,12 @@ pub fn page(view: &Result) -> Markup {
                 ul { @for difference in &view.schema_differences { li { (difference) } } }
             }
         }
+        @if !view.remarks.is_empty() {
+            section.card.padded {
+                h2 { "Beside the proof" }
+                ul { @for remark in &view.remarks { li { (remark) } } }
+            }
+        }
         @if !view.notes.is_empty() {
             section.card.padded {
                 h2 { "Notes" }
@@ -196,13 +205,18 @@ fn verdict(view: &Result) -> Markup {
         } @else {
             div.notice.bad role="status" {
                 p { (icons::failed()) strong { "Finished with " (format::count_of(view.differences, "difference")) } }
-                p { "The target does not hold what the snapshot holds. The list below says where." }
+                @if records_match(view) {
+                    p { "Every record is the snapshot's. What differs is listed below." }
+                } @else {
+                    p { "The target does not hold what the snapshot holds. The list below says where." }
+                }
             }
         }
-        @if view.matches && !view.schema_differences.is_empty() {
-            p.muted { "Records match; " (format::count_of(view.schema_differences.len() as u64, "schema difference")) " below." }
-        }
     }
+}
+
+fn records_match(view: &Result) -> bool {
+    view.collections.iter().all(|row| row.matches) && view.sequence_differences.is_empty()
 }
 
 /// Large objects may hold the same with another root: a page of zeros is as good as no page, and

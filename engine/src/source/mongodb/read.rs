@@ -167,9 +167,15 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 pub(super) async fn in_time<T>(
     answer: impl Future<Output = Result<T, DriverError>>,
 ) -> Result<T, DriverError> {
-    let in_time = tokio::time::timeout(ANSWER_TIMEOUT, answer).await;
-    in_time
-        .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "the server does not answer").into()))
+    within(ANSWER_TIMEOUT, answer).await
+}
+
+async fn within<T>(
+    limit: Duration,
+    answer: impl Future<Output = Result<T, DriverError>>,
+) -> Result<T, DriverError> {
+    let in_time = tokio::time::timeout(limit, answer).await;
+    in_time.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
 }
 
 /// How many documents of this collection to ask for at a time.
@@ -194,8 +200,8 @@ pub(super) fn ids_filter<'a>(ids: impl Iterator<Item = &'a Id>) -> Vec<u8> {
 /// A time of the deployment that is not before anything it has acknowledged so far.
 pub(super) async fn now(deployment: &Deployment) -> Result<ClusterTime> {
     // Asked of the primary: a secondary's time may be behind.
-    let asked = deployment.client.database("admin").run_command(doc! { "ping": 1 });
-    let asked = in_time(asked.into_future()).await;
+    let admin = deployment.client.database("admin");
+    let asked = in_time(admin.run_command(doc! { "ping": 1 }).into_future()).await;
     let reply = asked.map_err(|error| super::fault::statement("asking for the time", &error))?;
     let time = reply.get_timestamp("operationTime").map(ClusterTime::from);
     time.map_err(|_| {
@@ -211,10 +217,10 @@ mod tests {
 
     /// Stands for a server that takes a question and never answers: the read is begun anew on another
     /// connection, as when this one had broken.
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_server_that_does_not_answer_is_not_waited_for() {
         let silence = std::future::pending::<Result<(), DriverError>>();
-        let error = in_time(silence).await.unwrap_err();
+        let error = within(Duration::from_millis(10), silence).await.unwrap_err();
         assert!(fault::is_passing(&error) && fault::is_network(&error));
         let told = fault::statement("reading", &error).to_string();
         assert!(told.contains("timed out"), "{told}");
