@@ -28,6 +28,19 @@ pub(super) struct Habits {
     pub tasks: u64,
     /// Of a thousand objects, those after which a writer stores what it has.
     pub flushes: u64,
+    /// How prunes choose.
+    pub tastes: Tastes,
+    /// How long they wait beside waiting for sessions.
+    pub grace_ms: u64,
+}
+
+/// What prunes find worth deleting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tastes {
+    /// Anything.
+    Any,
+    /// One of them nearly everything, the next nearly nothing: they decide differently on one run.
+    Unequal,
 }
 
 /// What happened so far, as far as an all-seeing observer knows.
@@ -90,7 +103,10 @@ pub(super) async fn live(stage: Stage, process: usize, seed: u64, habits: Habits
         } else if dice < backups + reads + deletions {
             ("a deletion", delete(&stage, &repo, &ctx, &mut chance).await)
         } else {
-            ("a prune", prune(&stage, &repo, &ctx, &mut chance).await.map(drop))
+            (
+                "a prune",
+                prune(&stage, &repo, &ctx, &mut chance, habits.tastes, habits.grace_ms).await.map(drop),
+            )
         };
         if let Err(error) = outcome {
             let fate = stage.world.fate(process);
@@ -194,15 +210,20 @@ pub(super) async fn prune(
     repo: &Repository,
     ctx: &Context,
     chance: &mut Chance,
+    tastes: Tastes,
+    grace_ms: u64,
 ) -> Result<Stats> {
-    let thresholds = Thresholds {
+    let mut thresholds = Thresholds {
         unneeded_percent: 1 + chance.below(60),
         // Where nothing is small, what is needed again is not copied but stays.
         small_percent: if chance.in_thousand(500) { 0 } else { 25 },
         small_packs: 2 + chance.below(3) as usize,
         small_indexes: 2 + chance.below(3) as usize,
     };
-    let stats = prune::run(repo, &Options { thresholds, ..Options::default() }, ctx).await?;
+    if tastes == Tastes::Unequal {
+        (thresholds.unneeded_percent, thresholds.small_percent) = (chance.one_of([1, 90]), 0);
+    }
+    let stats = prune::run(repo, &Options { thresholds, grace_ms, ..Options::default() }, ctx).await?;
     let mut book = stage.book();
     book.prunes += 1;
     book.removed += stats.objects_removed;

@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 
 use crate::error::Result;
 use crate::prune::Options;
-use actors::{Book, Habits, Stage};
+use actors::{Book, Habits, Stage, Tastes};
 use world::{Chance, Counts, Weather, World};
 
 pub(crate) use world::Disk;
@@ -39,6 +39,12 @@ struct Outcome {
     prunes: u64,
     removed: u64,
 }
+
+/// Of so many seeds in a row, these are of a mood made for one kind of meeting.
+const MOODS: u64 = 8;
+const UNEQUAL_JUDGES: u64 = 5;
+const LOST_COMMITS: u64 = 6;
+const SLOW_READERS: u64 = 7;
 
 /// How the processes of a world behave.
 #[derive(Clone, Copy, Debug)]
@@ -60,14 +66,78 @@ impl Mood {
             garbled: chance.one_of([0, 0, 250]),
             turns: chance.one_of([0, 5, 15, 40]),
             pauses: chance.one_of([0, 100, 300]),
+            ..Weather::default()
         };
         let habits = Habits {
             // Backups, reads, deletions; the rest of ten is prunes.
             shares: chance.one_of([[4, 2, 1], [2, 2, 2], [3, 0, 1], [2, 4, 2]]),
             tasks: 2 + chance.below(6),
             flushes: chance.one_of([40, 250]),
+            tastes: Tastes::Any,
+            grace_ms: 0,
         };
         Self { weather, dying: chance.one_of([0, 200, 500]), processes: 2 + chance.below(4), habits }
+    }
+
+    /// What most seeds are: anything. The others each look for a meeting that takes much at once.
+    fn of(seed: u64, chance: &mut Chance) -> Self {
+        match seed % MOODS {
+            UNEQUAL_JUDGES => Self::unequal_judges(chance),
+            LOST_COMMITS => Self::lost_commits(chance),
+            SLOW_READERS => Self::slow_readers(chance),
+            _ => Self::any(chance),
+        }
+    }
+
+    /// Several decide on one run, differently, and are overtaken before they say or do so.
+    fn unequal_judges(chance: &mut Chance) -> Self {
+        let weather = Weather {
+            delays: 5,
+            turns: chance.one_of([3, 8]),
+            pauses: chance.one_of([200, 400]),
+            ..Weather::default()
+        };
+        let habits = Habits {
+            shares: [4, 0, 3],
+            tasks: 6 + chance.below(6),
+            flushes: 40,
+            tastes: Tastes::Unequal,
+            grace_ms: 0,
+        };
+        Self { weather, dying: 0, processes: 3 + chance.below(2), habits }
+    }
+
+    /// Snapshots are committed when their writers have long given up.
+    fn lost_commits(chance: &mut Chance) -> Self {
+        let weather =
+            Weather { delays: 5, turns: chance.one_of([0, 15]), lost_commits: 700, ..Weather::default() };
+        let habits = Habits {
+            shares: [5, 0, 1],
+            tasks: 4 + chance.below(4),
+            flushes: 40,
+            tastes: Tastes::Any,
+            grace_ms: 0,
+        };
+        Self { weather, dying: 0, processes: 2 + chance.below(3), habits }
+    }
+
+    /// Who reads a snapshot falls asleep; somebody deletes it while a prune waits, and the prune goes on.
+    fn slow_readers(chance: &mut Chance) -> Self {
+        let weather = Weather {
+            delays: 5,
+            turns: 15,
+            pauses: chance.one_of([50, 200]),
+            naps: chance.one_of([30, 100]),
+            ..Weather::default()
+        };
+        let habits = Habits {
+            shares: [1, 5, 2],
+            tasks: 8 + chance.below(6),
+            flushes: 40,
+            tastes: Tastes::Any,
+            grace_ms: chance.one_of([30_000, 60_000]),
+        };
+        Self { weather, dying: 0, processes: 4 + chance.below(2), habits }
     }
 }
 
@@ -128,7 +198,7 @@ fn drive<T>(runtime: &Runtime, world: &World, mut tasks: Vec<JoinHandle<T>>) -> 
 /// Runs one world.
 fn run(seed: u64) -> Outcome {
     let mut chance = Chance::new(seed);
-    let mood = Mood::any(&mut chance);
+    let mood = Mood::of(seed, &mut chance);
     let (files, book) = FOUNDED.with(|founded| (founded.files.clone(), founded.book.clone()));
     let stage = stage(files, book, chance.any(), mood.weather);
     let runtime = runtime();
@@ -174,7 +244,7 @@ fn examine(runtime: &Runtime, stage: &Stage) -> u64 {
         check_all(&looking, &repo, "at the end").await?;
         let mut chance = Chance::new(3);
         for _ in 0..3 {
-            actors::prune(&looking, &repo, &ctx, &mut chance).await?;
+            actors::prune(&looking, &repo, &ctx, &mut chance, Tastes::Any, 0).await?;
         }
         let repo = looking.open(process, &ctx).await?;
         let options = Options { dry_run: true, ..Options::default() };

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use repo_format::files::PACKS;
+use repo_format::files::{PACKS, SNAPSHOTS};
 use tokio::sync::oneshot;
 
 use crate::clock::{Clock, Entropy, Sleep};
@@ -131,6 +131,10 @@ pub(super) struct Weather {
     pub turns: u64,
     /// Calls that change something before which a process comes last, until ranks change.
     pub pauses: u64,
+    /// Reads of objects at which a process is suspended for some minutes, but not until it seems dead.
+    pub naps: u64,
+    /// Creations of manifests that fail, beside other faults.
+    pub lost_commits: u64,
 }
 
 /// What happened, for the figures.
@@ -274,6 +278,10 @@ impl State {
     fn suspend_one(&mut self) {
         let process = self.chance.below(self.fates.len() as u64) as usize;
         let wait_ms = 60_000 + self.chance.below(80 * 60_000);
+        self.suspend(process, wait_ms);
+    }
+
+    fn suspend(&mut self, process: usize, wait_ms: u64) {
         let fate = &mut self.fates[process];
         fate.suspended_until_ms = self.now_ms + wait_ms;
         fate.longest_ms = fate.longest_ms.max(wait_ms);
@@ -351,7 +359,7 @@ impl State {
             self.die(&pending);
             return;
         }
-        if self.is_faulty(pending.process) {
+        if self.is_faulty(pending.process) || self.is_lost_commit(&pending) {
             match self.chance.below(3) {
                 0 => drop(self.apply(&pending.call)),
                 1 => self.come_late(pending.call.clone()),
@@ -415,6 +423,16 @@ impl State {
         is_faulty
     }
 
+    /// Whether a snapshot cannot be committed now, and nothing else is wrong.
+    fn is_lost_commit(&mut self, pending: &Pending) -> bool {
+        let lost = self.weather.lost_commits;
+        let is_commit = matches!(&pending.call, Call::Create(name, _) if name.starts_with(SNAPSHOTS));
+        let is_lost = lost > 0 && is_commit && self.chance.in_thousand(lost);
+        self.fates[pending.process].faults += u64::from(is_lost);
+        self.counts.faults += u64::from(is_lost);
+        is_lost
+    }
+
     /// What arrives of a file that is read whole. Reads of single objects are not garbled: they are
     /// repeated, and chance would garble both.
     fn carry(&mut self, name: &str, content: Bytes) -> Bytes {
@@ -465,9 +483,14 @@ impl Disk {
         {
             let mut state = self.world.state();
             if !state.fates[self.process].is_dead {
-                let pauses = state.weather.pauses;
+                let Weather { pauses, naps, .. } = state.weather;
                 if matches!(call, Call::Create(..) | Call::Delete(_)) && state.chance.in_thousand(pauses) {
                     state.fates[self.process].rank = state.chance.any() >> 32;
+                }
+                let is_object = matches!(call, Call::Read { is_whole: false, .. });
+                if naps > 0 && is_object && state.chance.in_thousand(naps) {
+                    let wait_ms = 60_000 + state.chance.below(6 * 60_000);
+                    state.suspend(self.process, wait_ms);
                 }
                 let since_ms = state.now_ms;
                 state.pending.push(Pending { process: self.process, since_ms, call, reply });
