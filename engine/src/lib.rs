@@ -34,6 +34,8 @@ mod defect;
 pub mod diff;
 pub mod document;
 pub mod error;
+#[cfg(test)]
+mod faults;
 pub mod history;
 mod ingest;
 pub mod kms;

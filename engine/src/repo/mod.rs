@@ -41,6 +41,8 @@ pub use write::{SealedObject, WriteStats, Writer};
 
 pub(crate) use cache::{IndexFile, Place};
 pub(crate) use marks::Marks;
+#[cfg(test)]
+pub(crate) use session::BEAT_MS;
 pub(crate) use session::DEAD_MS;
 pub(crate) use view::Standing;
 

@@ -16,17 +16,20 @@ use crate::prune::reach::load_value;
 use crate::repo::{Repository, Snapshot};
 use crate::simulation::world::Chance;
 
-pub(super) const COLLECTIONS: usize = 5;
+pub(crate) const COLLECTIONS: usize = 5;
 const VERSIONS: u64 = 4;
 
 /// Which version each collection has.
-pub(super) type Versions = [u8; COLLECTIONS];
+pub(crate) type Versions = [u8; COLLECTIONS];
 
 /// Objects as they are made, children first.
 type Objects = Vec<(ObjectKind, ObjectId, Vec<u8>)>;
 
-/// Records by collection name, moved-out values in full.
-pub(super) type Content = BTreeMap<String, Vec<(Vec<u8>, Vec<u8>)>>;
+/// Keys and values, moved-out values in full.
+pub(crate) type Records = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// Records by collection name.
+pub(crate) type Content = BTreeMap<String, Records>;
 
 #[derive(Default)]
 struct Made(Objects);
@@ -45,7 +48,7 @@ pub(super) fn any_versions(chance: &mut Chance) -> Versions {
 
 /// The fields of the records of a collection. The first one is long enough for several leaves, and
 /// its versions share most of them; the second one has a moved-out value.
-fn records(collection: usize, version: u8) -> Vec<(Vec<u8>, Vec<u8>)> {
+fn records(collection: usize, version: u8) -> Records {
     let count = if collection == 0 { 60u8 } else { 3 };
     let value = |n: u8| match collection {
         0 if n == version * 7 => format!("changed by {version}").into_bytes(),
@@ -57,18 +60,22 @@ fn records(collection: usize, version: u8) -> Vec<(Vec<u8>, Vec<u8>)> {
 }
 
 /// What a snapshot of these versions holds.
-pub(super) fn content(versions: &Versions) -> Content {
+pub(crate) fn content(versions: &Versions) -> Content {
     let of = |(at, version): (usize, &u8)| (format!("c{at}"), records(at, *version));
     versions.iter().enumerate().map(of).collect()
 }
 
+/// The commitment of a root key, which decides ids; a collection and its version.
+type TreeKey = ([u8; 32], usize, u8);
+
 thread_local! {
     /// All worlds of a thread have the same keys, so trees are made once.
-    static TREES: RefCell<BTreeMap<(usize, u8), (Root, Objects)>> = const { RefCell::new(BTreeMap::new()) };
+    static TREES: RefCell<BTreeMap<TreeKey, (Root, Objects)>> = const { RefCell::new(BTreeMap::new()) };
 }
 
 fn tree(keys: &KeySchedule, collection: usize, version: u8) -> Result<(Root, Objects)> {
-    if let Some(made) = TREES.with_borrow(|trees| trees.get(&(collection, version)).cloned()) {
+    let tree_key = (keys.root().commitment(), collection, version);
+    if let Some(made) = TREES.with_borrow(|trees| trees.get(&tree_key).cloned()) {
         return Ok(made);
     }
     let (mut made, mut builder) = (Made::default(), Builder::new(keys));
@@ -85,12 +92,12 @@ fn tree(keys: &KeySchedule, collection: usize, version: u8) -> Result<(Root, Obj
         builder.push(&key, &record, &mut made)?;
     }
     let root = builder.finish(&mut made)?;
-    TREES.with_borrow_mut(|trees| trees.insert((collection, version), (root, made.0.clone())));
+    TREES.with_borrow_mut(|trees| trees.insert(tree_key, (root, made.0.clone())));
     Ok((root, made.0))
 }
 
 /// All objects of a snapshot, and its manifest.
-pub(super) fn snapshot(keys: &KeySchedule, versions: &Versions) -> Result<(Objects, Manifest)> {
+pub(crate) fn snapshot(keys: &KeySchedule, versions: &Versions) -> Result<(Objects, Manifest)> {
     let layout = Layout {
         kind: CollectionKind::Table,
         columns: vec![Column { name: "a".to_owned(), type_name: "text".to_owned() }],
@@ -118,7 +125,8 @@ pub(super) fn snapshot(keys: &KeySchedule, versions: &Versions) -> Result<(Objec
     Ok((objects, manifest(&root)))
 }
 
-fn manifest(catalog: &Root) -> Manifest {
+/// A manifest that says nothing but where the catalog is.
+pub(crate) fn manifest(catalog: &Root) -> Manifest {
     Manifest {
         source: Source {
             id: "simulated".to_owned(),
@@ -159,31 +167,47 @@ fn manifest(catalog: &Root) -> Manifest {
 }
 
 /// Reads everything that a snapshot holds, object by object.
-pub(super) async fn read(repo: &Repository, snapshot: &Snapshot) -> Result<Content> {
-    let manifest = &snapshot.manifest;
+pub(crate) async fn read(repo: &Repository, snapshot: &Snapshot) -> Result<Content> {
     let mut content = Content::new();
+    for (name, records) in read_each(repo, snapshot).await? {
+        content.insert(name, records?);
+    }
+    Ok(content)
+}
+
+/// Reads every collection that a snapshot holds, or what is wrong with it.
+pub(crate) async fn read_each(
+    repo: &Repository,
+    snapshot: &Snapshot,
+) -> Result<Vec<(String, Result<Records>)>> {
+    let manifest = &snapshot.manifest;
+    let mut collections = Vec::new();
     for (key, record) in leaves(repo, manifest.catalog_root, manifest.catalog_level).await? {
         let (_, name) = catalog::parse_key(&key)?;
         let Field::Inline(descriptor) = catalog::parse_value(&record)?.0 else {
             return Err(Error::damaged("a simulated description is never moved out"));
         };
         let descriptor = Descriptor::from_bytes(descriptor)?;
-        let mut records = Vec::new();
-        for (key, record) in leaves(repo, descriptor.data_root, descriptor.level).await? {
-            let value = match Fields::new(&record).next().transpose()? {
-                Some(Field::Inline(value)) => value.to_vec(),
-                Some(Field::Out(place)) => load_value(repo, &place).await?,
-                _ => Vec::new(),
-            };
-            records.push((key, value));
-        }
-        content.insert(name, records);
+        collections.push((name, collection(repo, &descriptor).await));
     }
-    Ok(content)
+    Ok(collections)
+}
+
+async fn collection(repo: &Repository, descriptor: &Descriptor) -> Result<Records> {
+    let mut records = Vec::new();
+    for (key, record) in leaves(repo, descriptor.data_root, descriptor.level).await? {
+        let value = match Fields::new(&record).next().transpose()? {
+            Some(Field::Inline(value)) => value.to_vec(),
+            Some(Field::Out(place)) => load_value(repo, &place).await?,
+            _ => Vec::new(),
+        };
+        records.push((key, value));
+    }
+    Ok(records)
 }
 
 /// The records of a tree, in order.
-async fn leaves(repo: &Repository, root: ObjectId, level: u8) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+async fn leaves(repo: &Repository, root: ObjectId, level: u8) -> Result<Records> {
     let (mut ids, mut at) = (vec![root], level);
     while at > 0 {
         let mut below = Vec::new();

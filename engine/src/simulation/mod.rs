@@ -6,7 +6,7 @@
 //! run is `DBSNAP_SIMULATION_SEEDS`.
 
 mod actors;
-mod content;
+pub(crate) mod content;
 mod tests;
 mod world;
 
@@ -20,9 +20,9 @@ use tokio::task::JoinHandle;
 use crate::error::Result;
 use crate::prune::Options;
 use actors::{Book, Habits, Stage, Tastes};
-use world::{Chance, Counts, Weather, World};
+use world::{Counts, Weather, World};
 
-pub(crate) use world::Disk;
+pub(crate) use world::{Chance, Dice, Disk};
 
 /// More steps than any run that ends.
 const MOST_STEPS: u64 = 400_000;

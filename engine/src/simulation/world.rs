@@ -583,7 +583,7 @@ impl Clock for Watch {
 }
 
 /// The chance of one process.
-pub(super) struct Dice(pub Mutex<Chance>);
+pub(crate) struct Dice(pub Mutex<Chance>);
 
 impl Entropy for Dice {
     fn fill(&self, out: &mut [u8]) {

@@ -162,12 +162,22 @@ enum Backend {
     /// A store whose every call waits for a simulation's scheduler.
     #[cfg(test)]
     Simulated(crate::simulation::Disk),
+    /// A store in memory that fails when told to.
+    #[cfg(test)]
+    Failing(crate::faults::Disk),
 }
 
 #[cfg(test)]
 impl From<crate::simulation::Disk> for Store {
     fn from(disk: crate::simulation::Disk) -> Self {
         Self { backend: Backend::Simulated(disk), owner: None }
+    }
+}
+
+#[cfg(test)]
+impl From<crate::faults::Disk> for Store {
+    fn from(disk: crate::faults::Disk) -> Self {
+        Self { backend: Backend::Failing(disk), owner: None }
     }
 }
 
@@ -180,6 +190,8 @@ impl Store {
             Backend::S3 { bucket, .. } => bucket.create(&self.path(name), content).await,
             #[cfg(test)]
             Backend::Simulated(disk) => disk.create(name, content).await,
+            #[cfg(test)]
+            Backend::Failing(disk) => disk.create(name, content),
             Backend::Memory { operator, .. } => {
                 match operator.write_with(&self.path(name), content).if_not_exists(true).await {
                     Ok(_) => Ok(Created::New),
@@ -196,6 +208,10 @@ impl Store {
         if let Backend::Simulated(disk) = &self.backend {
             return disk.read(name).await;
         }
+        #[cfg(test)]
+        if let Backend::Failing(disk) = &self.backend {
+            return disk.read(name);
+        }
         match self.operator() {
             Err(folder) => folder.read(name).await,
             Ok(operator) => {
@@ -211,6 +227,10 @@ impl Store {
         if let Backend::Simulated(disk) = &self.backend {
             return disk.read_range(name, offset, len).await;
         }
+        #[cfg(test)]
+        if let Backend::Failing(disk) = &self.backend {
+            return disk.read_range(name, offset, len);
+        }
         match self.operator() {
             Err(folder) => folder.read_range(name, offset, len).await,
             Ok(operator) => s3::read_range(operator, &self.path(name), name, offset, len).await,
@@ -222,6 +242,10 @@ impl Store {
         #[cfg(test)]
         if let Backend::Simulated(disk) = &self.backend {
             return disk.list(folder).await;
+        }
+        #[cfg(test)]
+        if let Backend::Failing(disk) = &self.backend {
+            return disk.list(folder);
         }
         let mut listed = match self.operator() {
             Err(inner) => inner.list(folder).await?,
@@ -236,6 +260,10 @@ impl Store {
         #[cfg(test)]
         if let Backend::Simulated(disk) = &self.backend {
             return disk.delete(name).await;
+        }
+        #[cfg(test)]
+        if let Backend::Failing(disk) = &self.backend {
+            return disk.delete(name);
         }
         match self.operator() {
             Err(folder) => folder.delete(name).await,
@@ -271,7 +299,7 @@ impl Store {
             // Ours, and OpenDAL's behind a lock.
             Backend::Folder(_) | Backend::Memory { .. } => Ok(()),
             #[cfg(test)]
-            Backend::Simulated(_) => Ok(()),
+            Backend::Simulated(_) | Backend::Failing(_) => Ok(()),
         }
     }
 
@@ -290,7 +318,7 @@ impl Store {
             Backend::Memory { operator, .. } => Ok(operator),
             Backend::S3 { bucket, .. } => Ok(bucket.operator()),
             #[cfg(test)]
-            Backend::Simulated(_) => unreachable!("a simulated store answers by itself"),
+            Backend::Simulated(_) | Backend::Failing(_) => unreachable!("it answers by itself"),
         }
     }
 
@@ -299,7 +327,7 @@ impl Store {
         match &self.backend {
             Backend::Folder(_) => name.to_owned(),
             #[cfg(test)]
-            Backend::Simulated(_) => name.to_owned(),
+            Backend::Simulated(_) | Backend::Failing(_) => name.to_owned(),
             Backend::Memory { prefix, .. } | Backend::S3 { prefix, .. } => format!("{prefix}{name}"),
         }
     }
