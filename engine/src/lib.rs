@@ -49,6 +49,8 @@ pub mod restore;
 pub mod retention;
 pub mod rows;
 #[cfg(test)]
+mod scale;
+#[cfg(test)]
 mod simulation;
 mod sort;
 pub mod source;
