@@ -135,14 +135,16 @@ async fn one_altered_row_makes_the_proof_fail() {
     assert_eq!(proof.sequence_differences, ["sequence public.s: stands at 1, not before 1"]);
 
     // A sequence alone is a difference, and a sequence that is gone is one too.
-    let sql = "INSERT INTO u VALUES ('same'); CREATE TABLE w (id int PRIMARY KEY)";
+    let sql = "INSERT INTO u VALUES ('same'); CREATE TABLE w (id int PRIMARY KEY); DROP TABLE more;
+               ALTER TABLE t DROP COLUMN extra";
     cluster.execute(&restored, sql).await;
     let proof = prove().await.unwrap();
     assert_eq!((proof.matches, proof.differences), (false, 1), "{proof:#?}");
     cluster.execute(&restored, "DROP SEQUENCE s").await;
     let proof = prove().await.unwrap();
     assert_eq!(proof.sequence_differences, ["sequence public.s: the target has no such sequence"]);
-    assert_eq!((proof.matches, proof.differences), (false, 1), "{proof:#?}");
+    assert_eq!(proof.schema_differences, ["sequence s in schema public is missing in the target"]);
+    assert_eq!((proof.matches, proof.differences), (false, 2), "{proof:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -257,6 +259,35 @@ async fn a_foreign_table_is_its_definition_and_leaves_a_snapshot_complete() {
             "server far is missing in the target",
             "view late in schema public is in the target only",
         ]
+    );
+}
+
+/// What a database has before it is restored into is its maker's.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_database_made_by_others_is_restored_into_and_proven() {
+    let (cluster, name, url) = database(
+        "CREATE EXTENSION hstore; COMMENT ON EXTENSION hstore IS 'ours'; ALTER SCHEMA public OWNER TO CURRENT_USER;
+         CREATE TABLE t (id int PRIMARY KEY, h hstore); INSERT INTO t VALUES (1, 'a=>b')",
+    )
+    .await;
+    let test = TestRepo::new().await;
+    let snapshot = test.backup(&url).await;
+    let (role, restored) = (format!("{name}_maker"), format!("{name}_restored"));
+    cluster.execute("postgres", &format!("CREATE ROLE {role} LOGIN PASSWORD 'p'")).await;
+    cluster.execute("postgres", &format!("CREATE DATABASE {restored} OWNER {role}")).await;
+    cluster.execute(&restored, "CREATE EXTENSION hstore").await;
+    let target = cluster.url(&role, "p", &restored);
+    let plan = restore::plan(&test.repo, &snapshot, &Scope::All, &target, &test.ctx).await.unwrap();
+    let done =
+        restore::apply(&test.repo, &snapshot, &Scope::All, &plan, &plan.confirm_phrase, &target, &test.ctx)
+            .await
+            .unwrap();
+    assert!(done.proof.matches, "{:#?}", done.proof);
+    assert!(done.notes.iter().all(|note| !note.failed), "{:?}", done.notes);
+    assert!(
+        done.notes.iter().any(|note| note.text.contains("comment on the extension hstore")),
+        "{:?}",
+        done.notes
     );
 }
 

@@ -31,6 +31,16 @@ pub(crate) struct Name<'a> {
 }
 
 impl Name<'_> {
+    /// Whether it is what a database has before anything is restored into it, by whoever made the
+    /// database or its extensions: a restore may not be allowed to make it as it was in the source.
+    pub(crate) fn is_given(&self) -> bool {
+        match self.kind {
+            "SCHEMA" => self.name == "public",
+            "COMMENT" => self.name.starts_with("EXTENSION "),
+            _ => false,
+        }
+    }
+
     /// Whether an object with this text is a part of the table with this display name, and told of there.
     pub(crate) fn belongs(&self, text: &str, table: &str) -> bool {
         if !OF_TABLES.contains(&self.kind) {

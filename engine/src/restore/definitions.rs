@@ -76,8 +76,9 @@ fn differing(
             _ => return None,
         };
         let text = wanted.get(*name).or_else(|| found.get(*name)).map_or("", |found| found.text.as_str());
-        let is_told = NOT_COMPARED.contains(&name.kind) || told.iter().any(|table| name.belongs(text, table));
-        (!is_told).then(|| format!("{name} {what}"))
+        let is_left_out = NOT_COMPARED.contains(&name.kind) || name.is_given();
+        let is_told = told.iter().any(|table| name.belongs(text, table));
+        (!is_left_out && !is_told).then(|| format!("{name} {what}"))
     };
     names.iter().filter_map(line).collect()
 }
@@ -105,6 +106,13 @@ mod tests {
         let changed = script("a", "SELECT 2");
         assert_eq!(lines(&one, &changed, true), ["view v in schema public is another in the target"]);
         assert_eq!(lines(&one, &changed, false), Vec::<String>::new());
+        let given = "-- Name: public; Type: SCHEMA; Schema: -; Owner: a\n\nALTER SCHEMA public OWNER TO a;\n\
+                     -- Name: EXTENSION hstore; Type: COMMENT; Schema: -; Owner: -\n\nCOMMENT ON EXTENSION hstore IS 'x';\n";
+        assert_eq!(
+            lines(&one, &format!("{given}{one}"), true),
+            Vec::<String>::new(),
+            "made with the database"
+        );
         let (lacking, _) = one.split_once("-- Name: far;").unwrap();
         assert_eq!(lines(&one, lacking, false), ["server far is missing in the target"]);
         assert_eq!(lines(lacking, &one, true), ["server far is in the target only"]);
