@@ -44,7 +44,7 @@ impl std::fmt::Debug for Request {
 
 /// Takes a snapshot. On any error no snapshot exists; what was stored is used by the next one.
 pub async fn run(repo: &Repository, request: &Request, ctx: &Context) -> Result<Snapshot> {
-    let url = DatabaseUrl::parse(&request.url)?;
+    let url = DatabaseUrl::parse(&request.url)?.within(ctx.addresses);
     let started_ms = ctx.clock.now_ms();
     let session = Session::begin(repo, ctx).await?;
     let steps = Arc::new(Steps::new(ctx.monitor.clone()));

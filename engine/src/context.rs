@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::{Clock, Entropy, System};
 use crate::error::{Error, Result};
 use crate::monitor::{Monitor, Silent};
+use crate::source::AddressPolicy;
 
 /// The surroundings of one operation: who listens, who may stop it, and where it may spill.
 #[derive(Clone)]
@@ -24,6 +25,8 @@ pub struct Context {
     pub scratch: PathBuf,
     /// Connections read in parallel.
     pub workers: usize,
+    /// Where databases may be.
+    pub addresses: AddressPolicy,
 }
 
 impl Context {
@@ -36,6 +39,7 @@ impl Context {
             entropy: Arc::new(System),
             scratch: scratch.into(),
             workers: 2,
+            addresses: AddressPolicy::default(),
         }
     }
 

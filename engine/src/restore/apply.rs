@@ -52,7 +52,7 @@ pub async fn apply(
     url: &str,
     ctx: &Context,
 ) -> Result<Restored> {
-    let url = DatabaseUrl::parse(url)?;
+    let url = DatabaseUrl::parse(url)?.within(ctx.addresses);
     if confirm != plan.confirm_phrase {
         return Err(Error::new(Kind::Invalid, "the phrase typed is not the one asked for")
             .with_help(format!("Type {} to confirm.", plan.confirm_phrase)));

@@ -124,7 +124,7 @@ pub async fn plan(
     target_url: &str,
     ctx: &Context,
 ) -> Result<Plan> {
-    let url = DatabaseUrl::parse(target_url)?;
+    let url = DatabaseUrl::parse(target_url)?.within(ctx.addresses);
     let session = Session::begin_reading(repo, &[snapshot.id], ctx).await?;
     let plan = async {
         let archive = schema_archive(repo, snapshot).await?;

@@ -79,7 +79,7 @@ pub struct CollectionProof {
 /// Reads the database of `url` and compares it with a snapshot. Reads only, so credentials that
 /// may only read are enough.
 pub async fn prove(repo: &Repository, snapshot: &Snapshot, url: &str, ctx: &Context) -> Result<Proof> {
-    let url = DatabaseUrl::parse(url)?;
+    let url = DatabaseUrl::parse(url)?.within(ctx.addresses);
     let session = Session::begin_reading(repo, &[snapshot.id], ctx).await?;
     let proof = async {
         let expected = catalog::collections(repo, snapshot).await?;

@@ -2,6 +2,7 @@
 //! nothing of trees, packs or repositories.
 
 mod address;
+mod dial;
 pub mod mongodb;
 mod names;
 mod open;
@@ -13,7 +14,7 @@ mod url;
 use repo_format::catalog::Layout;
 use serde::{Deserialize, Serialize};
 
-pub use address::{is_never_a_database, is_private};
+pub use address::{AddressPolicy, Refusal};
 pub(crate) use names::{dotted_name, sql_name};
 pub(crate) use open::{Identity, Options, Source};
 pub use test::{refuse_writers, test};

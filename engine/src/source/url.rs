@@ -1,6 +1,6 @@
 //! A connection URL of any engine.
 
-use super::pasted;
+use super::{AddressPolicy, pasted};
 use crate::error::{Error, Kind, Result};
 use crate::source::mongodb::MongoUrl;
 use crate::source::postgres::PostgresUrl;
@@ -58,6 +58,15 @@ impl DatabaseUrl {
                 "Begin it with postgres://, mongodb:// or mongodb+srv://, as in \
                  postgres://user:password@host:5432/database.",
             )),
+        }
+    }
+
+    /// The same URL, with which nothing is connected to but what the policy allows.
+    #[must_use]
+    pub fn within(self, policy: AddressPolicy) -> Self {
+        match self {
+            Self::Postgres(url) => Self::Postgres(url.within(policy)),
+            Self::MongoDb(url) => Self::MongoDb(url.within(policy)),
         }
     }
 

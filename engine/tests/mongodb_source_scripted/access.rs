@@ -5,13 +5,14 @@
 //! <https://github.com/mongodb/mongo/blob/master/src/mongo/db/auth/builtin_roles.yml>).
 
 use bson::{Document, doc};
-use engine::source::mongodb::{MongoUrl, test};
-use engine::source::{ConnectionReport, Stage};
+use engine::Kind;
+use engine::source::mongodb::{MongoUrl, refuse_writers, test};
+use engine::source::{AddressPolicy, ConnectionReport, Stage};
 use engine_testutils::mongodb::script::{Certificates, Persona, Refusal, Reply, Scripted, Version};
 
 use crate::deployment::{Collection, Deployment};
 use crate::moment::numbered;
-use crate::play::play;
+use crate::play::{nothing, play};
 
 async fn report(user: Option<&str>, privileges: Vec<Document>, of_user: Vec<Document>) -> ConnectionReport {
     let users: Vec<_> = user.iter().map(|user| doc! { "user": *user, "db": "admin" }).collect();
@@ -207,6 +208,47 @@ async fn a_client_certificate_logs_in() {
     let report = test(&MongoUrl::parse(&place).unwrap()).await;
     let failed = report.stages.last().unwrap();
     assert!(!report.ok && failed.stage == Stage::Tls && !failed.ok, "{report:?}");
+}
+
+/// A server says who the others are, and may lie: what it names is looked up and checked like what the
+/// URL names.
+#[tokio::test]
+async fn members_that_a_server_names_are_connected_to_only_where_databases_may_be() {
+    let play = play(Persona::primary(Version::V8_0), Deployment::new(Vec::new()), nothing);
+    let named = |hosts: &[&str]| {
+        let hosts = hosts.iter().map(|host| (*host).to_owned());
+        play.server.set_persona(Persona::primary(Version::V8_0).with_hosts(hosts));
+    };
+    let place = format!("mongodb://{}/shop?serverSelectionTimeoutMS=500", play.server.address());
+    let url = MongoUrl::parse(&place).unwrap();
+    // A member that cannot be reached is no reason not to use the others.
+    named(&[&play.server.address(), "169.254.169.254:80"]);
+    let report = test(&url).await;
+    assert!(report.stages.iter().any(|stage| stage.stage == Stage::Authenticate && stage.ok), "{report:?}");
+    for forbidden in ["169.254.169.254:80", "[64:ff9b::a9fe:a9fe]:80", "100.100.100.200"] {
+        named(&[forbidden]);
+        let report = test(&url).await;
+        let failed = report.stages.last().unwrap();
+        assert!(!report.ok && failed.stage == Stage::Connect && !failed.ok, "{forbidden}: {report:?}");
+        assert!(failed.detail.contains("an address that is not connected to"), "{forbidden}: {failed:?}");
+        let error = refuse_writers(&url).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Invalid, "{forbidden}: {error:?}");
+    }
+}
+
+/// The operator may allow public addresses only: nothing is then asked of a server at another one.
+#[tokio::test]
+async fn only_public_addresses_are_connected_to_where_that_was_asked_for() {
+    let play = play(Persona::primary(Version::V8_0), Deployment::new(Vec::new()), nothing);
+    let url = play.parsed("shop").within(AddressPolicy::PublicOnly);
+    let report = test(&url).await;
+    let failed = report.stages.last().unwrap();
+    assert!(!report.ok && failed.stage == Stage::Resolve, "{report:?}");
+    assert!(failed.detail.contains("private address"), "{failed:?}");
+    let place = format!("mongodb://{}/shop?serverSelectionTimeoutMS=300", play.server.address());
+    let url = MongoUrl::parse(&place).unwrap().within(AddressPolicy::PublicOnly);
+    assert_eq!(refuse_writers(&url).await.unwrap_err().kind(), Kind::Invalid);
+    assert!(play.server.seen().is_empty());
 }
 
 fn encoded(text: &str) -> String {

@@ -14,6 +14,7 @@ use crate::app::App;
 use crate::error::{JobError, Problem, Result};
 use crate::meta::{Finish, JobRecord, JobState, Work};
 use crate::private;
+use crate::service::addresses;
 
 /// How often those who watch a job hear of its progress, and how many of these pass between two
 /// writes of it.
@@ -115,6 +116,7 @@ async fn course(app: App, record: JobRecord, permit: OwnedSemaphorePermit) {
         cancel: feed.token(),
         clock: Arc::clone(&app.clock),
         entropy: Arc::clone(&app.entropy),
+        addresses: addresses::policy(&app),
         ..Context::new(app.queue.scratch(record.id))
     };
     let ticking = tokio::spawn(tick(app.clone(), feed.clone(), Arc::clone(&gauge)));

@@ -4,6 +4,7 @@
 
 use mongodb::error::{Error as DriverError, ErrorKind};
 
+use super::proxy;
 use crate::error::{Error, Kind};
 
 /// Codes of the server that are decided upon here.
@@ -42,7 +43,10 @@ pub(super) fn code_of(error: &DriverError) -> Option<i32> {
 pub(super) fn is_network(error: &DriverError) -> bool {
     matches!(
         error.kind.as_ref(),
-        ErrorKind::Io(_) | ErrorKind::ConnectionPoolCleared { .. } | ErrorKind::ServerSelection { .. }
+        ErrorKind::Io(_)
+            | ErrorKind::ProxyConnect { .. }
+            | ErrorKind::ConnectionPoolCleared { .. }
+            | ErrorKind::ServerSelection { .. }
     )
 }
 
@@ -88,6 +92,11 @@ pub(crate) fn statement(doing: &str, error: &DriverError) -> Error {
         }
         ErrorKind::ConnectionPoolCleared { .. } => {
             Error::new(Kind::Unreachable, format!("{doing}: the connection was lost"))
+                .with_help("Try again when the server and the network are well.")
+        }
+        ErrorKind::ProxyConnect { message, .. } if is_not_allowed(message) => not_allowed(doing),
+        ErrorKind::ProxyConnect { message, .. } => {
+            Error::new(Kind::Unreachable, format!("{doing}: no connection: {}", shortened(message)))
                 .with_help("Try again when the server and the network are well.")
         }
         ErrorKind::ServerSelection { message, .. } => selection(doing, message),
@@ -166,9 +175,32 @@ fn selection(doing: &str, message: &str) -> Error {
         return Error::new(Kind::Unreachable, message)
             .with_help("Leave readPreference out of the URL, or write secondaryPreferred.");
     }
+    if is_not_allowed(message) {
+        return not_allowed(doing);
+    }
     Error::new(Kind::Unreachable, format!("{doing}: no usable server answers: {}", cause(message))).with_help(
         "Check hosts, ports and firewalls (on Atlas, the IP access list). If the members of the replica set are \
          known to each other by names that do not resolve here, add directConnection=true to the URL.",
+    )
+}
+
+const NOT_CONNECTED_TO: &str = "a server of the deployment is at an address that is not connected to";
+
+/// Whether a server is where nothing may be connected to, by the words above.
+pub(super) fn failed_at_address(error: &Error) -> bool {
+    error.message().contains(NOT_CONNECTED_TO)
+}
+
+fn is_not_allowed(message: &str) -> bool {
+    message.to_ascii_lowercase().contains(proxy::NOT_ALLOWED_IN_WORDS)
+}
+
+/// A server is where nothing may be connected to. Names are not told: the server made them up.
+fn not_allowed(doing: &str) -> Error {
+    let message = format!("{doing}: {NOT_CONNECTED_TO}");
+    Error::new(Kind::Invalid, message).with_help(
+        "Link-local and metadata addresses never are, and private ones only where the operator of this server \
+         allows them. A set's members name each other (rs.conf()): those names must lead to the databases.",
     )
 }
 
@@ -176,6 +208,7 @@ fn selection(doing: &str, message: &str) -> Error {
 fn cause(message: &str) -> String {
     let reason = message.rsplit_once("Error: Kind: ").map_or(message, |(_, reason)| reason);
     let reason = reason.split(", labels:").next().unwrap_or(reason);
+    let reason = reason.strip_prefix("An error occurred when connecting to a proxy host: ").unwrap_or(reason);
     shortened(reason)
 }
 

@@ -14,6 +14,7 @@ pub(crate) mod fault;
 mod moment;
 mod oplog;
 mod pending;
+mod proxy;
 mod read;
 mod readonly;
 mod records;

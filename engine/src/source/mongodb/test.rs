@@ -1,12 +1,12 @@
 //! A connection test that says at which step it failed and what to do there.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bson::doc;
 use futures::future::join_all;
-use mongodb::options::{ClientOptions, ServerAddress, Tls};
-use tokio::net::{TcpStream, lookup_host};
+use mongodb::options::{ClientOptions, Tls};
+use tokio::net::lookup_host;
 
 use super::catalog::{self, Kind as CollectionKind, Listed, Listing};
 use super::connect::{Deployment, Topology};
@@ -15,7 +15,8 @@ use super::readonly::Findings;
 use super::url::host_and_port;
 use super::{MongoUrl, fault, readonly};
 use crate::error::{Error, Kind, Result};
-use crate::source::{ConnectionReport, Stage, StageReport, is_never_a_database};
+use crate::source::dial::dial;
+use crate::source::{ConnectionReport, Stage, StageReport};
 
 /// So many collections are read from for real.
 const TRIED: usize = 20;
@@ -99,8 +100,8 @@ fn note<T>(report: &mut ConnectionReport, stage: Stage, outcome: Result<(T, Stri
 
 /// The steps up to a deployment that answers.
 async fn reach(url: &MongoUrl, report: &mut ConnectionReport) -> Option<Deployment> {
-    let mut options = note(report, Stage::Resolve, resolve(url).await)?;
-    let connected = connect(&options.hosts).await;
+    let (mut options, places) = note(report, Stage::Resolve, resolve(url).await)?;
+    let connected = connect(&places).await;
     note(report, Stage::Connect, connected.map(|detail| ((), detail)))?;
     let selection = options.server_selection_timeout.unwrap_or(SELECTION_TIMEOUT).min(SELECTION_TIMEOUT);
     options.server_selection_timeout = Some(selection);
@@ -135,6 +136,9 @@ async fn reach(url: &MongoUrl, report: &mut ConnectionReport) -> Option<Deployme
 
 /// The stage that failed when no deployment could be asked who it is.
 async fn place_of(url: &MongoUrl, options: &ClientOptions, error: Error) -> (Stage, Error) {
+    if fault::failed_at_address(&error) {
+        return (Stage::Connect, error);
+    }
     if error.kind() != Kind::Unreachable {
         let is_tls = fault::failed_at_tls(&error);
         return (if is_tls { Stage::Tls } else { Stage::Authenticate }, error);
@@ -146,53 +150,51 @@ async fn place_of(url: &MongoUrl, options: &ClientOptions, error: Error) -> (Sta
     }
 }
 
-async fn resolve(url: &MongoUrl) -> Result<(ClientOptions, String)> {
+/// A host of the URL, and where it is.
+struct Place {
+    host: String,
+    port: u16,
+    addresses: Vec<SocketAddr>,
+}
+
+async fn resolve(url: &MongoUrl) -> Result<((ClientOptions, Vec<Place>), String)> {
     let options = bounded(url.client_options()).await?;
-    let looked_up = join_all(options.hosts.iter().map(async |address| {
-        let (host, port) = place(address);
+    let places = join_all(options.hosts.iter().map(async |address| {
+        // Sockets of this machine were refused with the URL.
+        let (host, port) = host_and_port(address).unwrap_or_default();
         let found = tokio::time::timeout(CONNECT_TIMEOUT, lookup_host((host.as_str(), port))).await;
-        let addresses: Vec<IpAddr> = match found {
-            Ok(Ok(addresses)) => addresses.map(|address| address.ip()).collect(),
-            _ => Vec::new(),
-        };
-        (host.clone(), addresses)
+        let addresses = found.ok().and_then(Result::ok).map(Iterator::collect).unwrap_or_default();
+        Place { host, port, addresses }
     }))
     .await;
-    if let Some((host, _)) =
-        looked_up.iter().find(|(_, addresses)| addresses.iter().any(|address| is_never_a_database(*address)))
-    {
-        let message = format!("{host} leads to a link-local or metadata address, where no database is");
-        return Err(Error::new(Kind::Invalid, message).with_help("Use the database's own address."));
+    for place in &places {
+        url.address_policy().check(&place.host, &place.addresses)?;
     }
-    let lines: Vec<String> = looked_up
+    let lines: Vec<String> = places
         .iter()
-        .filter(|(_, addresses)| !addresses.is_empty())
-        .map(|(host, addresses)| {
-            let addresses: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+        .filter(|place| !place.addresses.is_empty())
+        .map(|Place { host, addresses, .. }| {
+            let addresses: Vec<String> = addresses.iter().map(|address| address.ip().to_string()).collect();
             format!("{host} is {}", addresses.join(", "))
         })
         .collect();
     if lines.is_empty() {
-        let hosts: Vec<&str> = looked_up.iter().map(|(host, _)| host.as_str()).collect();
+        let hosts: Vec<&str> = places.iter().map(|place| place.host.as_str()).collect();
         let message = format!("no address is known for {}", hosts.join(", "));
         return Err(Error::new(Kind::Unreachable, message).with_help(
             "Check the host names in the URL. A name of a private network has no address outside it.",
         ));
     }
-    Ok((options, lines.join("; ")))
-}
-
-fn place(address: &ServerAddress) -> (String, u16) {
-    // Sockets of this machine were refused with the URL.
-    host_and_port(address).unwrap_or_default()
+    Ok(((options, places), lines.join("; ")))
 }
 
 /// One host that answers is enough: it names the others.
-async fn connect(hosts: &[ServerAddress]) -> Result<String> {
-    let tried = join_all(hosts.iter().map(async |address| {
-        let (host, port) = place(address);
-        let opened = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect((host.as_str(), port))).await;
-        let told = match opened {
+async fn connect(places: &[Place]) -> Result<String> {
+    let tried = join_all(places.iter().map(async |Place { host, port, addresses }| {
+        if addresses.is_empty() {
+            return Err(format!("{host}:{port}: no address is known for it"));
+        }
+        let told = match tokio::time::timeout(CONNECT_TIMEOUT, dial(addresses)).await {
             Ok(Ok(_)) => return Ok(format!("{host}:{port} answers")),
             Ok(Err(error)) => error.to_string(),
             Err(_) => "no answer in time".to_owned(),

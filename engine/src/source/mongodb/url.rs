@@ -1,14 +1,19 @@
 //! MongoDB connection URLs.
 
+use std::path::Path;
 use std::time::Duration;
 
 use mongodb::Client;
 use mongodb::options::{ClientOptions, ConnectionString, HostInfo, ServerAddress, Tls};
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use zeroize::Zeroizing;
 
 use super::certificate::{self, ClientCertificate};
-use super::fault;
+use super::{fault, proxy};
 use crate::error::{Error, Kind, Result};
+use crate::source::AddressPolicy;
 use crate::source::pasted::{self, decode};
 
 const APP_NAME: &str = "dbsnap";
@@ -83,6 +88,7 @@ pub struct MongoUrl {
     user: String,
     certificate: Option<ClientCertificate>,
     ignored: Vec<String>,
+    address_policy: AddressPolicy,
 }
 
 impl std::fmt::Debug for MongoUrl {
@@ -132,7 +138,8 @@ impl MongoUrl {
         check_mechanism(&parsed, client_certificate.is_some())?;
         let user = parsed.credential.as_ref().and_then(|credential| credential.username.clone());
         let (user, certificate) = (user.unwrap_or_default(), client_certificate);
-        Ok(Self { hosts, database, user, certificate, ignored, cleaned, text })
+        let address_policy = AddressPolicy::default();
+        Ok(Self { hosts, database, user, certificate, ignored, address_policy, cleaned, text })
     }
 
     /// The hosts it names; for `mongodb+srv://` the name whose records list them, with port 0.
@@ -149,6 +156,17 @@ impl MongoUrl {
     /// The user; empty when there is none.
     pub fn user(&self) -> &str {
         &self.user
+    }
+
+    /// What the hosts may lead to, those that servers name included.
+    pub(super) fn address_policy(&self) -> AddressPolicy {
+        self.address_policy
+    }
+
+    /// The same URL, for addresses that the policy allows.
+    #[must_use]
+    pub fn within(self, address_policy: AddressPolicy) -> Self {
+        Self { address_policy, ..self }
     }
 
     /// Names of options that are not understood and have no effect.
@@ -204,19 +222,34 @@ impl MongoUrl {
         if let Some(Tls::Enabled(tls)) = &options.tls
             && let Some(path) = &tls.ca_file_path
         {
-            let found = tokio::fs::metadata(path).await;
-            if !found.is_ok_and(|found| found.is_file() && found.len() <= CA_FILE_MAX) {
-                return Err(invalid("tlsCAFile names no file of certificates")
-                    .with_help("It is a path on the machine DBSnap runs on."));
+            // One answer for all that it may be: whoever writes a URL learns nothing of the files here.
+            if !names_authorities(path).await {
+                return Err(invalid("tlsCAFile names no file of certificates that DBSnap can read")
+                    .with_help("It is a path on the machine DBSnap runs on, of a file in PEM."));
             }
         }
         Ok(options)
     }
 }
 
+/// Whether the file holds a certificate.
+async fn names_authorities(path: &Path) -> bool {
+    // Before it is opened: opening a pipe would wait for its writer.
+    let found = tokio::fs::metadata(path).await;
+    if !found.is_ok_and(|found| found.is_file() && found.len() <= CA_FILE_MAX) {
+        return false;
+    }
+    let Ok(pem) = tokio::fs::read(path).await else { return false };
+    let certificates = CertificateDer::pem_slice_iter(&pem).flatten();
+    let (usable, _) = RootCertStore::empty().add_parsable_certificates(certificates);
+    usable > 0
+}
+
 impl MongoUrl {
-    /// A client with these options, which were the URL's. Connects nowhere yet.
-    pub(crate) fn client_with(&self, options: ClientOptions) -> mongodb::error::Result<Client> {
+    /// A client with these options, which were the URL's. Connects nowhere yet, and never to an
+    /// address that is not allowed.
+    pub(crate) fn client_with(&self, mut options: ClientOptions) -> mongodb::error::Result<Client> {
+        proxy::guard(&mut options, self.address_policy)?;
         match &self.certificate {
             Some(certificate) => certificate.client(options),
             None => Client::with_options(options),
@@ -485,6 +518,25 @@ mod tests {
         );
         let error = MongoUrl::parse("mongodb://<user>:x@h/").unwrap_err();
         assert!(error.message().contains("the user"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn files_of_this_machine_are_all_the_same_to_who_asks() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        std::fs::write(place("text"), "root:x:0:0").unwrap();
+        std::fs::write(place("empty"), "").unwrap();
+        let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        std::fs::write(place("broken"), broken).unwrap();
+        std::fs::write(place("large"), vec![b'a'; (CA_FILE_MAX + 1) as usize]).unwrap();
+        let mut told = std::collections::BTreeSet::new();
+        for name in ["text", "empty", "broken", "large", "missing", "text/below", "."] {
+            let path = place(name);
+            let text = format!("mongodb://u:p@127.0.0.1/d?tls=true&tlsCAFile={}", path.display());
+            let error = parse(&text).client_options().await.unwrap_err();
+            told.insert(format!("{:?} {error} {:?}", error.kind(), error.help()));
+        }
+        assert_eq!(told.len(), 1, "{told:?}");
     }
 
     #[test]

@@ -19,7 +19,6 @@ use super::fault;
 use super::session::Session;
 use super::url::{PostgresUrl, SslMode};
 use crate::error::{Error, Kind, Result};
-use crate::source::is_never_a_database;
 
 /// Notices a peer that vanished without a word, which an idle snapshot holder otherwise would not.
 const KEEPALIVE: Duration = Duration::from_secs(60);
@@ -47,7 +46,8 @@ impl Connector {
         self.login(stream).await
     }
 
-    /// The addresses of the host.
+    /// The addresses of the host, all of them allowed. What follows connects to these and looks
+    /// nothing up again.
     pub(super) async fn resolve(&self) -> Result<Vec<SocketAddr>> {
         let host = self.url.host();
         let unresolved = |why: String| {
@@ -58,10 +58,7 @@ impl Connector {
         let found = timeout(self.url.connect_timeout(), lookup).await;
         let found = found.map_err(|_| unresolved("no answer in time".to_owned()))?;
         let addresses: Vec<_> = found.map_err(|error| unresolved(error.to_string()))?.collect();
-        if addresses.iter().any(|address| is_never_a_database(address.ip())) {
-            let message = format!("{host} leads to a link-local or metadata address, where no database is");
-            return Err(Error::new(Kind::Invalid, message).with_help("Use the database's own address."));
-        }
+        self.url.address_policy().check(host, &addresses)?;
         if addresses.is_empty() { Err(unresolved("it has no address".to_owned())) } else { Ok(addresses) }
     }
 

@@ -34,8 +34,13 @@ impl Session {
     }
 
     /// Where it is connected to.
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The user that logged in, as the URL names it.
+    pub(super) fn login(&self) -> &str {
+        self.connector.url().user()
     }
 
     /// Runs statements one after the other, without answers. Utility statements sent this way take

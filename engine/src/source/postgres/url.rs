@@ -9,6 +9,7 @@ use tokio_postgres::config::{ChannelBinding, SslMode as DriverSslMode};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Kind, Result};
+use crate::source::AddressPolicy;
 use crate::source::pasted::decode;
 
 /// What is percent-encoded when a URL is written; the unreserved characters stay readable.
@@ -79,6 +80,7 @@ pub struct PostgresUrl {
     ignored: Vec<String>,
     /// The user's name was taken for the database's, as libpq does.
     names_no_database: bool,
+    address_policy: AddressPolicy,
 }
 
 impl PostgresUrl {
@@ -140,6 +142,7 @@ impl PostgresUrl {
             connect_timeout: CONNECT_TIMEOUT,
             ignored: Vec::new(),
             names_no_database: false,
+            address_policy: AddressPolicy::default(),
         }
     }
 
@@ -185,7 +188,7 @@ impl PostgresUrl {
             "channel_binding" => self.channel_binding = parse_channel_binding(value)?,
             "sslrootcert" if value == "system" => {}
             "sslrootcert" | "sslcert" | "sslkey" | "sslpassword" | "sslcrl" | "sslcrldir" | "passfile"
-            | "service" | "servicefile" | "hostaddr" | "requirepeer" => {
+            | "service" | "servicefile" => {
                 return Err(invalid(format!(
                     "the parameter {name} is not accepted: it would read files of the server"
                 ))
@@ -193,6 +196,19 @@ impl PostgresUrl {
                     "Remove it. Certificates are checked against the authorities known to the machine \
                          DBSnap runs on.",
                 ));
+            }
+            "hostaddr" => {
+                let message =
+                    "the parameter hostaddr is not accepted: the host's address is looked up and checked";
+                return Err(
+                    invalid(message).with_help("Remove it, or write the address in the host's place.")
+                );
+            }
+            "requirepeer" => {
+                return Err(invalid(
+                    "the parameter requirepeer is not accepted: it is for sockets of this machine",
+                )
+                .with_help("Remove it."));
             }
             // Ignoring a misspelt sslmode would silently weaken what was asked for.
             name if name.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("ssl")) => {
@@ -266,6 +282,17 @@ impl PostgresUrl {
     /// Names of parameters that are not understood and have no effect.
     pub fn ignored_parameters(&self) -> &[String] {
         &self.ignored
+    }
+
+    /// What the host may lead to.
+    pub(super) fn address_policy(&self) -> AddressPolicy {
+        self.address_policy
+    }
+
+    /// The same URL, for addresses that the policy allows.
+    #[must_use]
+    pub fn within(self, address_policy: AddressPolicy) -> Self {
+        Self { address_policy, ..self }
     }
 
     /// The same server and credentials, another database.
@@ -524,6 +551,10 @@ mod tests {
                 PostgresUrl::parse(&format!("postgres://me@host/db?{parameter}")).is_err(),
                 "{parameter}"
             );
+        }
+        for (parameter, said) in [("hostaddr=10.0.0.5", "looked up"), ("requirepeer=postgres", "sockets")] {
+            let error = PostgresUrl::parse(&format!("postgres://me@host/db?{parameter}")).unwrap_err();
+            assert!(error.message().contains(said) && !error.message().contains("files"), "{error:?}");
         }
         for several in
             ["postgres://me@host1,host2/db", "postgres://me@a:5432,b:5433/db", "postgres://me@/db?host=a,b"]

@@ -12,6 +12,7 @@ use tokio::process::Command;
 use crate::error::{Error, Kind, Result};
 use crate::source::postgres::PostgresUrl;
 use crate::source::postgres::archive::{Tool, find_tools};
+use crate::source::postgres::connect::Connector;
 
 /// A part of an archive. Rows are not in it: they come from the repository.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +65,10 @@ pub(super) async fn restore(
     omit: Omit,
 ) -> Result<Output> {
     let mut command = tool.command(url);
+    // It looks no name up: the address was checked, and is one that answers.
+    let session = Connector::new(url)?.connect().await?;
+    command.env("PGHOSTADDR", session.address().ip().to_string());
+    drop(session);
     // Without a database it would only print. Quoted, because a name with a `=` in it would be
     // read as more than a name.
     let database = url.database().replace('\\', "\\\\").replace('\'', "\\'");
