@@ -9,7 +9,9 @@ use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use engine::error::Kind;
-use engine::source::postgres::{Options, PostgresUrl, ReadOnlySetup, Snapshot, read_only_setup_sql, test};
+use engine::source::postgres::{
+    Options, PostgresUrl, ReadOnlySetup, Snapshot, read_only_setup_sql, refuse_writers, test,
+};
 use engine::source::{ArchiveOutcome, ConnectionReport, SchemaArchive, Stage};
 use engine_testutils::postgres::Cluster;
 use support::{Database, collection, names, rows, scan};
@@ -348,6 +350,49 @@ async fn p08_every_privilege_that_writes_is_named() {
         "{:?}",
         report.notes
     );
+}
+
+/// What logged in counts, whoever the session begins as.
+#[tokio::test]
+async fn p08_a_session_that_begins_as_another_role_hides_nothing() {
+    let database = Database::with("CREATE TABLE t (id integer PRIMARY KEY)").await;
+    let (name, reader) = (&database.name, &database.role);
+    let (root, writer) = (format!("{reader}_root"), format!("{reader}_writer"));
+    database
+        .execute(&format!(
+            "CREATE ROLE {root} LOGIN SUPERUSER PASSWORD 'x';
+             CREATE ROLE {writer} LOGIN PASSWORD 'x'; GRANT {reader} TO {writer}; GRANT INSERT ON t TO {writer};
+             ALTER ROLE {writer} SET role = {reader}"
+        ))
+        .await;
+    let url = |user: &str, options: &str| {
+        let url = Cluster::shared().url(user, "x", name);
+        let separator = if url.contains('?') { '&' } else { '?' };
+        PostgresUrl::parse(&format!("{url}{separator}{options}")).unwrap()
+    };
+    let named = |privilege: &str, user: &str| format!("{privilege} (as {user}, whose session it is)");
+    let cases = [
+        (url(&root, &format!("options=-c%20role%3D{reader}")), named("role attribute SUPERUSER", &root)),
+        // Servers do not take this setting from a URL today.
+        (
+            url(&root, &format!("options=-c%20session_authorization%3D{reader}")),
+            "role attribute SUPERUSER".to_owned(),
+        ),
+        (url(&writer, ""), named("table public.t: INSERT", &writer)),
+    ];
+    for (url, privilege) in cases {
+        let report = test(&url).await;
+        assert!(!report.ok && !stage(&report, Stage::ReadOnly).ok, "{url:?}: {report:#?}");
+        let is_named = report.privileges.iter().any(|found| found.starts_with(&privilege));
+        assert!(is_named, "{url:?}: {:?}", report.privileges);
+        let error = refuse_writers(&url).await.unwrap_err();
+        assert!(
+            error.kind() == Kind::NotReadOnly && error.message().contains(&privilege),
+            "{url:?}: {error:?}"
+        );
+    }
+    database.execute(&format!("REVOKE INSERT ON t FROM {writer}")).await;
+    refuse_writers(&url(&writer, "")).await.unwrap();
 }
 
 /// P12: what nearly every role may do is said, not refused.

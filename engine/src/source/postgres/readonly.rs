@@ -2,7 +2,11 @@
 //!
 //! A role may write through any role it is a member of, inherited or not (`SET ROLE`), so every
 //! question is asked for all of them. `default_transaction_read_only` counts for nothing: the role
-//! can switch it off.
+//! can switch it off. A setting of the role or of the URL may make a session begin as another role than
+//! the one that logged in (`role`, `session_authorization`), which a statement undoes: so the questions
+//! are asked for every role that the session can go back to.
+
+use tokio_postgres::error::SqlState;
 
 use super::fault;
 use super::session::{Session, ident, literal};
@@ -23,8 +27,63 @@ pub(super) struct Findings {
 /// So many objects are named; a superuser could write them all.
 const NAMED_AT_MOST: usize = 50;
 
-/// Looks for every privilege that could write.
+/// Looks for every privilege that could write. Needs a transaction, which is as before afterwards.
 pub(super) async fn check(session: &Session, server: &Server) -> Result<Findings> {
+    let mut findings = check_current(session, server).await?;
+    for role in other_roles(session).await? {
+        let found = check_as(session, server, &role).await?;
+        findings.add(&role, found);
+    }
+    Ok(findings)
+}
+
+/// Whom the session belongs to, and who logged in, where they are not who asks.
+async fn other_roles(session: &Session) -> Result<Vec<String>> {
+    let sql = format!(
+        "SELECT rolname::text FROM pg_roles WHERE rolname IN (session_user, {}) AND rolname <> current_user \
+         ORDER BY 1",
+        literal(session.login())
+    );
+    let asking = |error| fault::statement("checking privileges", error);
+    Ok(session.rows(&sql).await.map_err(asking)?.iter().map(|row| row.text(0)).collect())
+}
+
+/// What the role can do, if the session may become it.
+async fn check_as(session: &Session, server: &Server, role: &str) -> Result<Findings> {
+    let asking = |error| fault::statement("checking privileges", error);
+    session.run("SAVEPOINT as_another").await.map_err(asking)?;
+    let become_it = format!("SET LOCAL SESSION AUTHORIZATION {}", ident(role));
+    let findings = match session.run(&become_it).await {
+        Ok(()) => check_current(session, server).await?,
+        // The URL's user is known to a pooler only, which logged in as another role. Whoever did log
+        // in may become itself.
+        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Findings::default(),
+        Err(error) => return Err(asking(error)),
+    };
+    session.run("ROLLBACK TO SAVEPOINT as_another").await.map_err(asking)?;
+    Ok(findings)
+}
+
+impl Findings {
+    /// Adds what the session can do as another role.
+    fn add(&mut self, role: &str, found: Self) {
+        let as_role = |text: String| format!("{text} (as {role}, whose session it is)");
+        self.privileges.extend(found.privileges.into_iter().map(as_role));
+        for note in found.notes {
+            if !self.notes.contains(&note) {
+                self.notes.push(note);
+            }
+        }
+        for fix in found.fixes {
+            if !self.fixes.contains(&fix) {
+                self.fixes.push(fix);
+            }
+        }
+    }
+}
+
+/// Looks for every privilege of the role that asks.
+async fn check_current(session: &Session, server: &Server) -> Result<Findings> {
     let asking = |error| fault::statement("checking privileges", error);
     let mut findings = Findings::default();
     for row in session.rows(ATTRIBUTES).await.map_err(asking)? {
