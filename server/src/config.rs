@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::meta::Provider;
 use crate::private;
+use crate::proxies::TrustedProxies;
 
 /// Every variable this program reads.
 pub const VARIABLES: &[&str] = &[
@@ -22,6 +23,7 @@ pub const VARIABLES: &[&str] = &[
     "DBSNAP_SIGNUP",
     "DBSNAP_PRIVATE_ADDRESSES",
     "DBSNAP_PUBLIC_URL",
+    "DBSNAP_TRUSTED_PROXIES",
     "DBSNAP_OAUTH_GITHUB_CLIENT_ID",
     "DBSNAP_OAUTH_GITHUB_CLIENT_SECRET",
     "DBSNAP_OAUTH_GITHUB_AUTH_URL",
@@ -82,6 +84,8 @@ pub struct Config {
     pub private_addresses: bool,
     /// As browsers reach the server; without it, as the server listens.
     pub public_url: Option<Url>,
+    /// Who may say for whom it forwards.
+    pub trusted_proxies: TrustedProxies,
     /// Those that are set up, in the order that pages offer them.
     pub providers: Vec<SignInProvider>,
     /// Jobs at a time.
@@ -138,6 +142,7 @@ impl Config {
                 Some(other) => return Err(bad("DBSNAP_PRIVATE_ADDRESSES", other, "use allow or refuse")),
             },
             public_url: text("DBSNAP_PUBLIC_URL")?.map(public_url).transpose()?,
+            trusted_proxies: trusted_proxies(text("DBSNAP_TRUSTED_PROXIES")?)?,
             providers: providers(text)?,
             workers: workers(text("DBSNAP_WORKERS")?)?,
             prune_grace: prune_grace(text("DBSNAP_PRUNE_GRACE")?)?,
@@ -164,6 +169,17 @@ pub fn unknown_variables() -> Vec<String> {
 
 fn bad(variable: &'static str, value: &str, reason: impl Into<String>) -> ConfigError {
     ConfigError { variable, value: value.to_owned(), reason: reason.into() }
+}
+
+fn trusted_proxies(value: Option<String>) -> Result<TrustedProxies, ConfigError> {
+    let Some(value) = value else { return Ok(TrustedProxies::default()) };
+    value.parse().map_err(|()| {
+        bad(
+            "DBSNAP_TRUSTED_PROXIES",
+            &value,
+            "use addresses or networks such as 10.0.0.0/8, with commas between",
+        )
+    })
 }
 
 fn parse<T: std::str::FromStr>(
@@ -335,6 +351,7 @@ mod tests {
             ("DBSNAP_PRUNE_GRACE", "-1h"),
             ("DBSNAP_PUBLIC_URL", "dbsnap.example.com"),
             ("DBSNAP_PUBLIC_URL", "https://example.com/dbsnap"),
+            ("DBSNAP_TRUSTED_PROXIES", "proxy.example.com"),
             ("DBSNAP_OAUTH_GITHUB_CLIENT_ID", "alone"),
             ("DBSNAP_PRIVATE_ADDRESSES", "no"),
             ("DBSNAP_LOG_FORMAT", "xml"),

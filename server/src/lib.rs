@@ -16,6 +16,7 @@ pub mod meta;
 pub mod metrics;
 pub mod operate;
 pub mod private;
+pub mod proxies;
 pub mod repositories;
 pub mod router;
 pub mod routes;

@@ -74,6 +74,11 @@ fn check_site(app: &App, method: &Method, headers: &HeaderMap) -> Result<()> {
     if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
         return Ok(());
     }
+    check_origin(app, headers)
+}
+
+/// Refuses what another site asked the browser for, by whatever method.
+pub fn check_origin(app: &App, headers: &HeaderMap) -> Result<()> {
     let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let refused = || {
         let detail = "The request came from another site. Open this page directly and try again.";

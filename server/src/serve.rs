@@ -1,5 +1,6 @@
 //! The accept loop and the server's end.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,7 +50,9 @@ pub async fn serve(app: App, listener: TcpListener) {
             () = app.stopping.cancelled() => break,
         };
         match accepted {
-            Ok((stream, address)) => connection(stream, Peer(address), service.clone(), &graceful, place),
+            Ok((stream, address)) => {
+                connection(&app, stream, address.ip(), service.clone(), &graceful, place);
+            }
             // Out of file descriptors, mostly: the pause lets some go.
             Err(error) => {
                 tracing::warn!(%error, "a connection was not accepted");
@@ -72,14 +75,17 @@ pub async fn serve(app: App, listener: TcpListener) {
 }
 
 fn connection(
+    app: &App,
     stream: TcpStream,
-    peer: Peer,
+    peer: IpAddr,
     service: Router,
     graceful: &GracefulShutdown,
     place: OwnedSemaphorePermit,
 ) {
+    let proxies = app.config.trusted_proxies.clone();
     let service = service.map_request(move |mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(peer);
+        let client = proxies.client(peer, request.headers());
+        request.extensions_mut().insert(Peer(client));
         request.map(axum::body::Body::new)
     });
     // Only one version of HTTP: while it finds out which one is spoken, no time limit applies. HTTP/2 is

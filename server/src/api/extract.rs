@@ -1,6 +1,6 @@
 //! Extractors whose refusals are problems like any other.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
@@ -182,9 +182,10 @@ impl ListQuery {
     }
 }
 
-/// Who is on the other end of the connection. The accept loop puts it into every request.
+/// Who asks: the other end of the connection, or whom a trusted proxy forwards for. The accept loop puts it
+/// into every request.
 #[derive(Clone, Copy, Debug)]
-pub struct Peer(pub SocketAddr);
+pub struct Peer(pub IpAddr);
 
 /// The caller's address, for throttling.
 #[derive(Clone, Copy, Debug)]
@@ -195,7 +196,7 @@ impl<S: Send + Sync> FromRequestParts<S> for From {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> std::result::Result<Self, Self::Rejection> {
         let peer = parts.extensions.get::<Peer>();
-        Ok(Self(peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip())))
+        Ok(Self(peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0)))
     }
 }
 

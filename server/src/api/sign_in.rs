@@ -15,6 +15,7 @@ use crate::auth::{ApiUser, PageUser, attempt, end_attempt, set_attempt, set_cook
 use crate::error::Result;
 use crate::meta::{Identity, Page, Provider};
 use crate::routes::account::local;
+use crate::security::check_origin;
 use crate::service::sign_in::{self, Returned, SignedIn};
 
 #[derive(Deserialize, IntoParams)]
@@ -43,7 +44,7 @@ impl std::convert::From<Identity> for IdentityBody {
 #[utoipa::path(
     get, path = "/auth/{provider}/start", tag = "accounts",
     params(("provider" = Provider, Path), Start),
-    responses((status = 303, description = "To the provider"), (status = 404, description = "`provider-not-configured`", body = ProblemBody)),
+    responses((status = 303, description = "To the provider"), (status = 403, description = "`cross-site`", body = ProblemBody), (status = 404, description = "`provider-not-configured`", body = ProblemBody)),
     security(()),
 )]
 pub async fn start(
@@ -51,7 +52,12 @@ pub async fn start(
     visitor: Option<PageUser>,
     Path(provider): Path<Provider>,
     Query(query): Query<Start>,
+    headers: HeaderMap,
 ) -> Result<Response> {
+    if visitor.is_some() {
+        // An identity is linked because its owner wants it, not because another site sent the browser here.
+        check_origin(&app, &headers)?;
+    }
     let visitor = visitor.as_ref().map(|PageUser(visitor)| visitor);
     let (url, sealed) = sign_in::start(&app, provider, visitor, query.next.filter(|next| local(next)))?;
     let mut response = Redirect::to(url.as_str()).into_response();

@@ -105,6 +105,12 @@ impl Browser {
         self.send(Method::GET, path, &[]).await
     }
 
+    /// Opens an address from a link on a site, as `Sec-Fetch-Site` tells it.
+    pub async fn get_from(&self, site: &str, path: &str) -> Answer {
+        let request = self.client.get(format!("{}{path}", self.base));
+        Answer::of(request.header("sec-fetch-site", site)).await
+    }
+
     /// Opens an address, or sends a form to it.
     pub async fn send(&self, method: Method, path: &str, form: &[(&str, String)]) -> Answer {
         let request = self.client.request(method.clone(), format!("{}{path}", self.base));

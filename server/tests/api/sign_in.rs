@@ -158,6 +158,8 @@ async fn the_rule_for_new_accounts_holds_for_identities() {
     enter(&Browser::new(&server.base), &github, 1).await.expect(StatusCode::SEE_OTHER);
     let closed = github.server("closed").await;
     enter(&Browser::new(&closed.base), &github, 1).await.problem(403, "signup-closed");
+    let form = Browser::new(&closed.base).get("/register").await;
+    assert!(form.text.contains("takes no new accounts") && !form.text.contains("<form"), "{}", form.text);
 }
 
 #[tokio::test]
@@ -172,6 +174,10 @@ async fn an_equal_address_opens_nothing_and_linking_needs_the_session() {
 
     let browser = Browser::signed_in(&server.base, "u7@example.com", PASSWORD).await;
     enter(&browser, &github, 7).await.problem(409, "identity-taken");
+    let start = "/api/v1/auth/github/start";
+    browser.get_from("cross-site", start).await.problem(403, "cross-site");
+    assert_eq!(browser.get_from("same-origin", start).await.status, StatusCode::SEE_OTHER);
+    assert_eq!(Browser::new(&server.base).get_from("cross-site", start).await.status, StatusCode::SEE_OTHER);
     assert_eq!(location(&enter(&browser, &github, 9).await), "/account");
     enter(&browser, &github, 10).await.problem(409, "other-identity-linked");
     let elsewhere = Browser::new(&server.base);

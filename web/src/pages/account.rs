@@ -88,6 +88,7 @@ pub fn page(view: &Account) -> Markup {
         Purpose::SignIn => ("Sign in", urls::LOGIN, "Sign in"),
         Purpose::Register => ("Create an account", urls::REGISTER, "Create account"),
     };
+    let is_closed = view.purpose == Purpose::Register && !view.signup_open;
     let body = html! {
         div.narrow {
             h1 { (title) }
@@ -95,15 +96,9 @@ pub fn page(view: &Account) -> Markup {
                 p.lead { "Snapshots, diffs and proven restores of your databases, kept on this server." }
             }
             @if let Some(problem) = &view.problem { (alert(problem)) }
-            form.stack method="post" action=(action) {
-                (Field { kind: "email", autocomplete: "username", ..Field::text("email", "E-mail", &view.email) }.render())
-                (password(view.purpose))
-                @if let Some(next) = &view.next { input type="hidden" name="next" value=(next); }
-                button.primary type="submit" { (button) }
-            }
-            @for provider in &view.providers {
-                p { a.button href=(provider.url) { "Continue with " (provider.name) } }
-            }
+            @if is_closed {
+                p { "This server takes no new accounts. Ask its operator for one." }
+            } @else { (form(view, action, button)) }
             @match view.purpose {
                 Purpose::Register => p.muted { "Already have an account? " a href=(urls::LOGIN) { "Sign in" } },
                 Purpose::SignIn if view.signup_open => {
@@ -114,6 +109,20 @@ pub fn page(view: &Account) -> Markup {
         }
     };
     Frame::new(&view.shell, title, Section::None, &[]).render(&body)
+}
+
+fn form(view: &Account, action: &str, button: &str) -> Markup {
+    html! {
+        form.stack method="post" action=(action) {
+            (Field { kind: "email", autocomplete: "username", ..Field::text("email", "E-mail", &view.email) }.render())
+            (password(view.purpose))
+            @if let Some(next) = &view.next { input type="hidden" name="next" value=(next); }
+            button.primary type="submit" { (button) }
+        }
+        @for provider in &view.providers {
+            p { a.button href=(provider.url) { "Continue with " (provider.name) } }
+        }
+    }
 }
 
 fn password(purpose: Purpose) -> Markup {
