@@ -13,6 +13,11 @@ fn escape(text: &str) -> String {
     utf8_percent_encode(text, PLAIN).to_string()
 }
 
+/// A name as the value of a form's field. In a plain one, browsers send every line break as another.
+pub fn form_value(name: &str) -> String {
+    escape(name)
+}
+
 /// The dashboard: all projects and their databases. Also creates projects (POST).
 pub const PROJECTS: &str = "/projects";
 /// The sign-in form.

@@ -4,6 +4,7 @@ use axum::Form;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use engine::restore::Restored;
+use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use web::components::system::System;
 use web::pages::restore_new::{self, RestoreNew};
@@ -48,9 +49,11 @@ enum ScopeChosen {
 }
 
 impl Target {
-    /// The collections chosen; none where all are restored.
-    fn chosen(&self) -> Option<&[String]> {
-        (self.scope == Some(ScopeChosen::Chosen)).then_some(&self.collection)
+    /// The collections chosen; none where all are restored. The form holds their names as addresses do:
+    /// of what stands in it plain, browsers send every line break as another.
+    fn chosen(&self) -> Option<Vec<String>> {
+        let name = |sent: &String| percent_decode_str(sent).decode_utf8_lossy().into_owned();
+        (self.scope == Some(ScopeChosen::Chosen)).then(|| self.collection.iter().map(name).collect())
     }
 }
 
@@ -127,7 +130,7 @@ pub async fn plan(
     axum_extra::extract::Form(target): axum_extra::extract::Form<Target>,
 ) -> Result<Response> {
     let typed = view::typed_url::without_password(&target.url);
-    let chosen = target.chosen().map(<[String]>::to_vec);
+    let chosen = target.chosen();
     let scope = chosen.clone().map_or(Scope::All, Scope::Collections);
     let new = NewRestore { snapshot: snapshot.clone(), scope, url: target.url };
     match restores::plan(&app, visitor.user_id, new).await {
@@ -303,4 +306,20 @@ fn restored(found: &FoundRestore) -> Result<Option<Restored>> {
 async fn place(app: &App, visitor: &Visitor, found: &FoundRestore) -> Result<Place> {
     let snapshot = snapshots::find(app, visitor.user_id, &found.restore.snapshot_id).await?;
     Place::of_snapshot(app, visitor, &snapshot).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_comes_back_from_the_form() {
+        for name in ["shop.orders", "odd.new\nline", "odd.100%25", "odd.a+b&c=d/\u{e9}"] {
+            let sent = urls::form_value(name);
+            assert!(!sent.contains(char::is_control), "{sent}");
+            let form = serde_json::json!({ "url": "", "scope": "chosen", "collection": [sent] });
+            let target: Target = serde_json::from_value(form).unwrap();
+            assert_eq!(target.chosen(), Some(vec![name.to_owned()]));
+        }
+    }
 }

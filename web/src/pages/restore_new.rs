@@ -172,7 +172,7 @@ fn scope(view: &RestoreNew) -> Markup {
                 @for choice in &view.choices {
                     li {
                         label {
-                            input type="checkbox" name="collection" value=(choice.name) checked[choice.chosen];
+                            input type="checkbox" name="collection" value=(urls::form_value(&choice.name)) checked[choice.chosen];
                             code { (choice.name) }
                             @if choice.kind != view.system.collection() { " " span.tag { (choice.kind) } }
                             span.muted { (format::count_of(choice.records, "record")) }
