@@ -160,6 +160,10 @@ async fn the_rule_for_new_accounts_holds_for_identities() {
     enter(&Browser::new(&closed.base), &github, 1).await.problem(403, "signup-closed");
     let form = Browser::new(&closed.base).get("/register").await;
     assert!(form.text.contains("takes no new accounts") && !form.text.contains("<form"), "{}", form.text);
+    let typed = [("email", "ada@example.com".to_owned()), ("password", PASSWORD.to_owned())];
+    let refused = Browser::new(&closed.base).send(Method::POST, "/register", &typed).await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN);
+    assert!(refused.text.contains("Sign-up is closed"), "{}", refused.text);
 }
 
 #[tokio::test]
