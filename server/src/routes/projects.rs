@@ -76,6 +76,7 @@ pub async fn project_page(
         shell: shell(&app, &visitor),
         databases: rows(&app, &visitor, &project).await?,
         removed: removed(&app, &visitor, &project).await?,
+        stored_bytes: app.repositories.get(project.id).await?.stored_bytes().await?,
         verified: last.map(|found| LastVerified {
             at_ms: found.at_ms,
             job: Some(found.job),
@@ -188,7 +189,7 @@ async fn removed(app: &App, visitor: &Visitor, project: &Project) -> Result<Vec<
             removed_ms,
             newest_ms: newest.manifest.started_ms,
             snapshots: all.len() as u64,
-            stored_bytes: all.iter().map(|snapshot| snapshot.manifest.new_bytes).sum(),
+            added_bytes: all.iter().map(|snapshot| snapshot.manifest.new_bytes).sum(),
         });
     }
     Ok(rows)
@@ -273,7 +274,7 @@ async fn row(
         }),
         verified: last_verified(&all, last),
         snapshots: all.len() as u64,
-        stored_bytes: all.iter().map(|snapshot| snapshot.manifest.new_bytes).sum(),
+        added_bytes: all.iter().map(|snapshot| snapshot.manifest.new_bytes).sum(),
         running: backups.running.map(|job| job.record.id.to_string()),
         failed,
     })

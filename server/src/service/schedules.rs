@@ -51,15 +51,19 @@ pub fn next_runs(app: &App, schedule: &Schedule) -> Vec<i64> {
 pub async fn set(app: &App, user: UserId, id: DatabaseId, new: NewSchedule) -> Result<Schedule> {
     let database = databases::find(app, user, id).await?;
     let (timing, keep) = checked(&new)?;
+    // A run that is due at this moment stays due, unless the times are others now.
+    let same = app.meta.schedule(id).await?.filter(|before| before.timing == timing);
+    let (handled_ms, last_missed_ms, missed_runs) =
+        same.map_or((app.now_ms(), None, 0), |same| (same.handled_ms, same.last_missed_ms, same.missed_runs));
     let schedule = Schedule {
         database_id: id,
         project_id: database.project_id,
         user_id: user,
         timing,
         keep,
-        handled_ms: app.now_ms(),
-        last_missed_ms: None,
-        missed_runs: 0,
+        handled_ms,
+        last_missed_ms,
+        missed_runs,
     };
     let event = Event::new(action::SCHEDULE_SET, audit::database(id))
         .with("database", &database.name)

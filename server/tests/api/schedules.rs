@@ -126,6 +126,27 @@ async fn a_schedule_is_set_read_previewed_and_removed() {
     assert!(server.app.meta.schedules().await.unwrap().is_empty(), "a removed database has no schedule");
 }
 
+/// Saving other rules a moment after a run is due does not take the run away.
+#[tokio::test]
+async fn other_rules_leave_a_due_run_due() {
+    let (_, url) = shop().await;
+    let server = Server::start().await;
+    let api = server.user("ada@example.com").await;
+    let database = api.database(&api.project("shop").await, &url).await;
+    let path = format!("/databases/{database}/schedule");
+    let id = DatabaseId::parse(&database).unwrap();
+    let handled = async |time: &str, last: u32| {
+        let body = json!({
+            "frequency": "daily", "time": time, "timezone": "Europe/Berlin", "keep": { "last": last },
+        });
+        api.send(Method::PUT, &path, body).await.expect(StatusCode::OK);
+        server.app.meta.schedule(id).await.unwrap().unwrap().handled_ms
+    };
+    let first = handled("02:00", 3).await;
+    assert_eq!(handled("02:00", 2).await, first);
+    assert!(handled("03:00", 2).await > first, "of other times, those before now are none of its runs");
+}
+
 #[tokio::test]
 async fn the_page_shows_what_rules_remove_before_it_saves_them() {
     let (_, url) = shop().await;

@@ -31,7 +31,7 @@ pub struct RemovedRow {
     /// How many are kept.
     pub snapshots: u64,
     /// What they added to the repository.
-    pub stored_bytes: u64,
+    pub added_bytes: u64,
 }
 
 /// A project.
@@ -45,6 +45,8 @@ pub struct Project {
     pub databases: Vec<DatabaseRow>,
     /// Databases that were removed and of which snapshots are kept.
     pub removed: Vec<RemovedRow>,
+    /// Bytes of everything in its repository.
+    pub stored_bytes: u64,
     /// Whether a recovery key was made: without one, losing this server's key loses the snapshots.
     pub has_recovery_key: bool,
     /// The last verification.
@@ -60,13 +62,14 @@ impl Project {
             shell: Shell::sample(),
             project: Named::new("p1", "Web shop"),
             databases: DatabaseRow::samples(),
+            stored_bytes: 546_400_000,
             removed: vec![RemovedRow {
                 database: Named::new("d9", "shop-before-the-move"),
                 environment: Environment::Prod,
                 removed_ms: crate::samples::NOW_MS - 864_000_000,
                 newest_ms: crate::samples::NOW_MS - 900_000_000,
                 snapshots: 12,
-                stored_bytes: 96_300_000,
+                added_bytes: 96_300_000,
             }],
             has_recovery_key: false,
             verified: Some(LastVerified {
@@ -96,14 +99,11 @@ impl Project {
 
 /// The whole page.
 pub fn page(view: &Project) -> Markup {
-    let stored: u64 = (view.databases.iter().map(|row| row.stored_bytes))
-        .chain(view.removed.iter().map(|row| row.stored_bytes))
-        .sum();
     let body = html! {
         div.head {
             div {
                 h1 { (view.project.name) }
-                p.muted { (format::count_of(view.databases.len() as u64, "database")) " · " (format::bytes(stored)) " stored" }
+                p.muted { (format::count_of(view.databases.len() as u64, "database")) " · " (format::bytes(view.stored_bytes)) " stored" }
             }
             div.actions {
                 a.button href=(urls::usage(&view.project.id)) { "Usage" }
@@ -185,7 +185,7 @@ fn removed(view: &Project) -> Markup {
                     th scope="col" { "Newest snapshot" }
                     th scope="col" { "Removed" }
                     th.num scope="col" { "Snapshots" }
-                    th.num scope="col" { "Stored" }
+                    th.num scope="col" title="What its snapshots added to the storage when they were taken" { "Added" }
                 } }
                 tbody {
                     @for row in &view.removed {
@@ -197,7 +197,7 @@ fn removed(view: &Project) -> Markup {
                             td { (format::time(row.newest_ms, now_ms)) }
                             td { (format::ago(row.removed_ms, now_ms)) }
                             td.num { (format::count(row.snapshots)) }
-                            td.num { (format::bytes(row.stored_bytes)) }
+                            td.num { (format::bytes(row.added_bytes)) }
                         }
                     }
                 }

@@ -37,8 +37,8 @@ pub struct DatabaseRow {
     pub verified: Option<LastVerified>,
     /// How many snapshots exist.
     pub snapshots: u64,
-    /// What they occupy.
-    pub stored_bytes: u64,
+    /// What they added to the repository.
+    pub added_bytes: u64,
     /// The backup that is queued or running: its job.
     pub running: Option<String>,
     /// Why the last backup left no snapshot, if it did: its job and the message.
@@ -100,7 +100,7 @@ impl DatabaseRow {
                 damaged: false,
             }),
             snapshots: 31,
-            stored_bytes: 412_000_000,
+            added_bytes: 412_000_000,
             running: None,
             failed: None,
         };
@@ -118,7 +118,7 @@ impl DatabaseRow {
                     damaged: true,
                 }),
                 snapshots: 4,
-                stored_bytes: 38_100_000,
+                added_bytes: 38_100_000,
                 failed: Some((
                     "j9".to_owned(),
                     "password authentication failed for user \"dbsnap_ro\"".to_owned(),
@@ -132,7 +132,7 @@ impl DatabaseRow {
                 schedule: None,
                 verified: None,
                 snapshots: 0,
-                stored_bytes: 0,
+                added_bytes: 0,
                 running: Some("j42".to_owned()),
                 ..protected
             },
@@ -267,7 +267,7 @@ pub(super) fn databases(rows: &[DatabaseRow], project: &str, now_ms: i64) -> Mar
                     th scope="col" { "Next backup" }
                     th scope="col" { "Last verified" }
                     th.num scope="col" { "Snapshots" }
-                    th.num scope="col" { "Stored" }
+                    th.num scope="col" title="What its snapshots added to the storage when they were taken" { "Added" }
                 } }
                 tbody { @for row in rows { (database_row(row, now_ms)) } }
             }
@@ -303,7 +303,7 @@ fn database_row(row: &DatabaseRow, now_ms: i64) -> Markup {
             td { (next_backup(row)) }
             td { (verified(row, now_ms)) }
             td.num { (format::count(row.snapshots)) }
-            td.num { (format::bytes(row.stored_bytes)) }
+            td.num { (format::bytes(row.added_bytes)) }
         }
     }
 }
