@@ -149,6 +149,25 @@ async fn a_table_that_cannot_be_read_makes_a_backup_incomplete_by_name() {
     assert!(text(&snapshot["incomplete"][0]["reason"]).contains("GRANT"), "{snapshot:#}");
 }
 
+/// What PostgreSQL refuses is told with its words and the table: the server's log is not the user's.
+#[tokio::test]
+async fn a_table_that_the_server_cannot_plan_for_is_named_with_the_reason() {
+    let (name, url) = shop().await;
+    let sql = "CREATE FUNCTION base() RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 5';
+               CREATE FUNCTION cutoff() RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN base() + 1; END';
+               CREATE TABLE recent (id int PRIMARY KEY, n int); CREATE INDEX ON recent (n) WHERE n > cutoff();";
+    let sql = format!("{sql} GRANT SELECT ON recent TO {name}_reader");
+    Cluster::shared().execute(&name, &sql).await;
+    let server = Server::start().await;
+    let api = server.user("ada@example.com").await;
+    let database = api.database(&api.project("shop").await, &url).await;
+    let job = api.ended(&api.start_backup(&database).await).await;
+    assert_eq!((&job["state"], &job["error"]["type"]), (&json!("failed"), &json!("unsupported")), "{job:#}");
+    let detail = text(&job["error"]["detail"]);
+    assert!(detail.contains("public.recent") && detail.contains("base()"), "{detail}");
+    assert!(detail.contains("SET search_path"), "{detail}");
+}
+
 #[tokio::test]
 async fn a_job_that_fails_says_what_to_do() {
     let (name, url) = shop().await;

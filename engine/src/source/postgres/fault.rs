@@ -136,7 +136,14 @@ fn class(code: &SqlState, message: &str) -> (Kind, Option<&'static str>) {
         code if is_change(code, message) => {
             (Kind::SourceChanged, Some("The database changed meanwhile. Try again."))
         }
-        _ => (Kind::Internal, None),
+        code if *code == SqlState::UNDEFINED_FUNCTION => (
+            Kind::Unsupported,
+            Some(
+                "A function that an index or a constraint of the table calls names another one without its schema: \
+                 ALTER FUNCTION ... SET search_path = ... mends that.",
+            ),
+        ),
+        _ => (Kind::Unsupported, Some("PostgreSQL refuses to read it. Mend what it names, and try again.")),
     }
 }
 
