@@ -46,6 +46,7 @@ impl std::fmt::Debug for Request {
 pub async fn run(repo: &Repository, request: &Request, ctx: &Context) -> Result<Snapshot> {
     let url = DatabaseUrl::parse(&request.url)?.within(ctx.addresses);
     let started_ms = ctx.clock.now_ms();
+    repo.check_there().await?;
     let session = Session::begin(repo, ctx).await?;
     let steps = Arc::new(Steps::new(ctx.monitor.clone()));
     let ctx = Context { monitor: steps.clone(), ..ctx.clone() };

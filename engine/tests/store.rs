@@ -4,10 +4,13 @@
 mod support;
 
 use bytes::Bytes;
+use engine::backup;
 use engine::repo::{Repository, Session, UnlockKey};
+use engine::source::Consistency;
 use engine::store::{Created, Storage, Store};
 use engine::{Context, Kind};
 use engine_testutils::store::{s3, seaweedfs};
+use repo_format::manifest::Trigger;
 use support::storage;
 
 async fn conforms(store: Store) {
@@ -61,6 +64,35 @@ async fn a_folder_conforms() {
     conforms(storage.store("a").unwrap()).await;
     one_writer_wins(storage.store("b").unwrap(), 20).await;
     storage.check().await.unwrap();
+}
+
+/// A folder that is gone, as a mount may be, is not made anew, neither by a look at it nor by a backup.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_folder_stays_lost() {
+    let (parent, storage) = folder();
+    storage.prepare().await.unwrap();
+    let ctx = Context::new(parent.path().join("scratch"));
+    let (key, cache) = (UnlockKey::new([7; 32]), parent.path().join("cache"));
+    let repo = Repository::create(storage.store("p").unwrap(), &key, &cache, &ctx).await.unwrap();
+    let (here, away) = (parent.path().join("below"), parent.path().join("away"));
+    std::fs::rename(&here, &away).unwrap();
+    assert_eq!(storage.check().await.unwrap_err().kind(), Kind::Storage);
+    let request = backup::Request {
+        source_id: "s".to_owned(),
+        source_name: "shop".to_owned(),
+        url: "postgres://reader:secret@127.0.0.1:1/shop".to_owned(),
+        consistency: Consistency::PointInTime,
+        trigger: Trigger::Manual,
+        note: None,
+    };
+    let error = backup::run(&repo, &request, &ctx).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Storage);
+    assert!(error.message().contains("config is gone"), "{error}");
+    assert!(!here.exists());
+
+    std::fs::rename(&away, &here).unwrap();
+    storage.check().await.unwrap();
+    assert_eq!(backup::run(&repo, &request, &ctx).await.unwrap_err().kind(), Kind::Unreachable);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -136,7 +136,7 @@ impl App {
     }
 
     async fn recover(&self) -> Result<(), StartError> {
-        self.storage.check().await.map_err(|error| StartError::storage(&self.config, &error))?;
+        self.storage.prepare().await.map_err(|error| StartError::storage(&self.config, &error))?;
         let other = |problem: crate::error::Problem| StartError::Other(problem.describe());
         crate::jobs::recover(self).await.map_err(other)?;
         service::projects::remove_unready(self).await.map_err(other)

@@ -16,6 +16,16 @@ use crate::error::{Error, Kind, Result};
 use crate::store::{Created, Store};
 
 impl Repository {
+    /// Fails if the repository is no longer in its storage, as when a folder was a mount and is none
+    /// any more: what would be written there could be opened by nobody.
+    pub(crate) async fn check_there(&self) -> Result<()> {
+        if self.store().has(files::CONFIG).await? {
+            return Ok(());
+        }
+        Err(Error::new(Kind::Storage, "the repository is no longer in its storage: its config is gone")
+            .with_help("Nothing was written. Bring the storage back: mount the folder again, for example."))
+    }
+
     /// Makes a new repository in an empty store, with one slot for a key of `keys`. A store that
     /// cannot keep several writers apart is refused. The slot is written before the config: a crash
     /// between leaves no repository rather than one that nothing opens.

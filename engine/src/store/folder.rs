@@ -111,10 +111,14 @@ impl Folder {
         .await
     }
 
-    /// Whether files can be made here.
+    /// Makes the folder if it is not there.
+    pub async fn prepare(&self) -> Result<()> {
+        self.blocking("making", "", |root| create_folder(&root)).await
+    }
+
+    /// Whether files can be made here. A folder that is gone is not made anew: it may be a lost mount.
     pub async fn check(&self) -> Result<()> {
         self.blocking("writing to", "", |root| {
-            create_folder(&root)?;
             let probe = root.join(format!("{TEMPORARY}check-{}", std::process::id()));
             std::fs::write(&probe, b"")?;
             std::fs::remove_file(&probe)
@@ -183,8 +187,10 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
 }
 
 fn failed(doing: &str, name: &str, error: io::Error) -> Error {
-    let name = if name.is_empty() { "the storage folder" } else { name };
     let (kind, help) = match error.kind() {
+        ErrorKind::NotFound if name.is_empty() => {
+            (Kind::Storage, Some("Bring the folder back: mount it again, for example."))
+        }
         ErrorKind::NotFound => (Kind::NotFound, None),
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
             (Kind::Storage, Some("Give the server's user the right to write to the storage folder."))
@@ -197,7 +203,8 @@ fn failed(doing: &str, name: &str, error: io::Error) -> Error {
         }
         _ => (Kind::Storage, None),
     };
-    let error_text = format!("{doing} {name} failed: {error}");
+    let shown = if name.is_empty() { "the storage folder" } else { name };
+    let error_text = format!("{doing} {shown} failed: {error}");
     let error = Error::new(kind, error_text).with_source(error);
     match help {
         Some(help) => error.with_help(help),

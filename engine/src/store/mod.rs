@@ -106,6 +106,15 @@ impl Storage {
         Ok(Store { backend, owner: self.owner })
     }
 
+    /// Makes the folder that is not there yet, and checks as [`check`](Self::check) does: for a server's
+    /// start. Later, a folder that is gone is lost.
+    pub async fn prepare(&self) -> Result<()> {
+        if let Place::Folder(root) = &self.place {
+            Folder::new(root.clone()).prepare().await?;
+        }
+        self.check().await
+    }
+
     /// Whether the storage can be reached and, for a folder, written: for readiness checks.
     pub async fn check(&self) -> Result<()> {
         match &self.place {
@@ -303,7 +312,7 @@ impl Store {
         }
     }
 
-    async fn has(&self, name: &str) -> Result<bool> {
+    pub(crate) async fn has(&self, name: &str) -> Result<bool> {
         let found = match self.operator() {
             Err(folder) => return folder.has(name).await,
             Ok(operator) => operator.exists(&self.path(name)).await,
