@@ -10,7 +10,7 @@ use reqwest::StatusCode;
 use serde_json::json;
 
 use crate::harness::{Api, Browser, PASSWORD, shop, text};
-use crate::queue::locked;
+use crate::queue::{follow, locked};
 
 /// A running `dbsnap`. Killed when dropped.
 pub struct Program {
@@ -146,11 +146,7 @@ async fn a_terminated_program_interrupts_its_jobs_and_exits_with_zero() {
     let folder = tempfile::tempdir().unwrap();
     let program = Program::start(folder.path());
     let Waiting { api, database, job, lock, .. } = with_a_running_backup(&program, &name, &url).await;
-    let following = tokio::spawn({
-        let job = job.clone();
-        async move { crate::queue::events(&api, &job).await }
-    });
-    tokio::time::sleep(Duration::from_millis(400)).await;
+    let following = follow(&api, &job).await;
     let (code, took) = tokio::task::spawn_blocking(move || program.terminate()).await.unwrap();
     assert_eq!(code, Some(0));
     let events = following.await.unwrap();

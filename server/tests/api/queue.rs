@@ -1,9 +1,12 @@
 //! Jobs as their owner follows them.
 
+use std::time::Duration;
+
 use engine_testutils::postgres::Cluster;
 use futures::StreamExt;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 use crate::harness::{Api, Server, shop, text};
 
@@ -14,8 +17,21 @@ pub async fn locked(database: &str) -> tokio_postgres::Client {
     client
 }
 
-/// The events of a job until its stream ends: (name, id, data).
-pub async fn events(api: &Api, job: &str) -> Vec<(String, String, Value)> {
+/// An event: its name, its id and its data.
+type Event = (String, String, Value);
+
+/// Follows a job in the background, and gives the stream time to begin.
+pub async fn follow(api: &Api, job: &str) -> JoinHandle<Vec<Event>> {
+    let following = tokio::spawn({
+        let (api, job) = (api.clone(), job.to_owned());
+        async move { events(&api, &job).await }
+    });
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    following
+}
+
+/// The events of a job until its stream ends.
+async fn events(api: &Api, job: &str) -> Vec<Event> {
     let response = api.request(Method::GET, &format!("/jobs/{job}/events")).send().await.unwrap();
     assert_eq!(response.headers()["content-type"], "text/event-stream");
     let mut stream = response.bytes_stream();
@@ -45,11 +61,7 @@ async fn events_begin_with_the_whole_state_and_end_with_the_last() {
     let lock = locked(&name).await;
     let job = api.start_backup(&database).await;
     api.job_when(&job, |job| job["state"] == "running").await;
-    let following = tokio::spawn({
-        let (api, job) = (api.clone(), job.clone());
-        async move { events(&api, &job).await }
-    });
-    tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+    let following = follow(&api, &job).await;
     lock.batch_execute("ROLLBACK").await.unwrap();
     let events = following.await.unwrap();
 
@@ -80,11 +92,7 @@ async fn events_end_with_the_session() {
     let lock = locked(&name).await;
     let job = api.start_backup(&database).await;
     api.job_when(&job, |job| job["state"] == "running").await;
-    let following = tokio::spawn({
-        let (api, job) = (api.clone(), job.clone());
-        async move { events(&api, &job).await }
-    });
-    tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+    let following = follow(&api, &job).await;
     assert!(!following.is_finished());
     api.post("/auth/logout", json!({})).await.expect(StatusCode::NO_CONTENT);
     let events = following.await.unwrap();
@@ -103,7 +111,7 @@ async fn backups_of_a_database_queue_up_and_can_be_cancelled() {
     let running = api.start_backup(&database).await;
     api.job_when(&running, |job| job["state"] == "running").await;
     let (waiting, last) = (api.start_backup(&database).await, api.start_backup(&database).await);
-    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
     let state = async |job: &str| text(&api.get(&format!("/jobs/{job}")).await.body["state"]);
     assert_eq!((state(&waiting).await, state(&last).await), ("queued".to_owned(), "queued".to_owned()));
 
