@@ -26,6 +26,7 @@ use crate::error::{Problem, Result};
 use crate::ids::ProjectId;
 use crate::jobs;
 use crate::meta::{ConnectedDatabase, JobState, PageRequest, Project, VerifyMode, Work};
+use crate::service::usage::{self, DatabaseUsage};
 use crate::service::{databases, diffs, existing, projects, schedules, snapshots};
 use crate::view;
 
@@ -72,11 +73,12 @@ pub async fn project_page(
 ) -> Result<Response> {
     let project = find(&app, &visitor, &project).await?;
     let Verifications { last, open } = verifications(&app, project.id).await?;
+    let usage = usage::of_project(&app, visitor.user_id, project.id).await?;
     let view = project::Project {
         shell: shell(&app, &visitor),
         databases: rows(&app, &visitor, &project).await?,
-        removed: removed(&app, &visitor, &project).await?,
-        stored_bytes: app.repositories.get(project.id).await?.stored_bytes().await?,
+        removed: usage.databases.into_iter().filter_map(removed).collect(),
+        stored_bytes: usage.stored_bytes,
         verified: last.map(|found| LastVerified {
             at_ms: found.at_ms,
             job: Some(found.job),
@@ -176,23 +178,17 @@ async fn rows(app: &App, visitor: &Visitor, project: &Project) -> Result<Vec<Dat
     Ok(rows)
 }
 
-/// Removed databases whose snapshots are kept.
-async fn removed(app: &App, visitor: &Visitor, project: &Project) -> Result<Vec<RemovedRow>> {
-    let mut rows = Vec::new();
-    for database in databases::list_removed(app, visitor.user_id, project.id, PageRequest::all()).await?.items
-    {
-        let all = snapshots::list(app, visitor.user_id, database.id, PageRequest::all()).await?.items;
-        let (Some(newest), Some(removed_ms)) = (all.first(), database.removed_ms) else { continue };
-        rows.push(RemovedRow {
-            database: Named::new(database.id.to_string(), database.name),
-            environment: environment(database.environment),
-            removed_ms,
-            newest_ms: newest.manifest.started_ms,
-            snapshots: all.len() as u64,
-            added_bytes: all.iter().map(|snapshot| snapshot.manifest.new_bytes).sum(),
-        });
-    }
-    Ok(rows)
+/// A removed database whose snapshots are kept.
+fn removed(usage: DatabaseUsage) -> Option<RemovedRow> {
+    let newest = usage.snapshots.first()?;
+    Some(RemovedRow {
+        removed_ms: usage.database.removed_ms?,
+        newest_ms: newest.manifest.started_ms,
+        snapshots: usage.snapshots.len() as u64,
+        added_bytes: usage.new_bytes(),
+        environment: environment(usage.database.environment),
+        database: Named::new(usage.database.id.to_string(), usage.database.name),
+    })
 }
 
 /// The verifications of a project that matter now.
