@@ -368,4 +368,15 @@ async fn the_recovery_key_is_shown_once() {
     assert_eq!(key.headers["cache-control"], "no-store");
     let settings = browser.open(&key.link("I have saved it")).await;
     settings.says("One was made on");
+    // It is removed only by who means it.
+    let (_, row) = settings.html.split_once("<th scope=\"row\">Recovery key").unwrap();
+    let (_, shown) = row.split_once("<code>").unwrap();
+    let shown = shown.split('<').next().unwrap();
+    let is_its = |action: &String| action.contains(&format!("/keys/{shown}")) && action.ends_with("/remove");
+    let action = settings.forms().into_iter().find(is_its).unwrap();
+    let refused = browser.submit(&settings, &action, &[("confirm", "remove")]).await;
+    refused.says(&format!("Type {shown} to remove the key"));
+    refused.says("One was made on");
+    let settings = browser.submit(&settings, &action, &[("confirm", shown)]).await;
+    settings.says("None has been made");
 }

@@ -26,6 +26,12 @@ pub struct Wanted {
     kind: String,
 }
 
+/// What is typed to remove a key.
+#[derive(Deserialize)]
+pub struct Removal {
+    confirm: String,
+}
+
 /// A key as somebody typed it; empty for this server's own.
 #[derive(Deserialize)]
 pub struct Typed {
@@ -81,9 +87,15 @@ pub async fn remove(
     State(app): State<App>,
     PageUser(visitor): PageUser,
     Path((project, slot)): Path<(String, String)>,
+    Form(removal): Form<Removal>,
 ) -> Result<Response> {
     let project = find(&app, &visitor, &project).await?;
-    let removed = keys::remove(&app, visitor.user_id, project.id, &slot).await;
+    let wanted = Key::confirmation_of(&slot);
+    let removed = if removal.confirm.trim() == wanted {
+        keys::remove(&app, visitor.user_id, project.id, &slot).await
+    } else {
+        Err(Problem::invalid("confirm", format!("Type {wanted} to remove the key.")))
+    };
     settled(&app, &visitor, project, removed).await
 }
 

@@ -25,6 +25,8 @@ pub struct Field<'a> {
     pub code: bool,
     /// Whether it may stay empty.
     pub optional: bool,
+    /// What tells it from a field of the same name in another form of the page.
+    pub of: Option<&'a str>,
 }
 
 impl<'a> Field<'a> {
@@ -40,6 +42,7 @@ impl<'a> Field<'a> {
             autocomplete: "off",
             code: false,
             optional: false,
+            of: None,
         }
     }
 
@@ -64,14 +67,15 @@ impl<'a> Field<'a> {
 
     /// The label, hint, input and error.
     pub fn render(&self) -> Markup {
-        let hint_id = self.hint.map(|_| format!("{}-hint", self.name));
-        let error_id = self.error.map(|_| format!("{}-error", self.name));
+        let field_id = self.of.map_or_else(|| self.name.to_owned(), |of| format!("{}-{of}", self.name));
+        let hint_id = self.hint.map(|_| format!("{field_id}-hint"));
+        let error_id = self.error.map(|_| format!("{field_id}-error"));
         let described: Vec<&str> = [&hint_id, &error_id].into_iter().flatten().map(String::as_str).collect();
         html! {
             div.field {
-                label for=(self.name) { (self.label) @if self.optional { span.optional { " (optional)" } } }
+                label for=(field_id) { (self.label) @if self.optional { span.optional { " (optional)" } } }
                 @if let (Some(hint), Some(id)) = (self.hint, &hint_id) { p.hint #(id) { (hint) } }
-                input #(self.name) name=(self.name) type=(self.kind) value=[self.shown_value()]
+                input #(field_id) name=(self.name) type=(self.kind) value=[self.shown_value()]
                     .code[self.code] autocomplete=(self.autocomplete)
                     spellcheck=[self.code.then_some("false")] autocapitalize=[self.code.then_some("none")]
                     required[!self.optional]

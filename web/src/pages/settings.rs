@@ -52,6 +52,18 @@ pub struct Key {
     pub usable: bool,
 }
 
+impl Key {
+    /// What is typed to remove it.
+    pub fn confirmation(&self) -> &str {
+        Self::confirmation_of(&self.slot)
+    }
+
+    /// What is typed to remove the key in `slot`.
+    pub fn confirmation_of(slot: &str) -> &str {
+        slot.get(..8).unwrap_or(slot)
+    }
+}
+
 /// The settings.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -205,7 +217,7 @@ fn row(view: &Settings, key: &Key) -> Markup {
         tr {
             th scope="row" {
                 (key.kind.words())
-                div.sub { (key.kms_key_id.as_deref().unwrap_or_default()) " " code { (key.slot.get(..8).unwrap_or(&key.slot)) } }
+                div.sub { (key.kms_key_id.as_deref().unwrap_or_default()) " " code { (key.confirmation()) } }
             }
             td { (opens) }
             td {
@@ -213,8 +225,25 @@ fn row(view: &Settings, key: &Key) -> Markup {
                     @if key.kind != KeyKind::Damaged {
                         (post_button(&urls::key_rotate(&view.project.id, &key.slot), "Replace", "plain"))
                     }
-                    (post_button(&urls::key_remove(&view.project.id, &key.slot), "Remove", "plain"))
                 }
+                (removal(view, key))
+            }
+        }
+    }
+}
+
+/// Folded away: whoever loses the wrong key loses the snapshots.
+fn removal(view: &Settings, key: &Key) -> Markup {
+    let field = Field::code("confirm", "Type the first eight characters of its id", "");
+    html! {
+        details.new {
+            summary { "Remove" span.visually-hidden { " " (key.kind.words()) } }
+            form.stack method="post" action=(urls::key_remove(&view.project.id, &key.slot)) {
+                @if key.kind == KeyKind::Recovery {
+                    p { "The recovery key that somebody keeps opens nothing any more." }
+                }
+                (Field { of: Some(&key.slot), ..field }.hint(key.confirmation()).render())
+                div.actions { button.danger-quiet type="submit" { "Remove this key" } }
             }
         }
     }
