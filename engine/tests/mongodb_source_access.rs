@@ -68,6 +68,16 @@ async fn p03_whoever_can_write_is_refused_and_told_why() {
     }
     let root = test(&url(&database.server.admin_url())).await;
     assert!(!root.ok && !stage(&root, Stage::ReadOnly).ok);
+
+    // Also who may not even list what the URL names.
+    let elsewhere = format!("elsewhere_{}", database.name);
+    let roles: Vec<Bson> = vec![doc! { "role": "readWrite", "db": &elsewhere }.into()];
+    let report = test(&url(&database.server.create_user(&elsewhere, roles, &database.name).await)).await;
+    assert!(!report.ok && !stage(&report, Stage::List).ok, "{report:?}");
+    assert!(
+        stage(&report, Stage::ReadOnly).detail.contains(&format!("database {elsewhere}: ")),
+        "{report:?}"
+    );
 }
 
 /// MG-P03: who watches the deployment beside reading does not write.

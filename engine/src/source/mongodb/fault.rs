@@ -156,6 +156,14 @@ fn selection(doing: &str, message: &str) -> Error {
         return Error::new(Kind::Denied, "the server refused the credentials".to_owned())
             .with_help(CREDENTIALS_HELP);
     }
+    if has(&["causedasendentity"]) {
+        let message =
+            format!("{doing}: no TLS with the server: its certificate is an authority's own (CA:TRUE)");
+        return Error::new(Kind::Unreachable, message).with_help(
+            "Give the server a certificate that an authority signed for it (CA:FALSE), and name the authority's \
+             file in tlsCAFile. openssl x509 -in server.pem -noout -text shows what a certificate is.",
+        );
+    }
     if has(&["certificate", "tls", "handshake", "corrupt message"]) {
         return Error::new(Kind::Unreachable, format!("{doing}: no TLS with the server: {}", cause(message)))
             .with_help(
@@ -222,5 +230,26 @@ fn shortened(message: &str) -> String {
     match message.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("{}…", &message[..end]),
         None => message.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_authority_s_own_certificate_is_told_apart_from_one_that_is_not_trusted() {
+        let told = |cause: &str| {
+            let words = format!(
+                "Server selection timeout: No available servers. Error: Kind: I/O error: invalid peer certificate: {cause}, labels: {{}}"
+            );
+            selection("connecting", &words)
+        };
+        let own = told("Other(OtherError(CaUsedAsEndEntity))");
+        assert!(failed_at_tls(&own) && own.message().contains("authority's own"), "{own:?}");
+        assert!(own.help().unwrap().contains("CA:FALSE"));
+        let unknown = told("UnknownIssuer");
+        assert!(failed_at_tls(&unknown) && unknown.message().contains("UnknownIssuer"), "{unknown:?}");
+        assert!(unknown.help().unwrap().contains("tlsCAFile"));
     }
 }

@@ -243,6 +243,14 @@ async fn examine(url: &MongoUrl, deployment: &Deployment, report: &mut Connectio
                 ));
             }
             report.stages.push(found);
+            // Who may not list may write all the same; what it may is named. No proof is asked of it: the
+            // URL fails anyway.
+            if error.kind() == Kind::Denied {
+                judge(url, deployment, report).await;
+                if report.privileges.is_empty() {
+                    report.stages.pop();
+                }
+            }
             return false;
         }
     };
