@@ -1,7 +1,12 @@
 //! Testing a connection to any engine.
 
+use std::time::Duration;
+
 use super::{ConnectionReport, Consistency, DatabaseUrl, Stage, StageReport, mongodb, postgres};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
+
+/// No single question of a test takes longer.
+pub(super) const QUESTION_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Tests a connection, stage by stage, for backups of this consistency. Reads only.
 pub async fn test(url: &DatabaseUrl, consistency: Consistency) -> ConnectionReport {
@@ -25,6 +30,55 @@ pub async fn refuse_writers(url: &DatabaseUrl) -> Result<()> {
         DatabaseUrl::Postgres(url) => postgres::refuse_writers(url).await,
         DatabaseUrl::MongoDb(url) => mongodb::refuse_writers(url).await,
     }
+}
+
+impl StageReport {
+    fn passed(stage: Stage, detail: impl Into<String>) -> Self {
+        Self { stage, ok: true, detail: detail.into(), fix: None }
+    }
+
+    pub(super) fn failed(stage: Stage, error: &Error) -> Self {
+        Self { stage, ok: false, detail: error.message().to_owned(), fix: error.help().map(str::to_owned) }
+    }
+}
+
+impl ConnectionReport {
+    /// A test that has not reached anything yet.
+    pub(super) fn new(engine: &str) -> Self {
+        Self {
+            ok: false,
+            stages: Vec::new(),
+            engine: engine.to_owned(),
+            server_version: String::new(),
+            collections: 0,
+            size_bytes: 0,
+            privileges: Vec::new(),
+            notes: Vec::new(),
+            lacks_point_in_time: false,
+            system_identifier: None,
+        }
+    }
+
+    pub(super) fn pass(&mut self, stage: Stage, detail: impl Into<String>) {
+        self.stages.push(StageReport::passed(stage, detail));
+    }
+
+    pub(super) fn fail(&mut self, stage: Stage, error: &Error) {
+        self.stages.push(StageReport::failed(stage, error));
+    }
+
+    /// What a stage came to; none, with the stage as failed, where it did not, so that the caller stops.
+    pub(super) fn reached<T>(&mut self, stage: Stage, outcome: Result<T>) -> Option<T> {
+        outcome.inspect_err(|error| self.fail(stage, error)).ok()
+    }
+}
+
+/// The answer to a question that a test asks.
+pub(super) async fn bounded<T>(question: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(QUESTION_TIMEOUT, question).await.unwrap_or_else(|_| {
+        Err(Error::new(Kind::Unreachable, "the server does not answer in time")
+            .with_help("It may be overloaded, or the network may drop long connections."))
+    })
 }
 
 /// The report of a server that cannot show all records as of one moment, where that is asked for.
@@ -55,14 +109,9 @@ mod tests {
         ConnectionReport {
             ok: read_ok,
             stages: vec![stage(Stage::Read, read_ok), stage(Stage::ReadOnly, true)],
-            engine: "mongodb".to_owned(),
-            server_version: "8.0.4".to_owned(),
-            collections: 1,
-            size_bytes: 1,
-            privileges: Vec::new(),
             notes: vec![format!("{}. Help.", mongodb::STANDALONE), "other".to_owned()],
             lacks_point_in_time: true,
-            system_identifier: None,
+            ..ConnectionReport::new("mongodb")
         }
     }
 

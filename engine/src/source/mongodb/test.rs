@@ -16,12 +16,11 @@ use super::url::host_and_port;
 use super::{MongoUrl, fault, readonly};
 use crate::error::{Error, Kind, Result};
 use crate::source::dial::dial;
+use crate::source::test::{QUESTION_TIMEOUT, bounded};
 use crate::source::{ConnectionReport, Stage, StageReport};
 
 /// So many collections are read from for real.
 const TRIED: usize = 20;
-/// No single step takes longer.
-const STEP_TIMEOUT: Duration = Duration::from_secs(20);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Whoever waits for a test waits no longer for a member of the set.
 const SELECTION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,18 +29,7 @@ const SELECTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// written. Reads at most a document of a few collections. Collections that cannot be read fail the
 /// step but not the test, unless nothing can be read: a backup names them and goes on.
 pub async fn test(url: &MongoUrl) -> ConnectionReport {
-    let mut report = ConnectionReport {
-        ok: false,
-        stages: Vec::new(),
-        engine: "mongodb".to_owned(),
-        server_version: String::new(),
-        collections: 0,
-        size_bytes: 0,
-        privileges: Vec::new(),
-        notes: Vec::new(),
-        lacks_point_in_time: false,
-        system_identifier: None,
-    };
+    let mut report = ConnectionReport::new("mongodb");
     let ignored = url.ignored_parameters();
     if !ignored.is_empty() {
         report.notes.push(format!("options of the URL without effect here: {}", ignored.join(", ")));
@@ -76,33 +64,12 @@ fn counted(collections: u64) -> String {
     format!("{collections} {}", if collections == 1 { "collection" } else { "collections" })
 }
 
-fn passed(stage: Stage, detail: impl Into<String>) -> StageReport {
-    StageReport { stage, ok: true, detail: detail.into(), fix: None }
-}
-
-fn failed(stage: Stage, error: &Error) -> StageReport {
-    StageReport { stage, ok: false, detail: error.message().to_owned(), fix: error.help().map(str::to_owned) }
-}
-
-/// Adds a stage. None when it failed, so that the caller stops.
-fn note<T>(report: &mut ConnectionReport, stage: Stage, outcome: Result<(T, String)>) -> Option<T> {
-    match outcome {
-        Ok((value, detail)) => {
-            report.stages.push(passed(stage, detail));
-            Some(value)
-        }
-        Err(error) => {
-            report.stages.push(failed(stage, &error));
-            None
-        }
-    }
-}
-
 /// The steps up to a deployment that answers.
 async fn reach(url: &MongoUrl, report: &mut ConnectionReport) -> Option<Deployment> {
-    let (mut options, places) = note(report, Stage::Resolve, resolve(url).await)?;
-    let connected = connect(&places).await;
-    note(report, Stage::Connect, connected.map(|detail| ((), detail)))?;
+    let (mut options, places) = report.reached(Stage::Resolve, resolve(url).await)?;
+    report.pass(Stage::Resolve, addresses_in_words(&places));
+    let answered = report.reached(Stage::Connect, connect(&places).await)?;
+    report.pass(Stage::Connect, answered);
     let selection = options.server_selection_timeout.unwrap_or(SELECTION_TIMEOUT).min(SELECTION_TIMEOUT);
     options.server_selection_timeout = Some(selection);
     let tls = tls_in_words(&options).to_owned();
@@ -112,12 +79,12 @@ async fn reach(url: &MongoUrl, report: &mut ConnectionReport) -> Option<Deployme
     };
     match inspected {
         Ok(deployment) => {
-            report.stages.push(passed(Stage::Tls, tls));
+            report.pass(Stage::Tls, tls);
             let who = match url.user() {
                 "" => "no user: nobody is logged in".to_owned(),
                 user => format!("logged in as {user}"),
             };
-            report.stages.push(passed(Stage::Authenticate, who));
+            report.pass(Stage::Authenticate, who);
             Some(deployment)
         }
         Err(error) => {
@@ -125,10 +92,10 @@ async fn reach(url: &MongoUrl, report: &mut ConnectionReport) -> Option<Deployme
             match stage {
                 // Ports that answer are not yet servers that can be used.
                 Stage::Connect => report.stages.retain(|found| found.stage != Stage::Connect),
-                Stage::Authenticate => report.stages.push(passed(Stage::Tls, tls)),
+                Stage::Authenticate => report.pass(Stage::Tls, tls),
                 _ => {}
             }
-            report.stages.push(failed(stage, &error));
+            report.fail(stage, &error);
             None
         }
     }
@@ -157,7 +124,7 @@ struct Place {
     addresses: Vec<SocketAddr>,
 }
 
-async fn resolve(url: &MongoUrl) -> Result<((ClientOptions, Vec<Place>), String)> {
+async fn resolve(url: &MongoUrl) -> Result<(ClientOptions, Vec<Place>)> {
     let options = bounded(url.client_options()).await?;
     let places = join_all(options.hosts.iter().map(async |address| {
         // Sockets of this machine were refused with the URL.
@@ -170,22 +137,25 @@ async fn resolve(url: &MongoUrl) -> Result<((ClientOptions, Vec<Place>), String)
     for place in &places {
         url.address_policy().check(&place.host, &place.addresses)?;
     }
-    let lines: Vec<String> = places
-        .iter()
-        .filter(|place| !place.addresses.is_empty())
-        .map(|Place { host, addresses, .. }| {
-            let addresses: Vec<String> = addresses.iter().map(|address| address.ip().to_string()).collect();
-            format!("{host} is {}", addresses.join(", "))
-        })
-        .collect();
-    if lines.is_empty() {
+    if places.iter().all(|place| place.addresses.is_empty()) {
         let hosts: Vec<&str> = places.iter().map(|place| place.host.as_str()).collect();
         let message = format!("no address is known for {}", hosts.join(", "));
         return Err(Error::new(Kind::Unreachable, message).with_help(
             "Check the host names in the URL. A name of a private network has no address outside it.",
         ));
     }
-    Ok(((options, places), lines.join("; ")))
+    Ok((options, places))
+}
+
+fn addresses_in_words(places: &[Place]) -> String {
+    let known = places.iter().filter(|place| !place.addresses.is_empty());
+    let lines: Vec<String> = known
+        .map(|Place { host, addresses, .. }| {
+            let addresses: Vec<String> = addresses.iter().map(|address| address.ip().to_string()).collect();
+            format!("{host} is {}", addresses.join(", "))
+        })
+        .collect();
+    lines.join("; ")
 }
 
 /// One host that answers is enough: it names the others.
@@ -232,7 +202,7 @@ async fn examine(url: &MongoUrl, deployment: &Deployment, report: &mut Connectio
     let listing = match listed.await {
         Ok(listing) => listing,
         Err(error) => {
-            let mut found = failed(Stage::List, &error);
+            let mut found = StageReport::failed(Stage::List, &error);
             if let (Kind::Denied, Some(_)) = (error.kind(), url.database())
                 && let Ok(seen) = bounded(catalog::databases(deployment)).await
                 && let Some(names) = named_in_words(&seen)
@@ -262,7 +232,7 @@ async fn examine(url: &MongoUrl, deployment: &Deployment, report: &mut Connectio
         return false;
     }
     report.size_bytes = size(deployment, &listing).await;
-    report.stages.push(passed(Stage::List, counted(report.collections)));
+    report.pass(Stage::List, counted(report.collections));
     report.notes.extend(listing.notes.iter().cloned());
     if deployment.topology == Topology::Standalone {
         report.lacks_point_in_time = true;
@@ -347,7 +317,7 @@ async fn read(deployment: &Deployment, listing: &Listing, report: &mut Connectio
         }
     }
     if unreadable.is_empty() {
-        report.stages.push(passed(Stage::Read, format!("{} can be read", counted(report.collections))));
+        report.pass(Stage::Read, format!("{} can be read", counted(report.collections)));
         return true;
     }
     report.stages.push(StageReport {
@@ -363,7 +333,7 @@ async fn read(deployment: &Deployment, listing: &Listing, report: &mut Connectio
 }
 
 async fn try_collection(deployment: &Deployment, listed: &Listed) -> Result<()> {
-    let limit = i64::try_from(STEP_TIMEOUT.as_millis()).unwrap_or(i64::MAX);
+    let limit = i64::try_from(QUESTION_TIMEOUT.as_millis()).unwrap_or(i64::MAX);
     // Only whether it may be read: contents that cannot be decoded are no matter here.
     let command = doc! {
         "find": &listed.name, "limit": 1, "batchSize": 1, "maxTimeMS": limit, "projection": { "_id": 1 },
@@ -382,8 +352,10 @@ async fn judge(url: &MongoUrl, deployment: &Deployment, report: &mut ConnectionR
         Ok(findings) => findings,
         Err(error) => {
             let help = error.help().map(|help| format!("{help}\n")).unwrap_or_default();
-            let failure =
-                StageReport { fix: Some(format!("{help}{fix}")), ..failed(Stage::ReadOnly, &error) };
+            let failure = StageReport {
+                fix: Some(format!("{help}{fix}")),
+                ..StageReport::failed(Stage::ReadOnly, &error)
+            };
             report.stages.push(failure);
             return false;
         }
@@ -391,9 +363,7 @@ async fn judge(url: &MongoUrl, deployment: &Deployment, report: &mut ConnectionR
     report.privileges = findings.privileges;
     let roles = findings.roles.join(", ");
     if report.privileges.is_empty() {
-        report
-            .stages
-            .push(passed(Stage::ReadOnly, format!("no privilege to write was found; roles: {roles}")));
+        report.pass(Stage::ReadOnly, format!("no privilege to write was found; roles: {roles}"));
         return true;
     }
     report.stages.push(StageReport {
@@ -403,11 +373,4 @@ async fn judge(url: &MongoUrl, deployment: &Deployment, report: &mut ConnectionR
         fix: Some(fix),
     });
     false
-}
-
-async fn bounded<T>(step: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::time::timeout(STEP_TIMEOUT, step).await.unwrap_or_else(|_| {
-        Err(Error::new(Kind::Unreachable, "the server does not answer in time")
-            .with_help("It may be overloaded, or the network may drop long connections."))
-    })
 }

@@ -12,6 +12,7 @@ use super::settings::Server;
 use super::snapshot::system_identifier;
 use super::url::{PostgresUrl, SslMode};
 use crate::error::{Error, Kind, Result};
+use crate::source::test::bounded;
 use crate::source::{ConnectionReport, Stage, StageReport};
 
 /// So many tables are read from for real; the catalog answers for the rest.
@@ -22,25 +23,12 @@ const NAMED_AT_MOST: usize = 20;
 const READ_ALL_SINCE: u32 = 140_000;
 /// A lock held by somebody else is no fault of the credentials.
 const TRIAL_LOCK_TIMEOUT: Duration = Duration::from_millis(500);
-/// No single question of a test takes longer.
-const QUESTION_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Tries a URL step by step: name, port, TLS, login, listing, reading, and that nothing can be
 /// written. Reads at most a row of a few tables. Tables that cannot be read fail the step but not
 /// the test, unless nothing can be read: a backup names them and goes on.
 pub async fn test(url: &PostgresUrl) -> ConnectionReport {
-    let mut report = ConnectionReport {
-        ok: false,
-        stages: Vec::new(),
-        engine: "postgresql".to_owned(),
-        server_version: String::new(),
-        collections: 0,
-        size_bytes: 0,
-        privileges: Vec::new(),
-        notes: Vec::new(),
-        lacks_point_in_time: false,
-        system_identifier: None,
-    };
+    let mut report = ConnectionReport::new("postgresql");
     let ignored = url.ignored_parameters();
     if !ignored.is_empty() {
         report.notes.push(format!("parameters of the URL without effect here: {}", ignored.join(", ")));
@@ -77,69 +65,28 @@ fn counted(tables: u64) -> String {
     format!("{tables} {}", if tables == 1 { "table" } else { "tables" })
 }
 
-fn passed(stage: Stage, detail: impl Into<String>) -> StageReport {
-    StageReport { stage, ok: true, detail: detail.into(), fix: None }
-}
-
-fn failed(stage: Stage, error: &Error) -> StageReport {
-    StageReport { stage, ok: false, detail: error.message().to_owned(), fix: error.help().map(str::to_owned) }
-}
-
 /// The steps up to a session.
 async fn reach(url: &PostgresUrl, report: &mut ConnectionReport) -> Option<Session> {
-    let mut note = |stage, outcome: Result<String>| {
-        let ok = outcome.is_ok();
-        report.stages.push(match outcome {
-            Ok(detail) => passed(stage, detail),
-            Err(error) => failed(stage, &error),
-        });
-        ok.then_some(())
-    };
-    let connector = match Connector::new(url) {
-        Ok(connector) => connector,
-        Err(error) => {
-            note(Stage::Tls, Err(error));
-            return None;
-        }
-    };
-    let addresses = match connector.resolve().await {
-        Ok(addresses) => addresses,
-        Err(error) => {
-            note(Stage::Resolve, Err(error));
-            return None;
-        }
-    };
+    let connector = report.reached(Stage::Tls, Connector::new(url))?;
+    let addresses = report.reached(Stage::Resolve, connector.resolve().await)?;
     let listed: Vec<_> = addresses.iter().map(|address| address.ip().to_string()).collect();
-    note(Stage::Resolve, Ok(format!("{} is {}", url.host(), listed.join(", "))))?;
-    let stream = match connector.open(&addresses).await {
-        Ok(stream) => stream,
-        Err(error) => {
-            note(Stage::Connect, Err(error));
-            return None;
-        }
-    };
-    note(Stage::Connect, Ok(format!("port {} answers", url.port())))?;
+    report.pass(Stage::Resolve, format!("{} is {}", url.host(), listed.join(", ")));
+    let stream = report.reached(Stage::Connect, connector.open(&addresses).await)?;
+    report.pass(Stage::Connect, format!("port {} answers", url.port()));
     let has_tls = AtomicBool::new(false);
     let session = connector.login_noting(stream, &has_tls).await;
     let has_tls = has_tls.into_inner();
-    let tls = tls_in_words(url.ssl_mode(), has_tls);
     let may_lack_tls = matches!(url.ssl_mode(), SslMode::Disable | SslMode::Prefer);
-    match session {
-        Ok(session) => {
-            note(Stage::Tls, Ok(tls))?;
-            note(Stage::Authenticate, Ok(format!("logged in as {} to {}", url.user(), url.database())))?;
-            Some(session)
-        }
-        Err(error) if fault::failed_at_tls(&error) || !(has_tls || may_lack_tls) => {
-            note(Stage::Tls, Err(error));
-            None
-        }
-        Err(error) => {
-            note(Stage::Tls, Ok(tls))?;
-            note(Stage::Authenticate, Err(error));
-            None
-        }
+    if let Err(error) = &session
+        && (fault::failed_at_tls(error) || !(has_tls || may_lack_tls))
+    {
+        report.fail(Stage::Tls, error);
+        return None;
     }
+    report.pass(Stage::Tls, tls_in_words(url.ssl_mode(), has_tls));
+    let session = report.reached(Stage::Authenticate, session)?;
+    report.pass(Stage::Authenticate, format!("logged in as {} to {}", url.user(), url.database()));
+    Some(session)
 }
 
 /// Who may read along, and who the server may be.
@@ -161,14 +108,9 @@ fn tls_in_words(mode: SslMode, has_tls: bool) -> String {
 /// The steps within a session. Whether a backup with it can be.
 async fn examine(url: &PostgresUrl, session: &Session, report: &mut ConnectionReport) -> bool {
     let guard = session.cancel_guard();
-    let (server, plan) = match list(url, session, report).await {
-        Ok(found) => found,
-        Err(error) => {
-            report.stages.push(failed(Stage::List, &error));
-            return false;
-        }
-    };
-    report.stages.push(passed(Stage::List, counted(report.collections)));
+    let listed = list(url, session, report).await;
+    let Some((server, plan)) = report.reached(Stage::List, listed) else { return false };
+    report.pass(Stage::List, counted(report.collections));
     let some_readable = read(session, &server, url.user(), &plan, report).await;
     let read_only = judge(session, &server, report).await;
     guard.disarm();
@@ -219,7 +161,7 @@ async fn read(
         }
     }
     if gaps.unreadable.is_empty() {
-        report.stages.push(passed(Stage::Read, format!("{} can be read", counted(report.collections))));
+        report.pass(Stage::Read, format!("{} can be read", counted(report.collections)));
         return true;
     }
     report.stages.push(gaps.stage(server, user));
@@ -290,17 +232,11 @@ async fn judge(session: &Session, server: &Server, report: &mut ConnectionReport
         end(session).await?;
         Ok(findings)
     };
-    let findings = match findings.await {
-        Ok(findings) => findings,
-        Err(error) => {
-            report.stages.push(failed(Stage::ReadOnly, &error));
-            return false;
-        }
-    };
+    let Some(findings) = report.reached(Stage::ReadOnly, findings.await) else { return false };
     report.notes.extend(findings.notes);
     report.privileges = findings.privileges;
     if report.privileges.is_empty() {
-        report.stages.push(passed(Stage::ReadOnly, "no privilege to write was found"));
+        report.pass(Stage::ReadOnly, "no privilege to write was found");
         return true;
     }
     let fix = "Create a role that can only read, and connect with it.";
@@ -320,11 +256,4 @@ async fn begin(session: &Session, server: &Server) -> Result<()> {
 
 async fn end(session: &Session) -> Result<()> {
     session.run("ROLLBACK").await.map_err(|error| fault::statement("ending a transaction", error))
-}
-
-async fn bounded<T>(question: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::time::timeout(QUESTION_TIMEOUT, question).await.unwrap_or_else(|_| {
-        Err(Error::new(Kind::Unreachable, "the server does not answer in time")
-            .with_help("It may be overloaded, or the network may drop long connections."))
-    })
 }
