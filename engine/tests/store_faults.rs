@@ -139,6 +139,11 @@ async fn in_own_mounts(test: &str) {
     if !Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout.trim_ascii() == b"0") {
         command.args(["--user", "--map-root-user"]);
     }
+    // In a chroot the root is no mount, and cannot be told to keep mounts to itself.
+    let can_part = Command::new("unshare").args(["--mount", "true"]).output();
+    if !can_part.is_ok_and(|parted| parted.status.success()) {
+        command.args(["--propagation", "unchanged"]);
+    }
     command.arg("--mount").arg(std::env::current_exe().unwrap());
     command.args(["--exact", test, "--ignored", "--nocapture"]).env("DBSNAP_TEST_URL", url);
     let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap();
@@ -153,11 +158,20 @@ fn mount(folder: &Path, options: &str) {
     assert!(mounted.is_ok_and(|status| status.success()), "mounting with {options}");
 }
 
+/// A disk that is gone with it, also where its mount is not this process's alone.
+struct Disk(tempfile::TempDir);
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
+    }
+}
+
 /// A repository on a disk of its own, and the database to back up.
-async fn on_a_small_disk(mebibytes: usize) -> (tempfile::TempDir, TestRepo, String) {
-    let disk = tempfile::tempdir().unwrap();
-    mount(disk.path(), &format!("size={mebibytes}m"));
-    let storage = Storage::parse(&format!("fs://{}/repositories", disk.path().display())).unwrap();
+async fn on_a_small_disk(mebibytes: usize) -> (Disk, TestRepo, String) {
+    let disk = Disk(tempfile::tempdir().unwrap());
+    mount(disk.0.path(), &format!("size={mebibytes}m"));
+    let storage = Storage::parse(&format!("fs://{}/repositories", disk.0.path().display())).unwrap();
     (disk, TestRepo::in_storage(storage).await, std::env::var("DBSNAP_TEST_URL").unwrap())
 }
 
@@ -174,7 +188,7 @@ async fn the_disk_fills() {
     assert_eq!(full.kind(), Kind::Storage);
     assert!(full.help().unwrap().contains("The disk is full"), "{full}");
     assert_sound(&test, 0).await;
-    mount(disk.path(), "remount,size=100m");
+    mount(disk.0.path(), "remount,size=100m");
     test.backup(&url).await;
     assert_sound(&test, 1).await;
 }
@@ -189,13 +203,13 @@ async fn a_read_only_folder_is_named_and_still_read() {
 async fn the_folder_is_read_only() {
     let (disk, test, url) = on_a_small_disk(100).await;
     test.backup(&url).await;
-    mount(disk.path(), "remount,ro");
+    mount(disk.0.path(), "remount,ro");
     let refused = test.try_backup(&url).await.unwrap_err();
     assert_eq!(refused.kind(), Kind::Storage);
     assert!(refused.help().unwrap().contains("the right to write"), "{refused}");
     assert_eq!(test.repo.snapshots().await.unwrap().len(), 1);
     assert!(test.storage().check().await.is_err(), "the server is not ready");
-    mount(disk.path(), "remount,rw");
+    mount(disk.0.path(), "remount,rw");
     test.backup(&url).await;
     assert_sound(&test, 2).await;
 }

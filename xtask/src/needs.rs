@@ -64,6 +64,11 @@ pub fn browser() -> Result<(), String> {
     packages(&["chromium", "chromium-driver"], "Chromium and its driver", is_there)
 }
 
+/// What tests of TLS make certificates with.
+pub fn openssl() -> Result<(), String> {
+    packages(&["openssl"], "openssl", || program("openssl").is_some())
+}
+
 /// rustfmt and clippy, which a minimal toolchain lacks.
 pub fn components() -> Result<(), String> {
     for (component, arguments) in [("rustfmt", ["fmt", "--version"]), ("clippy", ["clippy", "--version"])] {

@@ -30,6 +30,7 @@ pub fn run(extent: Extent) -> Result<ExitCode, String> {
     needs::components()?;
     needs::postgresql()?;
     if extent == Extent::All {
+        needs::openssl()?;
         needs::browser()?;
         needs::mongodb()?;
         needs::object_stores()?;
