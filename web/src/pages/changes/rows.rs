@@ -211,7 +211,7 @@ fn changed_cell(change: &Change, name: &str, old: &Row, new: &Row, short: bool) 
     }
 }
 
-/// Where two long values differ first, and how long they are.
+/// Where two long values differ first, and how long they are. People count bytes from 1, as SQL does.
 fn surroundings(window: &Window, short: bool) -> Markup {
     let sizes = [window.old_size_bytes, window.new_size_bytes].map(format::bytes);
     html! {
@@ -221,10 +221,10 @@ fn surroundings(window: &Window, short: bool) -> Markup {
         }
         div.sub {
             @match window.differs_at {
-                Some(at) => { "First difference at byte " (format::count(at)) ". " }
+                Some(at) => { "First difference at byte " (format::count(at + 1)) ". " }
                 None => { "The difference is farther in than is looked. " }
             }
-            @if window.starts_at > 0 { "Shown from byte " (format::count(window.starts_at)) ". " }
+            @if window.starts_at > 0 { "Shown from byte " (format::count(window.starts_at + 1)) ". " }
             "The value has " (sizes[0]) @if window.old_size_bytes != window.new_size_bytes { ", then " (sizes[1]) } "."
         }
     }
@@ -280,7 +280,7 @@ mod tests {
             new: "the same and the right".to_owned(),
         }];
         let html = table("orders", &changes, false).into_string();
-        assert!(html.contains("First difference at byte 70,000. Shown from byte 69,488."), "{html}");
+        assert!(html.contains("First difference at byte 70,001. Shown from byte 69,489."), "{html}");
         assert!(html.contains("<mark>left</mark>") && !html.contains("neighbour"), "{html}");
     }
 
