@@ -27,6 +27,7 @@ mod columns;
 pub(crate) mod connect;
 mod fault;
 pub mod large_objects;
+mod parameters;
 mod readonly;
 mod rows;
 mod scan;

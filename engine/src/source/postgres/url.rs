@@ -8,6 +8,7 @@ use tokio_postgres::Config;
 use tokio_postgres::config::{ChannelBinding, SslMode as DriverSslMode};
 use zeroize::Zeroizing;
 
+use super::parameters;
 use crate::error::{Error, Kind, Result};
 use crate::source::AddressPolicy;
 use crate::source::pasted::decode;
@@ -78,6 +79,7 @@ pub struct PostgresUrl {
     channel_binding: ChannelBinding,
     connect_timeout: Duration,
     ignored: Vec<String>,
+    unknown: Vec<String>,
     /// The user's name was taken for the database's, as libpq does.
     names_no_database: bool,
     address_policy: AddressPolicy,
@@ -85,8 +87,9 @@ pub struct PostgresUrl {
 
 impl PostgresUrl {
     /// Reads a URL as libpq does, for one host over TCP. Parameters that would read files of this
-    /// machine are refused, and so are unknown ones about encryption; other unknown ones, which
-    /// other drivers add, are kept in [`ignored_parameters`](Self::ignored_parameters). No error repeats a credential.
+    /// machine are refused, and so are unknown ones; those that are known and have no effect here,
+    /// which other drivers add, are kept in [`ignored_parameters`](Self::ignored_parameters). No error
+    /// repeats a credential.
     pub fn parse(text: &str) -> Result<Self> {
         let text = text.trim();
         let rest = strip_scheme(text).ok_or_else(|| {
@@ -103,6 +106,8 @@ impl PostgresUrl {
             let value = Zeroizing::new(decode(value, "parameter")?);
             url.set_parameter(&name, &value)?;
         }
+        // A password that was not encoded may have been cut into these pieces.
+        url.refuse_unknown(!query.contains('@') && !query.contains("password="))?;
         url.complete()
     }
 
@@ -125,6 +130,7 @@ impl PostgresUrl {
             url.set_parameter(name.trim(), &value)?;
             rest = after.trim_start();
         }
+        url.refuse_unknown(url.password.is_none())?;
         url.complete()
     }
 
@@ -141,6 +147,7 @@ impl PostgresUrl {
             channel_binding: ChannelBinding::Prefer,
             connect_timeout: CONNECT_TIMEOUT,
             ignored: Vec::new(),
+            unknown: Vec::new(),
             names_no_database: false,
             address_policy: AddressPolicy::default(),
         }
@@ -210,14 +217,22 @@ impl PostgresUrl {
                 )
                 .with_help("Remove it."));
             }
+            name if parameters::has_no_effect(name, value)? => self.ignored.push(name.to_owned()),
             // Ignoring a misspelt sslmode would silently weaken what was asked for.
             name if name.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("ssl")) => {
                 return Err(invalid(format!("the parameter \"{name}\" with this value is not known"))
                     .with_help("To ask for encryption write sslmode=require or sslmode=verify-full."));
             }
-            _ => self.ignored.push(name.to_owned()),
+            _ => self.unknown.push(name.to_owned()),
         }
         Ok(())
+    }
+
+    fn refuse_unknown(&self, may_be_named: bool) -> Result<()> {
+        match self.unknown.first() {
+            Some(name) => Err(parameters::unknown(may_be_named.then_some(name))),
+            None => Ok(()),
+        }
     }
 
     fn complete(mut self) -> Result<Self> {
@@ -279,7 +294,7 @@ impl PostgresUrl {
         self.connect_timeout
     }
 
-    /// Names of parameters that are not understood and have no effect.
+    /// Names of parameters that are known and have no effect.
     pub fn ignored_parameters(&self) -> &[String] {
         &self.ignored
     }
@@ -539,6 +554,30 @@ mod tests {
         for (value, mode) in [("true", SslMode::Require), ("0", SslMode::Disable)] {
             let url = PostgresUrl::parse(&format!("postgres://me@host/db?ssl={value}")).unwrap();
             assert_eq!(url.ssl_mode(), mode);
+        }
+    }
+
+    #[test]
+    fn a_parameter_nobody_knows_is_refused_and_those_of_drivers_are_not() {
+        let error = PostgresUrl::parse("postgres://me:hunter2@host/db?sslmode=require&foo=1").unwrap_err();
+        assert_eq!((error.kind(), error.message()), (Kind::Invalid, "the parameter \"foo\" is not known"));
+        assert!(error.help().unwrap().contains("sslmode"), "{error:?}");
+        assert!(
+            PostgresUrl::parse_conninfo("host=h user=u foo=1").unwrap_err().message().contains("\"foo\"")
+        );
+
+        let url = "postgres://me@host/db?schema=public&pgbouncer=true&connection_limit=5&currentSchema=a\
+                   &target_session_attrs=read-only&keepalives-idle=9&ssl_min_protocol_version=TLSv1.2&gssencmode=disable";
+        assert_eq!(PostgresUrl::parse(url).unwrap().ignored_parameters().len(), 8);
+        for strict in ["require_auth=scram-sha-256", "gssencmode=require", "ssl_min_protocol_version=TLSv1.3"]
+        {
+            let error = PostgresUrl::parse(&format!("postgres://me@host/db?{strict}")).unwrap_err();
+            assert!(error.message().contains("cannot be met"), "{error:?}");
+        }
+        // What may be a piece of a password is not repeated.
+        for cut in ["postgres://me:a@b/c?hunter2&d=e@host/db", "postgres://me@host/db?password=a&hunter2"] {
+            let error = PostgresUrl::parse(cut).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
         }
     }
 
