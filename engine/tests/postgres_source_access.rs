@@ -352,6 +352,59 @@ async fn p08_every_privilege_that_writes_is_named() {
     );
 }
 
+/// Whoever owns something may replace it, drop it or write to it.
+#[tokio::test]
+async fn p08_ownership_of_anything_is_named_with_what_gives_it_away() {
+    let database = Database::with(
+        "CREATE FUNCTION f(a int) RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE TYPE mood AS ENUM ('ok');
+         CREATE TYPE pair AS (a int); CREATE DOMAIN age AS int; CREATE SCHEMA s; CREATE TABLE t (id serial, a int);
+         CREATE STATISTICS st ON id, a FROM t; SELECT lo_create(700001), lo_create(700002), lo_create(700003)",
+    )
+    .await;
+    let role = &database.role;
+    let mine = [
+        ("FUNCTION", "public.f(integer)", "function public.f(integer): OWNER"),
+        ("TYPE", "public.mood", "type public.mood: OWNER"),
+        ("TYPE", "public.pair", "type public.pair: OWNER"),
+        ("TYPE", "public.age", "type public.age: OWNER"),
+        ("SCHEMA", "s", "schema s: CREATE, OWNER"),
+        ("TABLE", "public.t", "table public.t: DELETE, INSERT, OWNER"),
+        ("STATISTICS", "public.st", "statistics object public.st: OWNER"),
+        ("LARGE OBJECT", "700001", "large object 700001: OWNER"),
+    ];
+    for (kind, name, _) in mine {
+        database.execute(&format!("ALTER {kind} {name} OWNER TO {role}")).await;
+    }
+    database
+        .execute(&format!(
+            "GRANT UPDATE ON LARGE OBJECT 700002 TO PUBLIC; GRANT UPDATE ON LARGE OBJECT 700003 TO {role}"
+        ))
+        .await;
+    let report = test(&database.url).await;
+    assert!(!report.ok, "{report:#?}");
+    let fix = stage(&report, Stage::ReadOnly).fix.clone().unwrap();
+    let owner = database
+        .one("SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = current_database()")
+        .await;
+    for (kind, name, privilege) in mine {
+        assert!(
+            report.privileges.iter().any(|found| found.starts_with(privilege)),
+            "{privilege}: {report:#?}"
+        );
+        let statement = format!("ALTER {kind} {name} OWNER TO \"{owner}\";");
+        assert!(fix.lines().any(|line| line == statement), "{statement}: {fix}");
+    }
+    for granted in ["large object 700002: UPDATE", "large object 700003: UPDATE"] {
+        assert!(report.privileges.iter().any(|found| found == granted), "{report:#?}");
+    }
+    // The statements take away all that was found.
+    let statements: Vec<&str> = fix.lines().filter(|line| line.ends_with(';')).collect();
+    assert!(statements.contains(&"REVOKE UPDATE ON LARGE OBJECT 700002 FROM PUBLIC;"), "{fix}");
+    database.execute(&statements.join("\n")).await;
+    let report = test(&database.url).await;
+    assert!(report.ok, "{report:#?}");
+}
+
 /// What logged in counts, whoever the session begins as.
 #[tokio::test]
 async fn p08_a_session_that_begins_as_another_role_hides_nothing() {

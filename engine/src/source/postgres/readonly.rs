@@ -9,7 +9,7 @@
 use tokio_postgres::error::SqlState;
 
 use super::fault;
-use super::session::{Session, ident, literal};
+use super::session::{Session, TextRow, ident, literal};
 use super::settings::Server;
 use crate::error::Result;
 
@@ -93,11 +93,11 @@ async fn check_current(session: &Session, server: &Server) -> Result<Findings> {
             findings.fixes.push(format!("ALTER ROLE {} NO{attribute};", ident(&role)));
         }
     }
-    let public = session.rows(TO_PUBLIC).await.map_err(asking)?;
-    let public = public.iter().map(|row| row.text(0));
+    let granted = session.rows(GRANTED).await.map_err(asking)?;
+    let revoke = |row: &TextRow| row.text(0);
     if findings.privileges.iter().any(|privilege| privilege == "role attribute SUPERUSER") {
         findings.fixes = vec!["A superuser cannot be made read-only: create a role of its own.".to_owned()];
-        findings.fixes.extend(public);
+        findings.fixes.extend(granted.iter().filter(|row| row.flag(1)).map(revoke));
         findings.privileges.truncate(1);
         return Ok(findings);
     }
@@ -119,11 +119,19 @@ async fn check_current(session: &Session, server: &Server) -> Result<Findings> {
         let (kind, name, privileges) = (row.text(0), row.text(1), row.text(2));
         let through = through(&row.text(3), row.flag(4));
         findings.privileges.push(format!("{kind} {name}: {privileges}{through}"));
+        if row.flag(4) && privileges.split(", ").any(|privilege| privilege == "OWNER") {
+            findings.fixes.extend(give_away(&kind, &name, &row.text(5)));
+        }
     }
     if more > 0 {
-        findings.privileges.push(format!("and {more} more"));
+        let at_least = if rows.iter().filter(|row| row.text(0) == LARGE_OBJECT).count() >= LARGE_OBJECTS {
+            "at least "
+        } else {
+            ""
+        };
+        findings.privileges.push(format!("and {at_least}{more} more"));
     }
-    findings.fixes.extend(public);
+    findings.fixes.extend(granted.iter().map(revoke));
     residual(session, server, &mut findings).await?;
     Ok(findings)
 }
@@ -139,6 +147,22 @@ fn owner_advice(user: &str, owner: &str, is_direct_member: bool) -> String {
     format!(
         "{user} is a member of the database's owner {owner} through another role: create a role of its own."
     )
+}
+
+/// The statement that gives an object of the role to the database's owner; that of a table gives its
+/// own sequences too. A name with a line break or
+/// the like is left out, since statements are shown to be copied line by line.
+fn give_away(kind: &str, name: &str, new_owner: &str) -> Option<String> {
+    let keyword = match kind {
+        // Its owner may not be changed, nor may a database's whose owner is the one to give to.
+        "extension" | "database" => return None,
+        "composite type" => "TYPE".to_owned(),
+        "statistics object" => "STATISTICS".to_owned(),
+        "foreign-data wrapper" => "FOREIGN DATA WRAPPER".to_owned(),
+        kind => kind.to_uppercase(),
+    };
+    let is_plain = !new_owner.is_empty() && !name.chars().any(char::is_control);
+    is_plain.then(|| format!("ALTER {keyword} {name} OWNER TO {};", ident(new_owner)))
 }
 
 fn through(role: &str, is_self: bool) -> String {
@@ -163,29 +187,44 @@ const MEMBERSHIPS: &str = "\
       AND r.rolname NOT IN ('pg_read_all_data', 'pg_read_all_settings', 'pg_read_all_stats', 'pg_monitor', \
         'pg_stat_scan_tables') ORDER BY 1";
 
-/// Statements that take away what every role holds because it was granted to PUBLIC: a new role would
-/// hold it too. A name with a line break or the like is left out, since the statements are shown to be
+/// Statements that take away what was granted to the role itself, and what every role holds because it
+/// was granted to PUBLIC: a new role would hold it too, which is why the second column tells them
+/// apart. A name with a line break or the like is left out, since the statements are shown to be
 /// copied line by line.
-const TO_PUBLIC: &str = "\
-    WITH ns AS (SELECT oid, nspname, nspacl FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'), \
-      rel AS (SELECT c.oid, c.relacl, CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind, \
+const GRANTED: &str = "\
+    WITH self AS (SELECT oid, quote_ident(rolname) AS name FROM pg_roles WHERE rolname = current_user), \
+      ns AS (SELECT oid, nspname, nspowner, nspacl FROM pg_namespace \
+        WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'), \
+      rel AS (SELECT c.oid, c.relacl, c.relowner, CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind, \
           quote_ident(ns.nspname) || '.' || quote_ident(c.relname) AS name \
         FROM pg_class c JOIN ns ON ns.oid = c.relnamespace WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')), \
-      acl (place, kind, name, suffix, items) AS ( \
-        SELECT 1, 'DATABASE', quote_ident(datname), '', datacl FROM pg_database WHERE datname = current_database() \
-        UNION ALL SELECT 2, 'TABLESPACE', quote_ident(spcname), '', spcacl FROM pg_tablespace \
-        UNION ALL SELECT 3, 'SCHEMA', quote_ident(nspname), '', nspacl FROM ns \
-        UNION ALL SELECT 4, kind, name, '', relacl FROM rel \
-        UNION ALL SELECT 4, kind, name, ' (' || quote_ident(attname) || ')', attacl FROM rel \
-          JOIN pg_attribute ON attrelid = rel.oid AND attacl IS NOT NULL AND NOT attisdropped) \
-    SELECT format('REVOKE %s ON %s %s FROM PUBLIC;', \
-      string_agg(privilege_type || suffix, ', ' ORDER BY privilege_type, suffix), kind, name) \
-    FROM acl, aclexplode(items) WHERE grantee = 0 AND name || suffix !~ '[[:cntrl:]]' \
+      large AS (SELECT m.oid, lomowner, lomacl FROM pg_largeobject_metadata m, self WHERE lomacl IS NOT NULL \
+        AND EXISTS (SELECT FROM aclexplode(lomacl) WHERE grantee IN (0, self.oid) AND privilege_type = 'UPDATE') \
+        LIMIT 50), \
+      acl (place, kind, name, suffix, owner, items) AS ( \
+        SELECT 1, 'DATABASE', quote_ident(datname), '', datdba, datacl FROM pg_database WHERE datname = current_database() \
+        UNION ALL SELECT 2, 'TABLESPACE', quote_ident(spcname), '', spcowner, spcacl FROM pg_tablespace \
+        UNION ALL SELECT 3, 'SCHEMA', quote_ident(nspname), '', nspowner, nspacl FROM ns \
+        UNION ALL SELECT 4, kind, name, '', relowner, relacl FROM rel \
+        UNION ALL SELECT 4, kind, name, ' (' || quote_ident(attname) || ')', relowner, attacl FROM rel \
+          JOIN pg_attribute ON attrelid = rel.oid AND attacl IS NOT NULL AND NOT attisdropped \
+        UNION ALL SELECT 5, 'LARGE OBJECT', oid::text, '', lomowner, lomacl FROM large) \
+    SELECT format('REVOKE %s ON %s %s FROM %s;', \
+      string_agg(privilege_type || suffix, ', ' ORDER BY privilege_type, suffix), acl.kind, acl.name, \
+      CASE grantee WHEN 0 THEN 'PUBLIC' ELSE self.name END), (grantee = 0)::text \
+    FROM acl, self, aclexplode(items) \
+    WHERE (grantee = 0 OR (grantee = self.oid AND owner <> self.oid)) AND acl.name || suffix !~ '[[:cntrl:]]' \
       AND (privilege_type IN ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER', 'MAINTAIN', 'CREATE') \
         OR (privilege_type = 'USAGE' AND kind = 'SEQUENCE')) \
-    GROUP BY place, kind, name ORDER BY place, name";
+    GROUP BY place, acl.kind, acl.name, grantee, self.name ORDER BY place, acl.name, grantee";
 
-/// Privileges and ownership, one row for each object and role.
+/// The kind of objects that there may be millions of.
+const LARGE_OBJECT: &str = "large object";
+/// So many of them are looked for.
+const LARGE_OBJECTS: usize = 1000;
+
+/// Privileges and ownership, one row for each object and role. Whoever owns a function, a type or a large
+/// object may replace it, and the server keeps a list of what every role owns.
 fn objects(server: &Server) -> String {
     let maintain = if server.version_number >= 170_000 { ", 'MAINTAIN'" } else { "" };
     format!(
@@ -194,6 +233,9 @@ fn objects(server: &Server) -> String {
            ns AS (SELECT oid, nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'), \
            rel AS (SELECT c.oid, c.relkind, c.relowner, quote_ident(ns.nspname) || '.' || quote_ident(c.relname) AS name \
              FROM pg_class c JOIN ns ON ns.oid = c.relnamespace WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')), \
+           owned AS (SELECT classid, objid, refobjid AS role FROM pg_shdepend JOIN role ON role.oid = refobjid \
+             WHERE refclassid = 'pg_authid'::regclass AND deptype = 'o' \
+               AND dbid = (SELECT oid FROM pg_database WHERE datname = current_database())), \
            found (kind, name, privilege, role) AS ( \
              SELECT 'table', name, p, role.oid FROM role, rel, \
                unnest(ARRAY['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER'{maintain}]) p \
@@ -211,13 +253,27 @@ fn objects(server: &Server) -> String {
                unnest(ARRAY['CREATE', 'OWNER']) p WHERE datname = current_database() \
                  AND CASE p WHEN 'OWNER' THEN d.datdba = role.oid ELSE has_database_privilege(role.oid, d.oid, p) END \
              UNION ALL SELECT 'tablespace', quote_ident(spcname), 'CREATE', role.oid FROM role, pg_tablespace s \
-               WHERE has_tablespace_privilege(role.oid, s.oid, 'CREATE')), \
+               WHERE has_tablespace_privilege(role.oid, s.oid, 'CREATE') \
+             UNION ALL SELECT i.type, i.identity, 'OWNER', owned.role FROM owned, \
+               LATERAL pg_identify_object(owned.classid, owned.objid, 0) i \
+               WHERE i.identity IS NOT NULL AND owned.classid <> 'pg_largeobject'::regclass \
+                 AND (owned.classid <> 'pg_class'::regclass OR i.type = 'composite type') \
+             UNION ALL SELECT '{LARGE_OBJECT}', objid::text, p, role FROM ( \
+               SELECT objid, 'OWNER' AS p, role FROM owned WHERE classid = 'pg_largeobject'::regclass \
+               UNION ALL SELECT m.oid, 'UPDATE', role.oid FROM pg_largeobject_metadata m, aclexplode(lomacl) AS granted, role \
+                 WHERE privilege_type = 'UPDATE' AND grantee IN (0, role.oid) AND lomowner <> role.oid \
+               LIMIT {LARGE_OBJECTS}) AS large), \
            direct AS (SELECT found.*, role.rolname, role.rolname = current_user AS is_self \
              FROM found JOIN role ON role.oid = found.role) \
-         SELECT kind, name, string_agg(privilege, ', ' ORDER BY privilege), rolname::text, is_self::text FROM direct \
+         SELECT kind, name, string_agg(privilege, ', ' ORDER BY privilege), rolname::text, is_self::text, \
+           (SELECT pg_get_userbyid(datdba)::text FROM pg_database WHERE datname = current_database() \
+             AND datdba <> direct.role AND NOT EXISTS (SELECT FROM pg_depend d WHERE direct.kind = 'sequence' \
+               AND d.classid = 'pg_class'::regclass AND d.objid = to_regclass(direct.name) \
+               AND d.refobjsubid > 0 AND d.deptype IN ('a', 'i'))) \
+         FROM direct \
          WHERE is_self OR NOT EXISTS (SELECT FROM direct own WHERE own.is_self \
            AND (own.kind, own.name, own.privilege) = (direct.kind, direct.name, direct.privilege)) \
-         GROUP BY kind, name, rolname, is_self ORDER BY is_self DESC, kind, name, rolname"
+         GROUP BY kind, name, role, rolname, is_self ORDER BY is_self DESC, kind, name, rolname"
     )
 }
 
