@@ -4,6 +4,7 @@ mod support;
 
 use engine::{Kind, restore};
 use engine_testutils::demo;
+use engine_testutils::postgres::Cluster;
 use restore::Scope;
 use support::{TestRepo, database};
 
@@ -313,4 +314,228 @@ async fn materialized_views_without_data_stay_without() {
     let filled = "SELECT string_agg(relname || ' ' || relispopulated, ', ' ORDER BY relname) FROM pg_class WHERE relkind = 'm'";
     assert_eq!(cluster.query_one(&name, filled).await, "base false, never false, over true");
     assert_eq!(cluster.query_one(&restored, filled).await, "base false, never false, over true");
+}
+
+/// A snapshot of what a role without `pg_read_all_data` may read, restored by a superuser.
+async fn restored_in_part(
+    name: &str,
+    test: &TestRepo,
+    snapshot: &engine::repo::Snapshot,
+) -> restore::Restored {
+    let target = Cluster::shared().superuser_url(&format!("{name}_restored"));
+    let plan = restore::plan(&test.repo, snapshot, &Scope::All, &target, &test.ctx)
+        .await
+        .expect("because the target can be looked at");
+    assert!(plan.is_clear(), "{:?}", plan.preflight);
+    let told = &plan.preflight[0];
+    assert!(told.warns, "{told:?}");
+    for missing in &snapshot.manifest.missing {
+        assert!(told.detail.contains(&missing.name), "{told:?}");
+    }
+    let done =
+        restore::apply(&test.repo, snapshot, &Scope::All, &plan, &plan.confirm_phrase, &target, &test.ctx)
+            .await
+            .unwrap_or_else(|error| panic!("{error:?}"));
+    for missing in &snapshot.manifest.missing {
+        let remarks = &done.proof.remarks;
+        assert!(remarks.iter().any(|text| text.contains(&missing.name)), "{:#?}", done.proof);
+        assert!(done.notes.iter().any(|note| note.text.contains(&missing.name)), "{:#?}", done.notes);
+    }
+    done
+}
+
+/// Its rows were read through the root; only what it has of its own is missing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_without_a_definition_is_made_from_its_place() {
+    let (cluster, name, url) = database(
+        "CREATE TABLE p (id int PRIMARY KEY, t text) PARTITION BY RANGE (id);
+         CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10);
+         CREATE TABLE \"P 2\" PARTITION OF p FOR VALUES FROM (10) TO (20);
+         CREATE TABLE p3 PARTITION OF p DEFAULT; CREATE INDEX p_t ON p (t);
+         INSERT INTO p SELECT n, 'x' || n FROM generate_series(0, 29) n;
+         CREATE TABLE r (id int PRIMARY KEY, p int REFERENCES p); INSERT INTO r SELECT n, n FROM generate_series(5, 15) n;
+         CREATE INDEX own ON \"P 2\" (t, id)",
+    )
+    .await;
+    let role = format!("{name}_reader");
+    cluster
+        .execute(&name, &format!("REVOKE pg_read_all_data FROM {role}; GRANT SELECT ON p, p1, r TO {role}"))
+        .await;
+    let test = TestRepo::new().await;
+    let snapshot = test.backup(&url).await;
+    let names: Vec<&str> = snapshot.manifest.missing.iter().map(|missing| missing.name.as_str()).collect();
+    assert_eq!(names, ["public.\"P 2\"", "public.p3"]);
+
+    let done = restored_in_part(&name, &test, &snapshot).await;
+    assert!(done.proof.matches, "{:#?}", done.proof);
+    assert_eq!(done.records, 41);
+    let restored = format!("{name}_restored");
+    for sql in [
+        "SELECT string_agg(tableoid::regclass || ' ' || p::text, ',' ORDER BY id) FROM p",
+        "SELECT string_agg(conname || pg_get_constraintdef(oid), ';' ORDER BY conname) FROM pg_constraint WHERE conrelid IN ('p'::regclass, 'r'::regclass)",
+        "SELECT string_agg(indexrelid::regclass || ' ' || indisvalid, ', ' ORDER BY indexrelid::regclass::text) FROM pg_index WHERE indrelid IN ('p'::regclass, '\"P 2\"'::regclass, 'p3'::regclass) AND indexrelid::regclass::text <> 'own'",
+    ] {
+        assert_eq!(cluster.query_text(&name, sql).await, cluster.query_text(&restored, sql).await, "{sql}");
+    }
+    assert!(
+        done.notes.iter().all(|note| !note.text.contains("no unique constraint") || !note.failed),
+        "{:?}",
+        done.notes
+    );
+}
+
+/// In a tree of several levels a partition's parent is not known without its definition.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tree_of_partitions_is_restored_as_far_as_it_was_described() {
+    let (cluster, name, url) = database(
+        "CREATE TABLE q (id int, k text) PARTITION BY RANGE (id);
+         CREATE TABLE q1 PARTITION OF q FOR VALUES FROM (0) TO (10) PARTITION BY LIST (k);
+         CREATE TABLE q1a PARTITION OF q1 FOR VALUES IN ('a'); CREATE TABLE q1b PARTITION OF q1 FOR VALUES IN ('b');
+         CREATE TABLE q2 PARTITION OF q FOR VALUES FROM (10) TO (20) PARTITION BY LIST (k);
+         CREATE TABLE q2a PARTITION OF q2 FOR VALUES IN ('a'); CREATE TABLE q2b PARTITION OF q2 FOR VALUES IN ('b');
+         INSERT INTO q SELECT n, CASE WHEN n % 2 = 0 THEN 'a' ELSE 'b' END FROM generate_series(0, 19) n",
+    )
+    .await;
+    let role = format!("{name}_reader");
+    cluster
+        .execute(
+            &name,
+            &format!("REVOKE pg_read_all_data FROM {role}; GRANT SELECT ON q, q1a, q1b, q2, q2a TO {role}"),
+        )
+        .await;
+    let test = TestRepo::new().await;
+    let snapshot = test.backup(&url).await;
+    let mut names: Vec<&str> =
+        snapshot.manifest.missing.iter().map(|missing| missing.name.as_str()).collect();
+    names.sort_unstable();
+    let part = |name: &str| format!("public.{name} (partition of public.q)");
+    assert_eq!(names, ["public.q1", &part("q1a"), &part("q1b"), "public.q2b", &part("q2b")]);
+    let done = restored_in_part(&name, &test, &snapshot).await;
+    assert!(done.proof.matches, "{:#?}", done.proof);
+    let rows = "SELECT string_agg(q::text, ' ' ORDER BY id) FROM q WHERE id >= 10 AND k = 'a'";
+    let restored = format!("{name}_restored");
+    assert_eq!(cluster.query_one(&name, rows).await, cluster.query_one(&restored, rows).await);
+    assert_eq!(cluster.query_one(&restored, "SELECT count(*) FROM q").await, "5");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_needs_a_table_without_a_definition_is_left_out_and_the_rest_is_restored() {
+    let (cluster, name, url) = database(
+        "CREATE TABLE hidden (id int PRIMARY KEY, z int, counted int GENERATED ALWAYS AS IDENTITY);
+         CREATE TABLE typed (id int PRIMARY KEY, h hidden); INSERT INTO typed VALUES (1, ROW(1, 2, 3));
+         CREATE TYPE pair AS (a int, h hidden); CREATE TABLE deep (id serial PRIMARY KEY, p pair[]);
+         CREATE TABLE heir (more int) INHERITS (hidden); CREATE DOMAIN positive AS int CHECK (VALUE > 0);
+         CREATE FUNCTION weight(hidden) RETURNS int LANGUAGE sql AS 'SELECT 1';
+         CREATE TABLE defaulted (id int PRIMARY KEY, w int DEFAULT weight(NULL));
+         CREATE TABLE checked (id int PRIMARY KEY, w int CHECK (weight(NULL) = 1));
+         CREATE TABLE fine (id serial PRIMARY KEY, p positive); INSERT INTO fine (p) SELECT n FROM generate_series(1, 100) n",
+    )
+    .await;
+    let role = format!("{name}_reader");
+    cluster
+        .execute(
+            &name,
+            &format!(
+                "REVOKE pg_read_all_data FROM {role}; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role};
+                 GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO {role}; REVOKE SELECT ON hidden FROM {role}"
+            ),
+        )
+        .await;
+    let test = TestRepo::new().await;
+    let snapshot = test.backup(&url).await;
+    let mut names: Vec<&str> =
+        snapshot.manifest.missing.iter().map(|missing| missing.name.as_str()).collect();
+    names.sort_unstable();
+    let expected = ["checked", "deep", "defaulted", "heir", "hidden", "typed"]
+        .map(|name| format!("public.{name}{}", if name == "hidden" { "" } else { " (definition)" }));
+    assert_eq!(names, expected);
+    let needs = snapshot.manifest.missing.iter().find(|missing| missing.name.contains("deep")).unwrap();
+    assert!(needs.reason.contains("it needs public.hidden"), "{needs:?}");
+    let sequences: Vec<&str> = snapshot.manifest.sequences.iter().map(|state| state.name.as_str()).collect();
+    assert_eq!(sequences, ["deep_id_seq", "fine_id_seq"], "the table's own counter goes with it");
+
+    let done = restored_in_part(&name, &test, &snapshot).await;
+    let restored = format!("{name}_restored");
+    assert_eq!(cluster.query_one(&restored, "SELECT sum(p) FROM fine").await, "5050");
+    assert_eq!(cluster.query_one(&restored, "SELECT nextval('fine_id_seq')").await, "101");
+    let all: Vec<&str> = done.proof.collections.iter().map(|found| found.name.as_str()).collect();
+    assert_eq!(all, ["public.fine"], "the others are remarks");
+    assert!(done.proof.collections[0].matches);
+    assert!(
+        done.notes
+            .iter()
+            .any(|note| note.failed && note.text.contains("public.typed with its 1 rows is not restored")),
+        "{:?}",
+        done.notes
+    );
+    // The function and the type that need the table are missing, and the proof says so.
+    assert_eq!(
+        done.proof.schema_differences,
+        [
+            "function weight(public.hidden) in schema public is missing in the target",
+            "type pair in schema public is missing in the target"
+        ]
+    );
+}
+
+async fn restored(name: &str, test: &TestRepo, snapshot: &engine::repo::Snapshot) -> restore::Restored {
+    let target = Cluster::shared().superuser_url(&format!("{name}_restored"));
+    let plan = restore::plan(&test.repo, snapshot, &Scope::All, &target, &test.ctx)
+        .await
+        .expect("because the target can be looked at");
+    restore::apply(&test.repo, snapshot, &Scope::All, &plan, &plan.confirm_phrase, &target, &test.ctx)
+        .await
+        .unwrap_or_else(|error| panic!("{error:?}"))
+}
+
+/// What is lost by its own fault is told exactly, and the rest is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn functions_that_count_on_a_search_path_work_while_rows_are_loaded() {
+    let (cluster, name, url) = database(
+        "CREATE SCHEMA shop; SET search_path = shop, public;
+         CREATE TABLE rates (id int PRIMARY KEY, r int); INSERT INTO rates VALUES (1, 7);
+         CREATE FUNCTION twice(n int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 2 * n';
+         CREATE FUNCTION named(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN twice(n); END';
+         CREATE FUNCTION looked_up(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE
+           AS 'BEGIN RETURN coalesce((SELECT r FROM rates WHERE id = n), 0); END';
+         CREATE FUNCTION odd(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN elsewhere(n); END';
+         CREATE TABLE made (id int PRIMARY KEY, g int GENERATED ALWAYS AS (named(id)) STORED,
+           l int GENERATED ALWAYS AS (looked_up(id)) STORED);
+         INSERT INTO made SELECT n FROM generate_series(1, 20) n;
+         CREATE TABLE spread (id int) PARTITION BY RANGE (named(id));
+         CREATE TABLE low PARTITION OF spread FOR VALUES FROM (0) TO (21);
+         CREATE TABLE high PARTITION OF spread FOR VALUES FROM (21) TO (1000);
+         INSERT INTO spread SELECT n FROM generate_series(1, 20) n;
+         CREATE TABLE plain (id int PRIMARY KEY, v int); INSERT INTO plain VALUES (1, 1);
+         CREATE INDEX by_name ON plain (named(v)); CREATE INDEX fine ON plain (v);
+         CREATE FUNCTION elsewhere(n int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT n';
+         CREATE INDEX by_odd ON plain (odd(v)); DROP FUNCTION elsewhere(int)",
+    )
+    .await;
+    let test = TestRepo::new().await;
+    let snapshot = test.backup(&url).await;
+    assert!(snapshot.manifest.is_complete(), "{:?}", snapshot.manifest.missing);
+    let done = restored(&name, &test, &snapshot).await;
+    let restored = format!("{name}_restored");
+    for sql in [
+        "SELECT string_agg(id || ' ' || g, ',' ORDER BY id) FROM shop.made",
+        "SELECT string_agg(tableoid::regclass || ' ' || id, ',' ORDER BY id) FROM shop.spread",
+    ] {
+        assert_eq!(cluster.query_text(&name, sql).await, cluster.query_text(&restored, sql).await, "{sql}");
+    }
+    let told = |text: &str| done.notes.iter().find(|note| note.text.contains(text)).map(|note| note.failed);
+    assert_eq!(told("shop.made has generated columns"), Some(false), "{:#?}", done.notes);
+    assert_eq!(told("CREATE INDEX by_name ON shop.plain"), Some(false), "{:#?}", done.notes);
+    let lost: Vec<&str> =
+        done.notes.iter().filter(|note| note.failed).map(|note| note.text.as_str()).collect();
+    assert_eq!(lost.len(), 1, "{lost:#?}");
+    for part in ["INDEX by_odd", "function elsewhere(integer) does not exist", "ON shop.plain"] {
+        assert!(lost[0].contains(part), "{lost:?}");
+    }
+    let indexes =
+        "SELECT string_agg(indexname, ',' ORDER BY indexname) FROM pg_indexes WHERE tablename = 'plain'";
+    assert_eq!(cluster.query_one(&restored, indexes).await, "by_name,fine,plain_pkey");
+    assert!(done.proof.collections.iter().all(|found| found.matches), "{:#?}", done.proof);
+    assert_eq!(done.proof.schema_differences.len(), 1, "{:?}", done.proof.schema_differences);
+    assert!(done.proof.schema_differences[0].starts_with("shop.plain: index by_odd removed"));
 }

@@ -11,6 +11,7 @@ use crate::source::Engine;
 /// Kinds that a table's own schema changes tell of.
 const OF_TABLES: &[&str] = &[
     "TABLE",
+    "TABLE ATTACH",
     "CONSTRAINT",
     "FK CONSTRAINT",
     "CHECK CONSTRAINT",
@@ -49,6 +50,23 @@ impl Name<'_> {
         let is_named = (self.name.match_indices(' ').map(|(at, _)| &self.name[..at]).chain([self.name]))
             .any(|first| Engine::Postgres.display_name(self.schema, first) == table);
         is_named || text.contains(&format!(" ON {table} ")) || text.contains(&format!(" ON ONLY {table} "))
+    }
+
+    /// Whether it makes a sequence a column's of this table, which it cannot do without the table.
+    pub(crate) fn is_owned(&self, text: &str, table: &str) -> bool {
+        self.kind == "SEQUENCE OWNED BY" && text.contains(&format!(" OWNED BY {table}."))
+    }
+
+    /// Whether it puts `index`, or a constraint's, into the index of a partitioned table.
+    pub(crate) fn attaches(&self, index: &Name<'_>) -> bool {
+        if self.kind != "INDEX ATTACH" || index.schema != self.schema {
+            return false;
+        }
+        match index.kind {
+            "INDEX" => index.name == self.name,
+            "CONSTRAINT" => index.name.strip_suffix(self.name).is_some_and(|table| table.ends_with(' ')),
+            _ => false,
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use repo_format::catalog::{CollectionKind, NaturalOrder};
 use repo_format::codec::Cursor;
 use repo_format::limits;
+use repo_format::manifest::SequenceState;
 use repo_format::record::{Field, Fields, Writer as RecordWriter};
 use repo_format::{tree, value};
 use serde::{Deserialize, Serialize};
@@ -22,8 +23,8 @@ use crate::patch::numbered;
 use crate::repo::{ObjectReader, Repository, Session, Snapshot};
 use crate::restore::plan::{Plan, Scope, TargetIdentity, names, schema_archive};
 use crate::restore::prove::{Proof, prove_collections, prove_schemas};
-use crate::source::{DatabaseUrl, RecordBatch};
-use crate::target::{Note, PreflightCheck, Restoring, Target, preflight};
+use crate::source::{DatabaseUrl, Engine, RecordBatch};
+use crate::target::{Described, Note, PreflightCheck, Restoring, Target, preflight};
 
 /// Bytes of records handed over at a time.
 const BATCH: usize = 256 << 10;
@@ -129,14 +130,62 @@ impl Restore<'_> {
             })
             .collect();
         notes.extend(self.unless_cancelled(target.pre_data(restoring)).await?);
-        let loaded = self.unless_cancelled(self.load_all(target, collections)).await;
+        let described: Vec<Described<'_>> = collections.iter().map(described).collect();
+        notes.extend(target.make_partitions(&described, &self.snapshot.manifest.missing).await?);
+        let present = self.present(target, collections, &mut notes).await?;
+        let loaded = self.unless_cancelled(self.load_all(target, &present)).await;
         loaded.map_err(|error| after(&notes, error))?;
         self.tell("building indexes and constraints", total, total);
         notes.extend(self.unless_cancelled(target.post_data(restoring)).await?);
-        target.set_sequences(&self.snapshot.manifest.sequences).await?;
+        target.set_sequences(&self.sequences(target, &mut notes).await?).await?;
         self.tell("proving", total, total);
         let proof = prove_collections(self.repo, self.snapshot, collections, &self.url, &self.ctx).await?;
         Ok((notes, proof))
+    }
+
+    /// The collections that the target has a place for. A snapshot that lacks definitions restores
+    /// without what needs them; of a complete one everything can be made, or nothing is.
+    async fn present<'c>(
+        &self,
+        target: &Target,
+        collections: &'c [Cataloged],
+        notes: &mut Vec<Note>,
+    ) -> Result<Vec<&'c Cataloged>> {
+        let absent = target.absent(&names(collections)).await?;
+        if absent.is_empty() {
+            return Ok(collections.iter().collect());
+        }
+        let (lost, present): (Vec<_>, Vec<_>) = collections
+            .iter()
+            .partition(|found| absent.contains(&(found.namespace.clone(), found.name.clone())));
+        if self.snapshot.manifest.is_complete() {
+            let message = format!("{} could not be made", lost[0].display_name());
+            return Err(after(notes, Error::new(Kind::Refused, message)));
+        }
+        notes.extend(lost.iter().map(|found| {
+            let records = found.descriptor.records;
+            Note::failed(format!(
+                "{} with its {records} rows is not restored: it could not be made",
+                found.display_name()
+            ))
+        }));
+        Ok(present)
+    }
+
+    /// The states of the sequences that the target has; those of tables that could not be made are
+    /// gone with them.
+    async fn sequences(&self, target: &Target, notes: &mut Vec<Note>) -> Result<Vec<SequenceState>> {
+        let states = &self.snapshot.manifest.sequences;
+        let name = |state: &SequenceState| (state.namespace.clone(), state.name.clone());
+        if self.snapshot.manifest.is_complete() || states.is_empty() {
+            return Ok(states.clone());
+        }
+        let absent = target.absent(&states.iter().map(name).collect::<Vec<_>>()).await?;
+        notes.extend(absent.iter().map(|(namespace, name)| {
+            let name = Engine::Postgres.display_name(namespace, name);
+            Note::failed(format!("the sequence {name} is not restored: it could not be made"))
+        }));
+        Ok(states.iter().filter(|state| !absent.contains(&name(state))).cloned().collect())
     }
 
     async fn unless_cancelled<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
@@ -157,9 +206,9 @@ impl Restore<'_> {
         });
     }
 
-    async fn load_all(&self, target: &Target, collections: &[Cataloged]) -> Result<()> {
+    async fn load_all(&self, target: &Target, collections: &[&Cataloged]) -> Result<()> {
         let done = AtomicU64::new(0);
-        let mut order: Vec<&Cataloged> = collections.iter().collect();
+        let mut order = collections.to_vec();
         order.sort_by_key(|found| std::cmp::Reverse(found.descriptor.logical_bytes));
         let loading = stream::iter(order)
             .map(|found| {
@@ -205,6 +254,10 @@ impl Restore<'_> {
         self.records.fetch_add(loaded, Ordering::Relaxed);
         Ok(())
     }
+}
+
+fn described(found: &Cataloged) -> Described<'_> {
+    Described { namespace: &found.namespace, name: &found.name, schema: &found.schema }
 }
 
 /// Sends every record of a tree, long values moved back in. Ends when nobody listens any more.

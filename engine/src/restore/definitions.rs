@@ -59,14 +59,23 @@ fn major(version: &str) -> &str {
     version.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default()
 }
 
-fn differing(
-    wanted: &BTreeMap<Name<'_>, Definition<'_>>,
-    found: &BTreeMap<Name<'_>, Definition<'_>>,
+fn text<'d, 'n>(
+    wanted: &'d BTreeMap<Name<'n>, Definition<'n>>,
+    found: &'d BTreeMap<Name<'n>, Definition<'n>>,
+    name: &Name<'n>,
+) -> &'d str {
+    wanted.get(name).or_else(|| found.get(name)).map_or("", |definition| definition.text.as_str())
+}
+
+fn differing<'n>(
+    wanted: &BTreeMap<Name<'n>, Definition<'n>>,
+    found: &BTreeMap<Name<'n>, Definition<'n>>,
     told: &[&str],
     is_same_major: bool,
 ) -> Vec<String> {
     let names: std::collections::BTreeSet<&Name<'_>> = wanted.keys().chain(found.keys()).collect();
-    let line = |name: &&Name<'_>| {
+    let text_of = |name: &Name<'n>| text(wanted, found, name);
+    let line = |name: &&Name<'n>| {
         let what = match (wanted.get(*name), found.get(*name)) {
             (Some(_), None) => "is missing in the target",
             (None, Some(_)) => "is in the target only",
@@ -75,9 +84,13 @@ fn differing(
             }
             _ => return None,
         };
-        let text = wanted.get(*name).or_else(|| found.get(*name)).map_or("", |found| found.text.as_str());
+        let text = text_of(name);
         let is_left_out = NOT_COMPARED.contains(&name.kind) || name.is_given();
-        let is_told = told.iter().any(|table| name.belongs(text, table));
+        let is_told = |name: &Name<'n>, text: &str| {
+            told.iter().any(|table| name.belongs(text, table) || name.is_owned(text, table))
+        };
+        let is_told = is_told(name, text)
+            || names.iter().any(|index| name.attaches(index) && is_told(index, text_of(index)));
         (!is_left_out && !is_told).then(|| format!("{name} {what}"))
     };
     names.iter().filter_map(line).collect()

@@ -153,7 +153,11 @@ fn completeness(manifest: &Manifest) -> PreflightCheck {
         "complete: everything in scope was read".to_owned()
     } else {
         let names: Vec<&str> = manifest.missing.iter().map(|missing| missing.name.as_str()).collect();
-        format!("incomplete: these were not read, and will be missing or empty: {}", names.join(", "))
+        format!(
+            "incomplete: these, or their definitions, were not read, and will be missing, empty or without what is \
+             theirs alone: {}",
+            names.join(", ")
+        )
     };
     PreflightCheck { check: "snapshot".to_owned(), ok: true, warns: !manifest.is_complete(), detail }
 }

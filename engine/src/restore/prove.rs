@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use repo_format::catalog::{CollectionKind, NaturalOrder};
+use repo_format::manifest::Missing;
 use repo_format::tree::Diff;
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +17,9 @@ use crate::reading::{Read, Target, read_database};
 use crate::repo::{ObjectReader, Repository, Session, Snapshot};
 use crate::restore::{definitions, large_objects};
 use crate::rows;
-use crate::source::{Consistency, DatabaseUrl, Engine, Incomplete, Options, Source, concerns};
+use crate::source::{
+    Consistency, DatabaseUrl, Engine, Incomplete, Options, Source, concerns, definition_name, missing_object,
+};
 
 /// Differing records that are named.
 const EXAMPLES: usize = 10;
@@ -103,16 +106,28 @@ pub(super) async fn prove_schemas(
     let found = (source.collections().iter())
         .map(|found| ((found.namespace.clone(), found.name.clone()), found.schema.clone()))
         .collect();
-    let differences = schema_differences(expected, &found, url);
+    let missing = &snapshot.manifest.missing;
+    let lost: BTreeSet<&str> = missing.iter().map(|missing| missing_object(&missing.name)).collect();
+    let mut differences = schema_differences(expected, &found, url);
+    differences.retain(|(name, what)| !lost.contains(name.as_str()) && !is_of_partition(&lost, what));
     let (_, absent) = split(&source, expected, url);
     let told: Vec<String> = (differences.iter().map(|(name, _)| name.clone()))
         .chain(absent.iter().map(Cataloged::display_name))
+        .chain(lost.iter().map(|name| (*name).to_owned()))
         .collect();
     let mut schemas = definitions::compare(repo, snapshot, &source, &told).await;
+    let remark = |missing: &Missing| format!("{} is not in the snapshot, and was not compared", missing.name);
+    schemas.remarks.extend(missing.iter().map(remark));
     let lines = differences.into_iter().map(|(name, what)| format!("{name}: {what}"));
     schemas.differences.splice(..0, lines);
     source.close().await?;
     Ok(schemas)
+}
+
+/// Whether a difference is that a partition is not there which the snapshot could not describe.
+fn is_of_partition(lost: &BTreeSet<&str>, what: &str) -> bool {
+    let name = what.strip_prefix("partition ").and_then(|rest| rest.strip_suffix(" removed"));
+    name.is_some_and(|name| lost.contains(name))
 }
 
 /// Nobody else writes to a target that is proven, so even a server without snapshots will do.
@@ -149,6 +164,8 @@ pub(super) async fn prove_collections(
     source.close().await?;
 
     let (mut collections, remarks) = compare(repo, overlay, present, trees).await?;
+    let absent = absent.into_iter().filter(|found| !lacks_definition(snapshot, &found.display_name()));
+    let absent: Vec<Cataloged> = absent.collect();
     collections.extend(absent.iter().map(|cataloged| CollectionProof {
         name: cataloged.display_name(),
         matches: false,
@@ -167,6 +184,12 @@ pub(super) async fn prove_collections(
         schema_differences: Vec::new(),
         remarks,
     })
+}
+
+/// Whether the snapshot has a collection's records and nothing to make it with.
+fn lacks_definition(snapshot: &Snapshot, collection: &str) -> bool {
+    let name = definition_name(collection);
+    snapshot.manifest.missing.iter().any(|missing| missing.name == name)
 }
 
 /// What these credentials cannot read may be there all the same.

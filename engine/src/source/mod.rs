@@ -52,6 +52,19 @@ pub(crate) fn partition_name(partition: &str, root: &str) -> String {
     format!("{partition} (partition of {root})")
 }
 
+/// How a collection is named that was read and whose definition cannot be restored.
+pub(crate) fn definition_name(collection: &str) -> String {
+    format!("{collection} (definition)")
+}
+
+/// The object that something missing is, or is a part of: names made by [`partition_name`] and
+/// [`definition_name`] begin with it.
+pub(crate) fn missing_object(missing: &str) -> &str {
+    let part =
+        missing.rfind(" (partition of ").or_else(|| missing.strip_suffix(" (definition)").map(str::len));
+    part.map_or(missing, |end| &missing[..end])
+}
+
 /// Whether what is missing under this name belongs to a collection, whole or in part.
 pub(crate) fn concerns(missing: &str, collection: &str) -> bool {
     missing == collection || missing.ends_with(&partition_name("", collection))

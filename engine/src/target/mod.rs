@@ -9,7 +9,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use open::{Restoring, occupied};
+pub use open::{Described, Restoring, occupied};
 pub(crate) use open::{Target, preflight};
 
 /// One thing looked at before a restore.

@@ -1,7 +1,7 @@
 //! A database that is being restored into, whatever its engine.
 
 use repo_format::catalog::Layout;
-use repo_format::manifest::{SequenceState, Source, ViewName};
+use repo_format::manifest::{Missing, SequenceState, Source, ViewName};
 use tokio::sync::mpsc::Receiver;
 
 use crate::error::{Error, Kind, Result};
@@ -19,6 +19,17 @@ pub struct Restoring<'a> {
     pub collections: &'a [(String, String)],
     /// Materialized views that hold no data in the snapshot.
     pub unfilled_views: &'a [ViewName],
+}
+
+/// A collection as the snapshot describes it.
+#[derive(Clone, Copy, Debug)]
+pub struct Described<'a> {
+    /// The schema or database it is in.
+    pub namespace: &'a str,
+    /// Its name.
+    pub name: &'a str,
+    /// Its normalised schema text.
+    pub schema: &'a str,
 }
 
 /// Says in words what the target holds, if anything would be in the way of these collections.
@@ -92,6 +103,26 @@ impl Target {
         match self {
             Self::Postgres(target) => target.pre_data(restoring.archive).await,
             Self::MongoDb(target) => target.pre_data(restoring).await,
+        }
+    }
+
+    /// Makes what the schema archive lacks and rows of the snapshot need, as far as it is known.
+    pub async fn make_partitions(
+        &self,
+        collections: &[Described<'_>],
+        missing: &[Missing],
+    ) -> Result<Vec<Note>> {
+        match self {
+            Self::Postgres(target) => target.make_partitions(collections, missing).await,
+            Self::MongoDb(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Which of these relations could not be made, by (namespace, name).
+    pub async fn absent(&self, names: &[(String, String)]) -> Result<Vec<(String, String)>> {
+        match self {
+            Self::Postgres(target) => target.absent(names).await,
+            Self::MongoDb(_) => Ok(Vec::new()),
         }
     }
 

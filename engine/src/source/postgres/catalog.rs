@@ -73,6 +73,11 @@ impl Relation {
         self.kind == Kind::Foreign && !self.has_foreign_name
     }
 
+    /// Whether `pg_dump` may lock it, and so describe it.
+    fn is_dumpable(&self) -> bool {
+        self.may_select && self.may_use_schema && !self.has_foreign_name
+    }
+
     /// Why `pg_dump` cannot describe a table of [`Plan::undumpable`], and what would let it.
     pub(super) fn undumpable(&self, user: &str) -> String {
         let (sql, user) = (self.sql(), super::session::ident(user));
@@ -229,9 +234,7 @@ pub(super) fn plan(relations: &[Relation], inheritance: &Inheritance, server: &S
     let by_oid: HashMap<u32, &Relation> = relations.iter().map(|relation| (relation.oid, relation)).collect();
     for relation in relations.iter().filter(|relation| !relation.belongs_to_extension()) {
         let obstacle = relation.obstacle(server, user);
-        if relation.has_rows()
-            && (!relation.may_select || !relation.may_use_schema || relation.has_foreign_name)
-        {
+        if relation.has_rows() && !relation.is_dumpable() {
             plan.undumpable.push(relation.clone());
         }
         if relation.is_partition {
@@ -261,7 +264,9 @@ pub(super) fn plan(relations: &[Relation], inheritance: &Inheritance, server: &S
 }
 
 /// A partition that is a foreign table would have the server fetch rows from elsewhere, and is
-/// refused: the other partitions are then read one by one.
+/// refused: the other partitions are then read one by one. So are those of a tree of several levels
+/// that has a definition missing: a restore makes a partition anew where its parent can only be the
+/// root, and elsewhere its rows would have no place.
 fn plan_parts(
     plan: &mut Plan,
     root: &Relation,
@@ -273,13 +278,25 @@ fn plan_parts(
     let descendants = inheritance.descendants(root.oid);
     let parts = || descendants.iter().filter_map(|oid| by_oid.get(oid).copied());
     plan.trees.insert(root.oid, descendants.iter().copied().chain([root.oid]).collect());
-    let is_lost = |part: &&Relation| part.kind == Kind::Foreign || (part.is_unlogged && server.is_standby);
-    if !parts().any(|part| is_lost(&part)) {
+    let has_levels = parts().any(|part| part.kind == Kind::Partitioned);
+    let is_lost = |part: &Relation| {
+        part.kind == Kind::Foreign
+            || (part.is_unlogged && server.is_standby)
+            || (has_levels && !part.is_dumpable())
+    };
+    if !parts().any(is_lost) {
         return;
     }
+    let mut orphans = HashMap::new();
+    for lost in parts().filter(|part| part.kind == Kind::Partitioned && !part.is_dumpable()) {
+        orphans.extend(inheritance.descendants(lost.oid).into_iter().map(|orphan| (orphan, lost)));
+    }
+    let obstacle = |part: &Relation| {
+        part.obstacle(server, user).or_else(|| orphans.get(&part.oid).map(|lost| needs(&lost.display())))
+    };
     let mut readable = Vec::new();
     for part in parts().filter(|part| part.kind != Kind::Partitioned) {
-        match part.obstacle(server, user) {
+        match obstacle(part) {
             Some(reason) => {
                 let name = partition_name(&part.display(), &root.display());
                 plan.incomplete.push(Incomplete { name, reason });
@@ -289,6 +306,11 @@ fn plan_parts(
     }
     readable.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
     plan.readable_parts.insert(root.oid, readable);
+}
+
+/// Why the definition of something is of no use without another's.
+pub(super) fn needs(other: &str) -> String {
+    format!("it cannot be restored: it needs {other}, whose definition cannot be kept")
 }
 
 /// The statement that locks every table against being dropped, rewritten or truncated. A partition

@@ -25,6 +25,7 @@ mod archive_header;
 mod catalog;
 mod columns;
 pub(crate) mod connect;
+mod dependents;
 mod fault;
 pub mod large_objects;
 mod parameters;

@@ -14,9 +14,10 @@ use repo_format::order::KeyEncoding;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::catalog::{self, Inheritance, Kind, Plan, Relation};
+use super::catalog::{self, Inheritance, Kind, Plan, Relation, needs};
 use super::columns::{self, choose_key, delivers_order};
 use super::connect::Connector;
+use super::dependents::dependents;
 use super::large_objects;
 use super::schema::{self, Schemas};
 use super::session::Session;
@@ -24,7 +25,7 @@ use super::settings::Server;
 use super::url::PostgresUrl;
 use super::{fault, sequences};
 use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::source::{Collection, Incomplete, ScanOrder};
+use crate::source::{Collection, Incomplete, ScanOrder, definition_name};
 
 /// How a snapshot is taken.
 #[derive(Clone, Debug)]
@@ -400,7 +401,14 @@ async fn describe(
     inheritance: &Inheritance,
     evidence: Evidence,
 ) -> Result<Found> {
-    let Plan { tables, sequences, mut incomplete, notes, undumpable, mut readable_parts, mut trees } = plan;
+    let Plan { tables, mut sequences, mut incomplete, notes, undumpable, mut readable_parts, mut trees } =
+        plan;
+    let orphans = dependents(holder, &undumpable).await?;
+    sequences.retain(|sequence| !orphans.contains_key(&sequence.oid));
+    incomplete.extend(tables.iter().filter_map(|table| {
+        let lacks = orphans.get(&table.oid)?;
+        Some(Incomplete { name: definition_name(&table.display()), reason: needs(lacks) })
+    }));
     let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
     let mut columns = columns::columns(holder, &oids).await?;
     let mut indexes = columns::indexes(holder, &oids).await?;

@@ -148,8 +148,10 @@ impl Target {
         let omit = needs.omit(&state);
         let mut notes = self.notes.clone();
         notes.extend(needs.notes(omit, &state));
-        notes
-            .extend(outcome(&pg_restore::restore(&tool, &self.url, archive, Section::PreData, omit).await?)?);
+        let outcome =
+            outcome(&pg_restore::restore(&tool, &self.url, archive, Section::PreData, omit).await?)?;
+        notes.extend(outcome.failures.iter().filter_map(Failure::note));
+        notes.extend(outcome.uncounted);
         let _ = self.standing.set(Standing { omit, is_superuser: state.is_superuser });
         self.take_checks().await?;
         Ok(notes)
@@ -162,18 +164,26 @@ impl Target {
         let (tool, _) = read(archive).await?;
         let Standing { omit, .. } = self.standing();
         let mut notes = std::mem::take(&mut *self.load_notes.lock().await);
-        notes.extend(outcome(
-            &pg_restore::restore(&tool, &self.url, archive, Section::PostData, omit).await?,
-        )?);
+        let outcome =
+            outcome(&pg_restore::restore(&tool, &self.url, archive, Section::PostData, omit).await?)?;
+        notes.extend(outcome.uncounted);
+        notes.extend(self.complete_partitions().await?);
+        notes.extend(self.try_again(&outcome.failures).await?);
         notes.extend(self.put_checks_back().await?);
         notes.extend(self.refresh(unfilled).await?);
         Ok(notes)
     }
 }
 
-/// What a run of `pg_restore` did not do. An error it cannot be excused for by naming a statement
-/// fails the restore.
-fn outcome(output: &Output) -> Result<Vec<Note>> {
+/// What a run of `pg_restore` did not do.
+struct Outcome {
+    failures: Vec<Failure>,
+    /// That it did not name as many as it counted.
+    uncounted: Option<Note>,
+}
+
+/// An error that a run of `pg_restore` cannot be excused for by naming a statement fails the restore.
+fn outcome(output: &Output) -> Result<Outcome> {
     let text = String::from_utf8_lossy(&output.stderr);
     let failures = failures(&text);
     let ignored = text.lines().find_map(|line| line.strip_prefix(IGNORED)?.trim().parse::<usize>().ok());
@@ -182,21 +192,20 @@ fn outcome(output: &Output) -> Result<Vec<Note>> {
             text.lines().last().unwrap_or_default().trim_start_matches("pg_restore: error: ").to_owned();
         return Err(Error::new(Kind::Refused, format!("pg_restore failed ({}): {why}", output.status)));
     }
-    let mut notes: Vec<Note> = failures.iter().filter_map(Failure::note).collect();
-    if ignored.unwrap_or(0) != failures.len() {
+    let uncounted = (ignored.unwrap_or(0) != failures.len()).then(|| {
         let counted =
             format!("pg_restore ignored {} errors and named {}", ignored.unwrap_or(0), failures.len());
-        notes.push(Note::failed(format!("{counted}: {}", text.trim())));
-    }
-    Ok(notes)
+        Note::failed(format!("{counted}: {}", text.trim()))
+    });
+    Ok(Outcome { failures, uncounted })
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Failure {
-    /// The archive's entry: "TABLE orders shop".
+pub(super) struct Failure {
+    /// The archive's entry: "TABLE orders shop". Empty where `pg_restore` does not say, as since 15.
     entry: String,
     error: String,
-    command: String,
+    pub(super) command: String,
 }
 
 /// The failed statements in what `pg_restore` printed.
@@ -227,7 +236,7 @@ fn failures(text: &str) -> Vec<Failure> {
 
 impl Failure {
     /// `None` for what is no difference: every new database has its schema `public`.
-    fn note(&self) -> Option<Note> {
+    pub(super) fn note(&self) -> Option<Note> {
         if self.error.starts_with("schema \"public\" already exists") {
             return None;
         }

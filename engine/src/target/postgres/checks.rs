@@ -192,7 +192,7 @@ impl Target {
     }
 
     /// One statement in a transaction of its own.
-    async fn one(&self, session: &Session, path: &str, sql: &str) -> Result<()> {
+    pub(super) async fn one(&self, session: &Session, path: &str, sql: &str) -> Result<()> {
         let doing = sql.chars().take(80).collect::<String>();
         let whole = format!("BEGIN; {} {} {path} {sql}; COMMIT", self.pins(), self.quiet());
         match session.run(&whole).await {

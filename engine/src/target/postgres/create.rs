@@ -71,6 +71,7 @@ impl Target {
             idle: Mutex::new(Vec::new()),
             standing: OnceLock::new(),
             checks: Mutex::new(Vec::new()),
+            partitions: Mutex::new(Vec::new()),
             load_notes: Mutex::new(Vec::new()),
         };
         if created {

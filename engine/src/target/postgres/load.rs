@@ -9,6 +9,7 @@ use super::{Target, copy_text, fault};
 use crate::error::{Error, Kind, Result};
 use crate::source::postgres::session::{Session, ident, literal, qualified};
 use crate::source::{RecordBatch, sql_name};
+use crate::target::Note;
 
 /// The server judges rows as they come but tells only when a COPY ends, so one ends every so often.
 const COPY_BYTES: usize = 64 << 20;
@@ -37,7 +38,16 @@ impl Target {
         let session = self.loader().await?;
         let guard = session.cancel_guard();
         session.run(&format!("BEGIN; {}", self.pins())).await.map_err(failed)?;
-        refuse_triggers(&session, namespace, name, &doing).await?;
+        if look(&session, namespace, name, &doing).await? {
+            // Such a function may count on the search path that its author had.
+            let path = format!("SET LOCAL search_path = {}, public", ident(namespace));
+            session.run(&path).await.map_err(failed)?;
+            self.load_notes.lock().await.push(Note::remark(format!(
+                "{} has generated columns or a partition key made by functions of its own: these ran while the rows \
+                 were loaded, with its schema in the search path, and generated values are not compared",
+                sql_name(namespace, name)
+            )));
+        }
         let loaded = copy(&session, layout, (namespace, name), &doing, expected, rows).await?;
         session.run("COMMIT").await.map_err(failed)?;
         guard.disarm();
@@ -72,17 +82,28 @@ fn statement(layout: &Layout, namespace: &str, name: &str) -> String {
 }
 
 /// Triggers come with the archive's last section. One that is there already would change or
-/// multiply rows.
-async fn refuse_triggers(session: &Session, namespace: &str, name: &str, doing: &str) -> Result<()> {
+/// multiply rows, and is refused. Whether loading calls functions of the snapshot: for generated
+/// columns, or to find a row's partition.
+async fn look(session: &Session, namespace: &str, name: &str, doing: &str) -> Result<bool> {
+    let table = format!("pg_catalog.to_regclass({})", literal(&qualified(namespace, name)));
     let sql = format!(
-        "SELECT pg_catalog.count(*)::pg_catalog.text FROM pg_catalog.pg_trigger \
-         WHERE tgrelid = pg_catalog.to_regclass({}) AND NOT tgisinternal",
-        literal(&qualified(namespace, name))
+        "WITH tree AS (SELECT relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree({table}) \
+           UNION SELECT {table}::pg_catalog.oid), \
+         called AS (SELECT d.refobjid FROM pg_catalog.pg_depend d JOIN tree ON d.objid = relid \
+             WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass \
+           UNION SELECT d.refobjid FROM pg_catalog.pg_attrdef a JOIN tree ON a.adrelid = relid \
+             JOIN pg_catalog.pg_attribute c ON c.attrelid = a.adrelid AND c.attnum = a.adnum AND c.attgenerated <> '' \
+             JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.objid = a.oid \
+               AND d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass) \
+         SELECT (SELECT pg_catalog.count(*) FROM pg_catalog.pg_trigger \
+             WHERE tgrelid = {table} AND NOT tgisinternal)::pg_catalog.text, \
+           EXISTS (SELECT FROM called JOIN pg_catalog.pg_proc p ON p.oid = refobjid \
+             JOIN pg_catalog.pg_language l ON l.oid = p.prolang WHERE p.oid >= 16384 AND l.lanname <> 'c')::pg_catalog.text"
     );
     let rows = session.rows(&sql).await.map_err(|error| fault::statement(doing, error))?;
-    let triggers: u64 = rows.first().map_or(0, |row| row.number(0));
-    if triggers == 0 {
-        return Ok(());
+    let found = rows.first();
+    if found.is_none_or(|row| row.number::<u64>(0) == 0) {
+        return Ok(found.is_some_and(|row| row.flag(1)));
     }
     Err(Error::new(Kind::Conflict, format!("{doing}: the table has triggers before its rows were loaded"))
         .with_help("Somebody else changes the target: restore into a new database."))

@@ -5,6 +5,7 @@
 //! [`Target::set_sequences`], the caller's proof, [`Target::finish`]; after any failure
 //! [`Target::abandon`]. Nothing here says that a restore succeeded: only the proof does.
 
+mod again;
 mod archive;
 mod checks;
 mod copy_text;
@@ -14,6 +15,7 @@ mod inspect;
 mod large_objects;
 mod load;
 mod matviews;
+mod partitions;
 pub(crate) mod pg_restore;
 mod preflight;
 mod sequences;
@@ -21,6 +23,7 @@ mod sequences;
 pub use inspect::{AvailableExtension, Contents, TargetState, inspect};
 pub use preflight::{preflight, preflight_plan};
 
+use std::collections::HashSet;
 use std::sync::OnceLock;
 
 use tokio::sync::Mutex;
@@ -48,6 +51,8 @@ pub struct Target {
     standing: OnceLock<Standing>,
     /// Constraints that are put back after the rows.
     checks: Mutex<Vec<checks::Check>>,
+    /// Partitions made without the archive, which are to get what their roots get.
+    partitions: Mutex<Vec<partitions::Made>>,
     /// What loading did differently.
     load_notes: Mutex<Vec<Note>>,
 }
@@ -68,6 +73,17 @@ impl Target {
     /// Whether the database was made by this restore.
     pub fn is_new(&self) -> bool {
         self.created
+    }
+
+    /// Which of these relations the target has not, by (namespace, name).
+    pub async fn absent(&self, names: &[(String, String)]) -> Result<Vec<(String, String)>> {
+        let failed = |error| fault::statement("listing tables", error);
+        let session = self.connect().await?;
+        let sql = "SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text FROM pg_catalog.pg_class c \
+                   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p', 'f', 'S')";
+        let rows = session.rows(sql).await.map_err(failed)?;
+        let found: HashSet<_> = rows.iter().map(|row| (row.text(0), row.text(1))).collect();
+        Ok(names.iter().filter(|name| !found.contains(*name)).cloned().collect())
     }
 
     fn standing(&self) -> Standing {
