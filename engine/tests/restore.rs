@@ -488,6 +488,69 @@ async fn restored(name: &str, test: &TestRepo, snapshot: &engine::repo::Snapshot
         .unwrap_or_else(|error| panic!("{error:?}"))
 }
 
+/// Planning a query of a table evaluates what its indexes say of constants: a function there that
+/// names another without its schema fails under an empty search path, and reading rows needs no plan.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_in_an_index_that_needs_a_search_path_is_in_nobodys_way() {
+    let index = |table: &str| format!("CREATE INDEX {table}_part ON {table} (v) WHERE v > rate();");
+    let (cluster, name, url) = database(&format!(
+        "CREATE FUNCTION base() RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 5';
+         CREATE FUNCTION rate() RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN base(); END';
+         CREATE TABLE keyed (id int PRIMARY KEY, v int);
+         INSERT INTO keyed SELECT n, n FROM generate_series(1, 3000) n ORDER BY md5(n::text);
+         CREATE TABLE heap (v int); INSERT INTO heap SELECT n / 2 FROM generate_series(1, 100) n;
+         CREATE TABLE parts (id int PRIMARY KEY, v int) PARTITION BY RANGE (id);
+         CREATE TABLE parts1 PARTITION OF parts FOR VALUES FROM (0) TO (50) PARTITION BY RANGE (id);
+         CREATE TABLE parts1a PARTITION OF parts1 FOR VALUES FROM (0) TO (20);
+         CREATE TABLE parts1b PARTITION OF parts1 DEFAULT; CREATE TABLE parts2 PARTITION OF parts DEFAULT;
+         INSERT INTO parts SELECT n, n FROM generate_series(0, 99) n; {}{}{}
+         CREATE EXTENSION btree_gist;
+         CREATE TABLE apart (id int PRIMARY KEY, v int, EXCLUDE USING gist (v WITH =) WHERE (v > rate()));
+         INSERT INTO apart VALUES (2, 20), (1, 10)",
+        index("keyed"),
+        index("heap"),
+        index("parts")
+    ))
+    .await;
+    // The server refuses what the backup would ask first.
+    let refused = cluster.connect(&name).await;
+    refused.batch_execute("SET search_path = ''").await.unwrap();
+    assert!(refused.batch_execute("SELECT id FROM public.keyed ORDER BY id").await.is_err());
+    let report =
+        engine::source::postgres::test(&engine::source::postgres::PostgresUrl::parse(&url).unwrap()).await;
+    assert!(report.ok && report.stages.iter().all(|stage| stage.ok), "{report:#?}");
+
+    let test = TestRepo::new().await;
+    let with = test.backup(&url).await;
+    assert!(with.manifest.is_complete(), "{:?}", with.manifest.missing);
+    assert_eq!(with.manifest.records, 3000 + 100 + 100 + 2);
+    let done = restored(&name, &test, &with).await;
+    assert!(done.proof.matches, "{:#?}", done.proof);
+    let indexes =
+        "SELECT string_agg(indexdef, ';' ORDER BY indexdef) FROM pg_indexes WHERE schemaname = 'public'";
+    let restored = format!("{name}_restored");
+    assert_eq!(cluster.query_one(&name, indexes).await, cluster.query_one(&restored, indexes).await);
+    assert!(done.notes.iter().all(|note| !note.failed), "{:#?}", done.notes);
+    assert!(
+        done.notes.iter().any(|note| note.text.contains("INDEX keyed_part") && note.text.contains("base()")),
+        "{:#?}",
+        done.notes
+    );
+
+    // The same rows, read the other way, make the same trees.
+    cluster
+        .execute(
+            &name,
+            "DROP INDEX keyed_part, heap_part, parts_part; ALTER TABLE apart DROP CONSTRAINT apart_v_excl",
+        )
+        .await;
+    let without = test.backup(&url).await;
+    let summary = engine::diff::summary(&test.repo, &with, &without, &test.ctx).await.unwrap();
+    for found in &summary.collections {
+        assert_eq!(found.records.differing(), 0, "{found:?}");
+    }
+}
+
 /// What is lost by its own fault is told exactly, and the rest is there.
 #[tokio::test(flavor = "multi_thread")]
 async fn functions_that_count_on_a_search_path_work_while_rows_are_loaded() {

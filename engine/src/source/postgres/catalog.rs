@@ -224,6 +224,8 @@ pub(super) struct Plan {
     pub(super) undumpable: Vec<Relation>,
     /// For partition roots with parts that cannot be read: the parts that can.
     pub(super) readable_parts: HashMap<u32, Vec<Relation>>,
+    /// For partition roots with parts that can be read each by itself: those that have rows.
+    pub(super) leaves: HashMap<u32, Vec<Relation>>,
     /// For every partition root: all relations of its tree.
     pub(super) trees: HashMap<u32, HashSet<u32>>,
 }
@@ -285,6 +287,10 @@ fn plan_parts(
             || (has_levels && !part.is_dumpable())
     };
     if !parts().any(is_lost) {
+        let leaves: Vec<_> = parts().filter(|part| part.kind != Kind::Partitioned).cloned().collect();
+        if leaves.iter().all(|leaf| leaf.obstacle(server, user).is_none()) {
+            plan.leaves.insert(root.oid, leaves);
+        }
         return;
     }
     let mut orphans = HashMap::new();

@@ -139,7 +139,7 @@ fn class(code: &SqlState, message: &str) -> (Kind, Option<&'static str>) {
         code if *code == SqlState::UNDEFINED_FUNCTION => (
             Kind::Unsupported,
             Some(
-                "A function that an index or a constraint of the table calls names another one without its schema: \
+                "A function that an index of the table calls names another one without its schema: \
                  ALTER FUNCTION ... SET search_path = ... mends that.",
             ),
         ),
@@ -177,6 +177,15 @@ pub(super) fn is_restartable(error: &tokio_postgres::Error) -> bool {
         is_change(answer.code(), answer.message()) || *answer.code() == SqlState::LOCK_NOT_AVAILABLE
             // Listed as readable a moment ago.
             || *answer.code() == SqlState::INSUFFICIENT_PRIVILEGE
+    })
+}
+
+/// Whether a function that planning a query calls failed, or SQL in it.
+pub(super) fn is_of_function(error: &tokio_postgres::Error) -> bool {
+    const CLASSES: [&str; 7] = ["22", "2F", "38", "39", "3F", "42", "P0"];
+    error.code().is_some_and(|code| {
+        *code != SqlState::INSUFFICIENT_PRIVILEGE
+            && CLASSES.iter().any(|class| code.code().starts_with(class))
     })
 }
 

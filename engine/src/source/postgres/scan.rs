@@ -8,10 +8,10 @@ use repo_format::keys::RowKey;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::catalog::{Relation, lock_statement, locked, only};
+use super::catalog::{self, Relation, lock_statement, locked, only};
 use super::fault;
 use super::rows::RowReader;
-use super::session::{Session, ident, literal};
+use super::session::{CancelGuard, Session, ident, literal};
 use super::snapshot::{Snapshot, Table};
 use crate::error::{Error, Kind, Result};
 use crate::source::{RecordBatch, ScanOrder, ScanStats, sql_name};
@@ -87,28 +87,70 @@ struct Scan<'a> {
     name: &'a str,
 }
 
+/// How one relation's rows are asked for.
+struct Reading {
+    statement: String,
+    /// Statements that the server carries out without planning a query.
+    plain: Option<Vec<String>>,
+}
+
+/// A connection that holds the table's lock, and is stopped when it is dropped early.
+struct Worker {
+    session: Session,
+    guard: CancelGuard,
+}
+
+/// Why rows were not read.
+enum Failure {
+    /// The statement was refused before any row was sent.
+    Refused(tokio_postgres::Error),
+    Reading(Error),
+}
+
 impl Scan<'_> {
     async fn run(&self, row_key: &RowKey, batches: mpsc::Sender<RecordBatch>) -> Result<ScanStats> {
         let table = self.table()?;
-        let worker = self.snapshot.worker().await?;
-        let guard = worker.cancel_guard();
-        if let Some(table) = table {
-            self.lock(&worker, table).await?;
-        }
+        let mut worker = self.worker(table).await?;
         let mut reader = RowReader::new(self.layout, row_key, self.display());
-        for query in self.queries(table) {
-            self.copy(&worker, &query, &mut reader, &batches).await?;
+        for Reading { statement, plain } in self.readings(table) {
+            match (self.copy(&worker.session, &statement, &mut reader, &batches).await, plain) {
+                (Ok(()), _) => {}
+                // Planning looks at every index and constraint, and may call the functions in them;
+                // one that does not work with an empty search path is no reason not to read the rows.
+                (Err(Failure::Refused(error)), Some(plain)) if fault::is_of_function(&error) => {
+                    tracing::debug!(table = self.display(), %error, "a table is read without a query");
+                    // The transaction of a failed statement is of no use any more.
+                    worker = self.worker(table).await?;
+                    for statement in plain {
+                        if let Err(failure) =
+                            self.copy(&worker.session, &statement, &mut reader, &batches).await
+                        {
+                            return Err(self.error(failure).await);
+                        }
+                    }
+                }
+                (Err(failure), _) => return Err(self.error(failure).await),
+            }
         }
         reader.finish()?;
         if let Some(batch) = reader.take_batch(true) {
             send(&batches, batch).await?;
         }
         if let Some(table) = table {
-            self.check_tree(&worker, table).await?;
+            self.check_tree(&worker.session, table).await?;
         }
-        guard.disarm();
-        self.snapshot.keep(worker).await;
+        worker.guard.disarm();
+        self.snapshot.keep(worker.session).await;
         Ok(ScanStats { records: reader.records(), bytes_read: reader.bytes_read() })
+    }
+
+    async fn worker(&self, table: Option<&Table>) -> Result<Worker> {
+        let session = self.snapshot.worker().await?;
+        let guard = session.cancel_guard();
+        if let Some(table) = table {
+            self.lock(&session, table).await?;
+        }
+        Ok(Worker { session, guard })
     }
 
     fn display(&self) -> String {
@@ -176,23 +218,20 @@ impl Scan<'_> {
     async fn copy(
         &self,
         worker: &Session,
-        query: &str,
+        statement: &str,
         reader: &mut RowReader<'_>,
         batches: &mpsc::Sender<RecordBatch>,
-    ) -> Result<()> {
-        let sort = if query.contains(" ORDER BY ") { "off" } else { "on" };
+    ) -> Result<(), Failure> {
+        let sort = if statement.contains(" ORDER BY ") { "off" } else { "on" };
         let set = format!("SET LOCAL enable_sort = {sort}");
-        worker.run(&set).await.map_err(|error| fault::statement("preparing to read", error))?;
-        let copy = worker.copy_out(&format!("COPY ({query}) TO STDOUT")).await;
-        let mut rows = pin!(match copy {
-            Ok(rows) => rows,
-            Err(error) => return Err(self.read_error(error).await),
-        });
+        let prepared = worker.run(&set).await;
+        prepared.map_err(|error| Failure::Reading(fault::statement("preparing to read", error)))?;
+        let mut rows = pin!(worker.copy_out(statement).await.map_err(Failure::Refused)?);
         // The stream ends after CopyDone only; a connection that is lost ends it with an error.
         while let Some(chunk) = rows.next().await {
             match chunk {
                 Ok(chunk) => reader.push(&chunk)?,
-                Err(error) => return Err(self.read_error(error).await),
+                Err(error) => return Err(Failure::Reading(self.read_error(error).await)),
             }
             if let Some(batch) = reader.take_batch(false) {
                 send(batches, batch).await?;
@@ -201,24 +240,38 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// One query, or one for each part that can be read.
-    fn queries(&self, table: Option<&Table>) -> Vec<String> {
+    /// One reading, or one for each part that can be read.
+    fn readings(&self, table: Option<&Table>) -> Vec<Reading> {
         let columns: Vec<_> = self.layout.columns.iter().map(|column| ident(&column.name)).collect();
         let columns = columns.join(", ");
         let Some(table) = table else {
-            return vec![self.snapshot.large_object_access.select(&columns)];
+            let query = self.snapshot.large_object_access.select(&columns);
+            return vec![Reading { statement: format!("COPY ({query}) TO STDOUT"), plain: None }];
+        };
+        let list = if columns.is_empty() { String::new() } else { format!(" ({columns})") };
+        let plain = |relation: &Relation| format!("COPY {}{list} TO STDOUT", relation.sql());
+        let condition = table.relation.condition();
+        let reading = |relation: &Relation, order: &str| {
+            let (only, from) = (only(relation), relation.sql());
+            let leaves = if relation.kind == catalog::Kind::Partitioned {
+                table.leaves.as_deref()
+            } else {
+                Some(std::slice::from_ref(relation))
+            };
+            Reading {
+                statement: format!("COPY (SELECT {columns} FROM {only}{from} {condition}{order}) TO STDOUT"),
+                plain: leaves
+                    .filter(|_| condition.is_empty())
+                    .map(|leaves| leaves.iter().map(plain).collect()),
+            }
         };
         let order = self.snapshot.order_of(self.namespace, self.name, self.layout);
-        let select = |relation: &Relation| {
-            let (only, from, condition) = (only(relation), relation.sql(), table.relation.condition());
-            format!("SELECT {columns} FROM {only}{from} {condition}")
-        };
         match (&table.parts, order) {
-            (Some(parts), _) => parts.iter().map(select).collect(),
-            (None, ScanOrder::Any | ScanOrder::Natural) => vec![select(&table.relation)],
+            (Some(parts), _) => parts.iter().map(|part| reading(part, "")).collect(),
+            (None, ScanOrder::Any | ScanOrder::Natural) => vec![reading(&table.relation, "")],
             (None, ScanOrder::Key) => {
                 let key: Vec<_> = self.key_columns().map(ident).collect();
-                vec![format!("{} ORDER BY {}", select(&table.relation), key.join(", "))]
+                vec![reading(&table.relation, &format!(" ORDER BY {}", key.join(", ")))]
             }
         }
     }
@@ -228,6 +281,13 @@ impl Scan<'_> {
         parts.filter_map(|part| {
             self.layout.columns.get(part.column as usize).map(|column| column.name.as_str())
         })
+    }
+
+    async fn error(&self, failure: Failure) -> Error {
+        match failure {
+            Failure::Refused(error) => self.read_error(error).await,
+            Failure::Reading(error) => error,
+        }
     }
 
     async fn read_error(&self, error: tokio_postgres::Error) -> Error {
@@ -276,6 +336,12 @@ impl Scan<'_> {
         let rows =
             worker.rows(&sql).await.map_err(|error| fault::statement("looking for long rows", error))?;
         Ok(rows.iter().map(|row| row.text(0)).collect())
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Reading(error)
     }
 }
 

@@ -102,6 +102,8 @@ pub(super) struct Table {
     indexes: Vec<columns::Index>,
     /// What is read instead of the root when some partitions cannot be.
     pub(super) parts: Option<Vec<Relation>>,
+    /// The partitions with rows, where each may be read by itself.
+    pub(super) leaves: Option<Vec<Relation>>,
     /// All relations of a partition root's tree.
     pub(super) tree: HashSet<u32>,
 }
@@ -401,8 +403,8 @@ async fn describe(
     inheritance: &Inheritance,
     evidence: Evidence,
 ) -> Result<Found> {
-    let Plan { tables, mut sequences, mut incomplete, notes, undumpable, mut readable_parts, mut trees } =
-        plan;
+    let Plan { tables, mut sequences, mut incomplete, notes, undumpable, mut readable_parts, .. } = plan;
+    let (mut leaves, mut trees) = (plan.leaves, plan.trees);
     let orphans = dependents(holder, &undumpable).await?;
     sequences.retain(|sequence| !orphans.contains_key(&sequence.oid));
     incomplete.extend(tables.iter().filter_map(|table| {
@@ -433,10 +435,10 @@ async fn describe(
             estimated_rows: in_tree().filter(|size| !size.is_root).map(|size| size.rows).sum(),
             estimated_bytes: in_tree().map(|size| size.bytes).sum(),
         });
-        let parts = readable_parts.remove(&relation.oid);
+        let (parts, leaves) = (readable_parts.remove(&relation.oid), leaves.remove(&relation.oid));
         found.insert(
             (relation.namespace.clone(), relation.name.clone()),
-            Table { relation, columns, indexes, parts, tree },
+            Table { relation, columns, indexes, parts, leaves, tree },
         );
     }
     let mut large_object_access = large_objects::Access::Table;
