@@ -105,10 +105,11 @@ async fn a_check_that_the_sources_own_rows_break_is_not_valid_and_said() {
 async fn a_statement_that_the_target_refuses_is_told_with_its_table_and_its_error() {
     let cluster = Cluster::shared();
     let from = cluster.fresh_database("refused").await;
-    // A column that lies: it is computed while rows come.
+    // A column that lies: it is computed while rows come, from what is in another schema or nowhere.
     let setup = "CREATE TABLE rates (r int); INSERT INTO rates VALUES (3);
                  CREATE FUNCTION rate(i int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN i * (SELECT max(r) FROM rates); END';
-                 CREATE TABLE prices (n int, p int GENERATED ALWAYS AS (rate(n)) STORED); INSERT INTO prices VALUES (1)";
+                 CREATE TABLE prices (n int, p int GENERATED ALWAYS AS (rate(n)) STORED); INSERT INTO prices VALUES (1);
+                 CREATE SCHEMA old; ALTER TABLE rates SET SCHEMA old";
     cluster.execute(&from, setup).await;
     let target =
         Target::create(&url(cluster, &format!("{from}_restored")), &source(cluster, &[])).await.unwrap();

@@ -154,8 +154,9 @@ impl Restore {
         let mut view = Self::sample();
         if let Stage::Planned(plan) = &mut view.stage {
             plan.problem = None;
-            let detail =
-                "incomplete: these were not read, and will be missing or empty: public.payroll".to_owned();
+            let detail = "incomplete: these, or their definitions, were not read, and will be missing, empty or without \
+                          what is theirs alone: public.payroll"
+                .to_owned();
             plan.preflight.push(Check { name: "Snapshot".to_owned(), ok: true, warns: true, detail });
         }
         view

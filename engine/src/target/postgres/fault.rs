@@ -57,8 +57,8 @@ fn class(code: &SqlState) -> (Kind, Option<&'static str>) {
         return (
             Kind::Refused,
             Some(
-                "Restores run with an empty search path. If a function looks for something without naming its \
-                  schema, give it one in the source (ALTER FUNCTION ... SET search_path = ...) and take a new snapshot.",
+                "Restores run with an empty search path, or one of the table's schema and public. If a function looks \
+                  for something without naming its schema, give it one in the source (ALTER FUNCTION ... SET search_path = ...) and take a new snapshot.",
             ),
         );
     }
