@@ -81,7 +81,7 @@ impl Problem {
 
     /// Whether the reason may pass by itself, so that the same attempt may succeed later.
     pub fn is_transient(&self) -> bool {
-        matches!(self.slug, "unreachable" | "storage" | "source-changed")
+        matches!(self.slug, "unreachable" | "storage" | "metadata" | "source-changed")
     }
 
     /// Logs what the caller cannot mend. Called once, where the answer is made.
@@ -146,7 +146,13 @@ impl IntoResponse for Problem {
 
 impl From<crate::meta::Error> for Problem {
     fn from(error: crate::meta::Error) -> Self {
-        Self::internal(error)
+        if !error.is_io() {
+            return Self::internal(error);
+        }
+        let detail = "The server cannot read or write its data folder; the disk may be full. Try again in a moment, \
+                      and look whether what you did is there.";
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self::new(status, "metadata", "The server's records cannot be used", detail).caused_by(error)
     }
 }
 

@@ -18,11 +18,11 @@ pub async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Metadata and storage can be reached, and the server is not stopping.
+/// Metadata can be written and the storage reached, and the server is not stopping.
 pub async fn readyz(State(app): State<App>) -> Result<&'static str> {
     let not_ready = |what: &str, cause: String| {
         tracing::warn!(what, cause, "not ready");
-        let detail = format!("The {what} cannot be reached. The server's log says more.");
+        let detail = format!("The {what} cannot be used. The server's log says more.");
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", "Not ready", detail).with("failed", what)
     };
     if app.stopping.is_cancelled() {

@@ -4,7 +4,7 @@ mod feed;
 mod run;
 mod work;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -150,6 +150,12 @@ impl Queue {
     }
 
     /// Jobs that wait and jobs that run.
+    /// The jobs that this process runs.
+    fn running(&self) -> HashSet<JobId> {
+        let feeds = self.feeds();
+        feeds.iter().filter(|(_, feed)| feed.state() == JobState::Running).map(|(id, _)| *id).collect()
+    }
+
     pub fn counts(&self) -> (usize, usize) {
         let feeds = self.feeds();
         let running = feeds.values().filter(|feed| feed.state() == JobState::Running).count();

@@ -25,6 +25,9 @@ const PATROL: Duration = Duration::from_secs(30);
 /// How long a job waits before each further attempt, after a failure that may pass by itself.
 /// Short: a database that restarts is back by then, and nobody waits long for one that is gone.
 const RETRY_PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
+/// How often a server that stops tries to write a job's end, and the longest pause before trying again.
+const LAST_ATTEMPTS: u32 = 5;
+const END_PAUSE: Duration = Duration::from_secs(2);
 /// How long running jobs may take to reach a safe point when the server stops.
 const DRAIN: Duration = Duration::from_secs(20);
 
@@ -47,22 +50,28 @@ pub async fn recover(app: &App) -> Result<()> {
 
 /// Runs jobs until the server stops.
 pub async fn run(app: App) {
+    // Whether a claim failed that may have been written all the same.
+    let mut in_doubt = false;
     loop {
         let permit = tokio::select! {
             permit = Arc::clone(&app.queue.permits).acquire_owned() => permit,
             () = app.stopping.cancelled() => return,
         };
         let Ok(permit) = permit else { return };
-        match claim(&app).await {
-            Ok(Some(record)) => {
-                tokio::spawn(course(app.clone(), record, permit));
-            }
-            Ok(None) => {
-                drop(permit);
-                wait(&app).await;
+        match claim(&app, in_doubt).await {
+            Ok(claimed) => {
+                in_doubt = false;
+                match claimed {
+                    Some(record) => start(&app, record, permit),
+                    None => {
+                        drop(permit);
+                        wait(&app).await;
+                    }
+                }
             }
             Err(problem) => {
                 problem.log();
+                in_doubt = true;
                 drop(permit);
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
@@ -73,9 +82,23 @@ pub async fn run(app: App) {
     }
 }
 
-async fn claim(app: &App) -> Result<Option<JobRecord>> {
+/// From here on the job counts as one that this process runs.
+fn start(app: &App, record: JobRecord, permit: OwnedSemaphorePermit) {
+    let feed = {
+        let mut feeds = app.queue.feeds();
+        feeds.entry(record.id).or_insert_with(|| Feed::new(record.clone(), &app.stopping)).clone()
+    };
+    feed.publish(Job { record: record.clone(), result: None, error: None });
+    tokio::spawn(course(app.clone(), record, feed, permit));
+}
+
+async fn claim(app: &App, in_doubt: bool) -> Result<Option<JobRecord>> {
     if app.stopping.is_cancelled() {
         return Ok(None);
+    }
+    if in_doubt {
+        let requeued = app.meta.requeue_jobs_but(app.queue.running()).await?;
+        tracing::warn!(requeued, "claiming jobs works again");
     }
     Ok(app.meta.claim_job(app.now_ms()).await?)
 }
@@ -103,12 +126,7 @@ pub async fn drain(app: &App) {
 }
 
 /// One job from its claim to its end.
-async fn course(app: App, record: JobRecord, permit: OwnedSemaphorePermit) {
-    let feed = {
-        let mut feeds = app.queue.feeds();
-        feeds.entry(record.id).or_insert_with(|| Feed::new(record.clone(), &app.stopping)).clone()
-    };
-    feed.publish(Job { record: record.clone(), result: None, error: None });
+async fn course(app: App, record: JobRecord, feed: Feed, permit: OwnedSemaphorePermit) {
     tracing::info!(job = %record.id, kind = record.work.kind(), "started");
     let gauge = Arc::new(Gauge::default());
     let context = Context {
@@ -238,15 +256,16 @@ async fn tick(app: App, feed: Feed, gauge: Arc<Gauge>) {
     }
 }
 
-/// Writes a job's end, then tells those who watch. Tries until the store takes it: a job whose end
-/// is not written would run for ever in its owner's eyes.
+/// Writes a job's end, then tells those who watch. Tries until the store takes it, because a job whose
+/// end is not written would run for ever in its owner's eyes and keep others of its lane waiting. Only a
+/// server that stops gives up: the next start says that the job was interrupted.
 async fn finish(app: &App, record: &JobRecord, feed: &Feed, state: JobState, outcome: Outcome) {
     let sealed = serde_json::to_vec(&outcome)
         .map(|plain| app.summaries.seal(&record.id.to_string(), &plain, app.entropy.as_ref()));
     let progress = feed.job().record.progress;
     let audit = outcome.audited();
     let finish = Finish { state, finished_ms: app.now_ms(), progress, outcome: sealed.ok(), audit };
-    for attempt in 1_u32..=5 {
+    for attempt in 1_u32.. {
         match app.meta.finish_job(record.id, finish.clone()).await {
             Ok(Some(record)) => {
                 tracing::info!(job = %record.id, state = record.state.as_str(), "ended");
@@ -256,7 +275,10 @@ async fn finish(app: &App, record: &JobRecord, feed: &Feed, state: JobState, out
             Ok(None) => return ended(app, record, outcome).await,
             Err(error) => tracing::error!(job = %record.id, attempt, %error, "its end is not written"),
         }
-        tokio::time::sleep(Duration::from_millis(200) * attempt).await;
+        if attempt >= LAST_ATTEMPTS && app.stopping.is_cancelled() {
+            break;
+        }
+        tokio::time::sleep((Duration::from_millis(200) * attempt).min(END_PAUSE)).await;
     }
     ended(app, record, outcome).await;
 }

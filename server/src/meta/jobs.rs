@@ -1,6 +1,8 @@
 //! Jobs and their queue. A job's state is written here before anybody hears of it, so that after
 //! a crash nothing is running that is not, and nothing is queued twice.
 
+use std::collections::HashSet;
+
 use engine::monitor::Progress;
 use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
 use serde::{Deserialize, Serialize};
@@ -263,6 +265,26 @@ impl Meta {
     }
 
     /// Puts a running job back into its place in the queue, to be tried again at `not_before_ms`.
+    /// Puts running jobs back into their places in the queue, but for those that really run: of the others
+    /// nobody knows, because their claim failed and was written all the same. Says how many there were.
+    pub async fn requeue_jobs_but(&self, running: HashSet<JobId>) -> Result<usize> {
+        self.write(move |tx| {
+            let mut requeued = 0;
+            for job in active(tx)? {
+                if job.state == JobState::Running && !running.contains(&job.id) {
+                    let id = job.id.to_string();
+                    let job = JobRecord { state: JobState::Queued, started_ms: None, ..job };
+                    rows::put(tx, JOBS, &id, &job)?;
+                    rows::unlink(tx, JOBS_RUNNING, &id)?;
+                    rows::link(tx, JOBS_QUEUED, &id, &job.work.lane())?;
+                    requeued += 1;
+                }
+            }
+            Ok(requeued)
+        })
+        .await
+    }
+
     /// `None` when it is not running any more.
     pub async fn retry_job(&self, id: JobId, not_before_ms: i64) -> Result<Option<JobRecord>> {
         self.write(move |tx| {
@@ -519,6 +541,23 @@ mod tests {
         meta.add_job(behind.clone()).await.unwrap();
         meta.add_job(other.clone()).await.unwrap();
         let again = meta.retry_job(first.id, 100).await.unwrap().unwrap();
+    #[tokio::test]
+    async fn a_claim_that_nobody_heard_of_is_taken_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let meta = Meta::open(&folder.path().join("meta.redb")).unwrap();
+        let project = ProjectId::new(&System, &System);
+        for _ in 0..2 {
+            meta.add_job(backup(DatabaseId::new(&System, &System), project)).await.unwrap();
+        }
+        let (known, lost) =
+            (meta.claim_job(2).await.unwrap().unwrap(), meta.claim_job(3).await.unwrap().unwrap());
+        assert_eq!(meta.requeue_jobs_but(HashSet::from([known.id])).await.unwrap(), 1);
+        assert_eq!(meta.job(known.id).await.unwrap().unwrap().state, JobState::Running);
+        let again = meta.claim_job(4).await.unwrap().unwrap();
+        assert_eq!((again.id, again.started_ms), (lost.id, Some(4)));
+        assert!(meta.claim_job(5).await.unwrap().is_none());
+    }
+
         assert_eq!((again.state, again.retries), (JobState::Queued, 1));
         assert!(meta.retry_job(first.id, 100).await.unwrap().is_none(), "it is not running");
         assert_eq!(meta.claim_job(99).await.unwrap().unwrap().id, other.id);

@@ -15,6 +15,7 @@ mod rows;
 mod schedules;
 mod sessions;
 mod settings;
+mod store;
 mod upgrade;
 mod users;
 
@@ -33,6 +34,7 @@ pub use projects::Project;
 pub use restores::{Restore, Scope};
 pub use schedules::{DueRun, Schedule};
 pub use sessions::{Rotation, Session, TokenHash};
+use store::Store;
 pub use users::{PasswordOutcome, Registration, User};
 
 /// The layout of the tables. A file of an older one is brought up to date when it is opened, one of a
@@ -51,10 +53,25 @@ pub enum Error {
          wrote it, or a newer one"
     )]
     Version { found: u32 },
+    #[error("the metadata file cannot be used: {0}")]
+    Closed(String),
+    #[error("the metadata file is not the one that was open before: stop the server, and put that one back")]
+    Swapped,
     #[error("a metadata task did not finish")]
     Task,
     #[error(transparent)]
     Sealed(#[from] crate::server_key::SealBroken),
+}
+
+impl Error {
+    /// Whether the file could not be read or written, for want of space for example.
+    pub fn is_io(&self) -> bool {
+        match self {
+            Self::Store(error) => matches!(**error, redb::Error::Io(_) | redb::Error::PreviousIo),
+            Self::Closed(_) => true,
+            _ => false,
+        }
+    }
 }
 
 macro_rules! from_redb {
@@ -104,28 +121,31 @@ impl<T> Page<T> {
 /// The metadata store.
 #[derive(Clone)]
 pub struct Meta {
-    database: Arc<Database>,
+    store: Arc<Store>,
 }
 
 impl Meta {
     /// Opens the store in `path`, making it on the first start. One process at a time.
     pub fn open(path: &Path) -> Result<Self> {
         crate::private::create_file(path).map_err(redb::StorageError::from)?;
-        let database = Database::create(path)?;
-        let tx = database.begin_write()?;
-        rows::create_tables(&tx)?;
-        upgrade::bring_up_to_date(&tx)?;
-        tx.commit()?;
-        Ok(Self { database: Arc::new(database) })
+        let reopened = path.to_owned();
+        let store = Store::new(Database::create(path)?, move || {
+            store::prove_room(&reopened)?;
+            Database::open(&reopened)
+        })?;
+        Ok(Self { store: Arc::new(store) })
+    }
+
+    /// Whether the store answers and would take a write.
+    pub async fn check(&self) -> Result<()> {
+        self.run(Store::check).await
     }
 
     async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&ReadTransaction) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let database = Arc::clone(&self.database);
-        let task = tokio::task::spawn_blocking(move || work(&database.begin_read()?));
-        task.await.map_err(|_| Error::Task)?
+        self.run(move |store| store.with(|database| work(&database.begin_read()?))).await
     }
 
     /// Runs `work` in one durable transaction; an error leaves nothing behind.
@@ -133,13 +153,20 @@ impl Meta {
         &self,
         work: impl FnOnce(&WriteTransaction) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let database = Arc::clone(&self.database);
-        let task = tokio::task::spawn_blocking(move || {
+        let write = move |database: &Database| {
             let tx = database.begin_write()?;
             let done = work(&tx)?;
             tx.commit()?;
             Ok(done)
-        });
-        task.await.map_err(|_| Error::Task)?
+        };
+        self.run(move |store| store.with(write)).await
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Store) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let store = Arc::clone(&self.store);
+        tokio::task::spawn_blocking(move || work(&store)).await.map_err(|_| Error::Task)?
     }
 }

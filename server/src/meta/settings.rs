@@ -7,7 +7,7 @@ use super::rows::{self, SETTINGS};
 use super::{Meta, Result};
 use crate::server_key::Sealed;
 
-const VERSION: &str = "schema_version";
+pub const VERSION: &str = "schema_version";
 const KEY_FINGERPRINT: &str = "server_key_fingerprint";
 const TOKEN_KEYS: &str = "token_keys";
 const SERVER_ID: &str = "server_id";
@@ -42,7 +42,7 @@ impl Meta {
     /// The fingerprint of the server key this store was made with; none before the first start
     /// is over. Called at start, before there are async threads to spare.
     pub fn key_fingerprint(&self) -> Result<Option<String>> {
-        rows::get(&self.database.begin_read()?.open_table(SETTINGS)?, KEY_FINGERPRINT)
+        self.store.with(|database| rows::get(&database.begin_read()?.open_table(SETTINGS)?, KEY_FINGERPRINT))
     }
 
     /// Remembers which server key seals this store.
@@ -72,10 +72,5 @@ impl Meta {
     /// Replaces the sealed keys that sign access tokens.
     pub async fn set_token_keys(&self, keys: Sealed) -> Result<()> {
         self.write(move |tx| rows::put(tx, SETTINGS, TOKEN_KEYS, &keys)).await
-    }
-
-    /// Whether the store answers.
-    pub async fn check(&self) -> Result<()> {
-        self.read(|tx| rows::get::<u32>(&tx.open_table(SETTINGS)?, VERSION).map(drop)).await
     }
 }

@@ -6,6 +6,8 @@ mod accounts;
 mod audit;
 mod connecting;
 mod contract;
+mod disk_full;
+mod example;
 mod foreign;
 mod harness;
 mod journey;

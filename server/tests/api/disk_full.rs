@@ -1,0 +1,120 @@
+//! A data folder whose disk runs full while the server works, and gets room again.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, Api, Server, shop, text};
+use crate::queue::locked;
+
+/// A file system of a few MiB. Only root can mount one.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount(size: &str) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", size, "tmpfs"]).arg(folder.path());
+        let mounted = mount.output().is_ok_and(|output| output.status.success());
+        mounted.then(|| Self(folder))
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.0.path().join("filler")
+    }
+
+    /// Takes all the room that is left.
+    fn fill(&self) {
+        let mut filler = File::create(self.filler()).unwrap();
+        while filler.write_all(&[7; 512]).is_ok() {}
+    }
+
+    fn make_room(&self) {
+        std::fs::remove_file(self.filler()).unwrap();
+    }
+
+    fn folder(&self) -> tempfile::TempDir {
+        tempfile::tempdir_in(self.0.path()).unwrap()
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // The server may have it open still.
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+async fn ready(server: &Server) -> Answer {
+    Answer::of(reqwest::Client::new().get(format!("{}/readyz", server.base))).await
+}
+
+async fn rename(api: &Api, database: &str, name: &str) -> Answer {
+    api.send(Method::PATCH, &format!("/databases/{database}"), json!({ "name": name })).await
+}
+
+fn storage(folder: &Path) -> String {
+    format!("fs://{}", folder.display())
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_by_readyz_and_the_server_goes_on_once_there_is_room() {
+    let Some(disk) = SmallDisk::mount("size=12m") else {
+        println!("not run: a file system of a few MiB can be mounted by root only");
+        return;
+    };
+    let (name, url) = shop().await;
+    let kept = tempfile::tempdir().unwrap();
+    let variables = [("DBSNAP_SIGNUP", "open"), ("DBSNAP_STORAGE", &*storage(kept.path()))];
+    let server = Server::start_in(disk.folder(), &variables).await;
+    let api = server.user("ada@example.com").await;
+    let database = api.database(&api.project("shop").await, &url).await;
+    api.back_up(&database).await;
+    assert_eq!(ready(&server).await.status, StatusCode::OK);
+
+    // One backup is running as the disk fills.
+    let lock = locked(&name).await;
+    let running = api.start_backup(&database).await;
+    api.job_when(&running, |job| job["state"] == "running").await;
+    disk.fill();
+    let mut acknowledged = "shop".to_owned();
+    let mut last = String::new();
+    let refused = loop {
+        last = format!("{} {}", "x".repeat(80), last.len());
+        let answer = rename(&api, &database, &last).await;
+        if answer.status != StatusCode::OK {
+            break answer;
+        }
+        acknowledged.clone_from(&last);
+    };
+    refused.problem(503, "metadata");
+    assert_eq!(ready(&server).await.problem(503, "not-ready")["failed"], "metadata");
+    let health = reqwest::get(format!("{}/healthz", server.base)).await.unwrap();
+    assert_eq!(health.status(), StatusCode::OK);
+    // The backup comes to its end, which cannot be written yet.
+    lock.batch_execute("ROLLBACK").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+
+    disk.make_room();
+    let begun = Instant::now();
+    while ready(&server).await.status != StatusCode::OK {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it is not ready again");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // What was acknowledged is there; what failed is there whole, or not at all.
+    let found = api.get(&format!("/databases/{database}")).await.expect(StatusCode::OK);
+    assert!([acknowledged, last].contains(&text(&found["name"])), "{found:#}");
+    let verified = api.get("/audit/verify").await.expect(StatusCode::OK);
+    assert_eq!((&verified["ok"], &verified["broken_at"]), (&json!(true), &Value::Null));
+    let ended = api.ended(&running).await;
+    assert!(["succeeded", "failed"].contains(&&*text(&ended["state"])), "{ended:#}");
+    // And so does everything go on: the lane of that backup is free, caches and scratch files work.
+    rename(&api, &database, "shop").await.expect(StatusCode::OK);
+    api.back_up(&database).await;
+    assert_eq!(ready(&server).await.status, StatusCode::OK);
+}
