@@ -11,8 +11,7 @@ use axum::response::Response;
 use engine::store::Requests;
 
 use crate::app::App;
-use crate::ids::DatabaseId;
-use crate::meta::{JobRecord, JobState, Work};
+use crate::meta::{JobRecord, JobState, Protection, Work};
 
 /// So often at most.
 const SNAPSHOTS_COUNTED_EVERY_MS: i64 = 60_000;
@@ -50,8 +49,8 @@ pub struct Gauges {
     pub now_ms: i64,
     /// Jobs that have not ended, by kind and state.
     pub active: BTreeMap<(&'static str, &'static str), usize>,
-    /// When the last complete backup of each database ended.
-    pub last_success_ms: Vec<(DatabaseId, i64)>,
+    /// What is known of the backups of each connected database.
+    pub protection: Vec<Protection>,
     /// The snapshots that each database has.
     pub snapshots: BTreeMap<String, u64>,
     pub requests: Requests,
@@ -132,13 +131,9 @@ impl Metrics {
         section("dbsnap_jobs_ended_total", "counter", "Jobs that ended.", &jobs);
         let seconds = by_state(|ended| (ended.took_ms as f64 / 1e3).to_string());
         section("dbsnap_job_seconds_total", "counter", "How long jobs that ended took.", &seconds);
-        let ages = gauges.last_success_ms.iter().map(|(database, at_ms)| {
-            let seconds = (gauges.now_ms - at_ms).max(0) / 1000;
-            (format!("{{database=\"{database}\"}}"), seconds.to_string())
-        });
-        let ages: Vec<_> = ages.collect();
-        let help = "Time since the last complete backup of a database ended.";
-        section("dbsnap_last_success_age_seconds", "gauge", help, &ages);
+        for (name, kind, help, samples) in gauges.protection() {
+            section(name, kind, help, &samples);
+        }
         let kept = gauges.snapshots.iter();
         let kept: Vec<_> =
             kept.map(|(id, count)| (format!("{{database=\"{id}\"}}"), count.to_string())).collect();
@@ -153,7 +148,45 @@ impl Metrics {
     }
 }
 
+/// A section of the text: its name, kind and help, and samples with their labels.
+type Section = (&'static str, &'static str, &'static str, Vec<(String, String)>);
+
 impl Gauges {
+    /// What is said of each database's backups.
+    fn protection(&self) -> [Section; 3] {
+        let samples = |value: &dyn Fn(&Protection) -> Option<String>| -> Vec<_> {
+            let label = |known: &Protection| format!("{{database=\"{}\"}}", known.database);
+            self.protection.iter().filter_map(|known| Some((label(known), value(known)?))).collect()
+        };
+        let age = |known: &Protection| {
+            // An alert on the age is to fire for one that was never backed up, too.
+            let since_ms = known.last_complete_ms.unwrap_or(known.connected_ms);
+            Some(((self.now_ms - since_ms).max(0) / 1000).to_string())
+        };
+        let never = |known: &Protection| Some(u8::from(known.last_complete_ms.is_none()).to_string());
+        let missed = |known: &Protection| known.missed_runs.map(|runs| runs.to_string());
+        [
+            (
+                "dbsnap_last_success_age_seconds",
+                "gauge",
+                "Time since the last complete backup of a database ended, or since it was connected if there is none.",
+                samples(&age),
+            ),
+            (
+                "dbsnap_never_succeeded",
+                "gauge",
+                "1 for a database that this server has not completely backed up yet.",
+                samples(&never),
+            ),
+            (
+                "dbsnap_missed_runs_total",
+                "counter",
+                "Due times of a database's schedule whose backup did not begin then, or was cut off for good.",
+                samples(&missed),
+            ),
+        ]
+    }
+
     /// One sample for every kind of job, so that what is absent reads as none.
     fn active(&self) -> Vec<(String, String)> {
         let states = [JobState::Queued, JobState::Running].map(JobState::as_str);
@@ -185,6 +218,7 @@ pub async fn count_answers(State(app): State<App>, request: Request, next: Next)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::DatabaseId;
 
     #[test]
     fn snapshots_are_counted_by_one_at_a_time_and_not_too_often() {
@@ -214,15 +248,20 @@ mod tests {
         metrics.job_ended(&job("failed"));
         metrics.job_ended(&job("failed"));
         metrics.job_ended(&job("succeeded"));
-        let database = DatabaseId::parse(&id(4)).unwrap();
+        let known = |n: u8, last_complete_ms, missed_runs| Protection {
+            database: DatabaseId::parse(&id(n)).unwrap(),
+            connected_ms: 1_000,
+            last_complete_ms,
+            missed_runs,
+        };
         let text = metrics.render(&Gauges {
             now_ms: 5_000,
             active: BTreeMap::from([(("backup", "running"), 2)]),
-            last_success_ms: vec![(database, 2_000)],
+            protection: vec![known(4, Some(2_000), Some(3)), known(5, None, None)],
             snapshots: BTreeMap::from([(id(4), 31)]),
             requests: Requests { writes: 7, ..Requests::default() },
         });
-        let id = id(4);
+        let (id, never) = (id(4), id(5));
         let expected = [
             "dbsnap_uptime_seconds 5",
             "dbsnap_jobs_ended_total{kind=\"backup\",state=\"failed\"} 2",
@@ -230,12 +269,17 @@ mod tests {
             "dbsnap_jobs{kind=\"backup\",state=\"running\"} 2",
             "dbsnap_jobs{kind=\"verify\",state=\"queued\"} 0",
             &format!("dbsnap_last_success_age_seconds{{database=\"{id}\"}} 3"),
+            &format!("dbsnap_last_success_age_seconds{{database=\"{never}\"}} 4"),
+            &format!("dbsnap_never_succeeded{{database=\"{id}\"}} 0"),
+            &format!("dbsnap_never_succeeded{{database=\"{never}\"}} 1"),
+            &format!("dbsnap_missed_runs_total{{database=\"{id}\"}} 3"),
             &format!("dbsnap_snapshots{{database=\"{id}\"}} 31"),
             "dbsnap_storage_requests_total{kind=\"write\"} 7",
         ];
         for line in expected {
             assert!(text.contains(&format!("{line}\n")), "{line} is not in\n{text}");
         }
+        assert!(!text.contains(&format!("missed_runs_total{{database=\"{never}\"}}")), "it has no schedule");
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let name = line.split(['{', ' ']).next().unwrap();
             assert!(text.contains(&format!("# TYPE {name} ")), "{name}");

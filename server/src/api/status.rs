@@ -41,7 +41,7 @@ pub async fn metrics(State(app): State<App>) -> Result<Response> {
     let text = app.metrics.render(&Gauges {
         now_ms: app.now_ms(),
         active: app.queue.active(),
-        last_success_ms: app.meta.last_complete_backups().await?,
+        protection: app.meta.protection().await?,
         snapshots: usage::snapshot_counts(&app),
         requests: app.storage.requests(),
     });

@@ -17,7 +17,7 @@ use crate::app::App;
 use crate::audit::Detail;
 use crate::error::{JobError, Problem, Result};
 use crate::ids::{JobId, ProjectId, UserId};
-use crate::meta::{self, DueRun, Finish, JobRecord, JobState, Page, PageRequest, Schedule, Work};
+use crate::meta::{self, DueRun, Finish, JobRecord, JobState, Page, PageRequest, Schedule, VerifyMode, Work};
 
 pub use run::{drain, recover, run};
 
@@ -149,7 +149,6 @@ impl Queue {
         active
     }
 
-    /// Jobs that wait and jobs that run.
     /// The jobs that this process runs.
     fn running(&self) -> HashSet<JobId> {
         let feeds = self.feeds();
@@ -157,6 +156,7 @@ impl Queue {
     }
 
     pub fn counts(&self) -> (usize, usize) {
+    /// Jobs that wait and jobs that run.
         let feeds = self.feeds();
         let running = feeds.values().filter(|feed| feed.state() == JobState::Running).count();
         (feeds.len() - running, running)
@@ -247,19 +247,19 @@ async fn enqueue_record(app: &App, record: JobRecord) -> Result<()> {
     queued
 }
 
-/// Queues work that a schedule calls for, unless its project was given some of the kind since then.
-pub async fn enqueue_unless_recent(
+/// Queues a verification that a schedule calls for, unless its project had one since then.
+pub async fn enqueue_verify_unless_recent(
     app: &App,
     project_id: ProjectId,
     user_id: UserId,
-    work: Work,
+    mode: VerifyMode,
     since_ms: i64,
 ) -> Result<()> {
     if app.stopping.is_cancelled() {
         return Ok(());
     }
-    let record = scheduled_record(app, project_id, user_id, work);
-    queue(app, &record, app.meta.add_job_unless_recent(record.clone(), since_ms)).await
+    let record = scheduled_record(app, project_id, user_id, Work::Verify { mode });
+    queue(app, &record, app.meta.add_verify_unless_recent(record.clone(), since_ms)).await
 }
 
 /// Queues a restore's apply job with what it needs and nobody may keep.

@@ -37,10 +37,8 @@ pub async fn after(app: &App, record: &JobRecord) -> Result<()> {
     if let Work::RestorePlan { restore_id } = record.work {
         app.meta.change_restore(restore_id, |restore| restore.target_url = None).await?;
     }
-    if let (Work::Backup { database_id, due_ms: Some(_), .. }, JobState::Succeeded) =
-        (&record.work, record.state)
-    {
-        upkeep::after_backup(app, *database_id).await?;
+    if let Work::Backup { database_id, due_ms: Some(_), .. } = record.work {
+        upkeep::after_backup(app, database_id, record.state).await?;
     }
     Ok(())
 }

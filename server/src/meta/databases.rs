@@ -6,8 +6,8 @@ use engine::source::Consistency;
 use redb::WriteTransaction;
 use serde::{Deserialize, Serialize};
 
-use super::rows::{self, DATABASES, DATABASES_BY_PROJECT, Order};
-use super::{Meta, Page, PageRequest, Result, schedules};
+use super::rows::{self, DATABASES, DATABASES_BY_PROJECT, Order, SCHEDULES};
+use super::{Meta, Page, PageRequest, Result, Schedule, schedules};
 use crate::ids::{DatabaseId, ProjectId};
 use crate::server_key::Sealed;
 
@@ -83,6 +83,17 @@ pub struct ConnectedDatabase {
     pub removed_ms: Option<i64>,
 }
 
+/// What is known of a database's backups, for the operator.
+#[derive(Clone, Copy, Debug)]
+pub struct Protection {
+    pub database: DatabaseId,
+    pub connected_ms: i64,
+    /// When its last complete backup ended, of those that this server took.
+    pub last_complete_ms: Option<i64>,
+    /// How many runs its schedule has missed; none without a schedule.
+    pub missed_runs: Option<u64>,
+}
+
 impl Meta {
     pub async fn add_database(&self, database: ConnectedDatabase) -> Result<()> {
         self.write(move |tx| {
@@ -110,14 +121,23 @@ impl Meta {
         .await
     }
 
-    /// When the last complete backup of each connected database ended.
-    pub async fn last_complete_backups(&self) -> Result<Vec<(DatabaseId, i64)>> {
+    /// What is known of the backups of each connected database.
+    pub async fn protection(&self) -> Result<Vec<Protection>> {
         self.read(|tx| {
+            let (databases, schedules) = (tx.open_table(DATABASES)?, tx.open_table(SCHEDULES)?);
             let mut found = Vec::new();
-            for entry in tx.open_table(DATABASES)?.range::<&str>(..)? {
+            for entry in databases.range::<&str>(..)? {
                 let database: ConnectedDatabase = serde_json::from_slice(entry?.1.value())?;
-                let connected = database.last_complete_ms.filter(|_| database.removed_ms.is_none());
-                found.extend(connected.map(|at_ms| (database.id, at_ms)));
+                if database.removed_ms.is_some() {
+                    continue;
+                }
+                let schedule: Option<Schedule> = rows::get(&schedules, &database.id.to_string())?;
+                found.push(Protection {
+                    database: database.id,
+                    connected_ms: database.created_ms,
+                    last_complete_ms: database.last_complete_ms,
+                    missed_runs: schedule.map(|schedule| schedule.missed_total),
+                });
             }
             Ok(found)
         })

@@ -8,7 +8,7 @@ use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use super::rows::{self, JOBS, JOBS_BY_PROJECT, JOBS_QUEUED, JOBS_RUNNING, Order};
-use super::{Meta, Page, PageRequest, Result, audit, databases};
+use super::{Meta, Page, PageRequest, Result, audit, databases, schedules};
 use crate::audit::{Detail, Outcome, action};
 use crate::ids::{DatabaseId, DiffId, JobId, ProjectId, RestoreId, UserId};
 use crate::server_key::Sealed;
@@ -70,7 +70,7 @@ impl JobState {
 }
 
 /// How thorough a verification is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum VerifyMode {
     Structure,
@@ -210,8 +210,9 @@ impl Meta {
         self.write(move |tx| add(tx, &job)).await
     }
 
-    /// Queues a job, unless its project has one of the same kind that was queued since.
-    pub async fn add_job_unless_recent(&self, job: JobRecord, since_ms: i64) -> Result<bool> {
+    /// Queues a verification, unless its project has one, queued since then, that reads as much and that
+    /// waits, runs or came to its end.
+    pub async fn add_verify_unless_recent(&self, job: JobRecord, since_ms: i64) -> Result<bool> {
         self.write(move |tx| {
             let ids = {
                 let links = tx.open_table(JOBS_BY_PROJECT)?;
@@ -221,7 +222,7 @@ impl Meta {
                 let other: Option<JobRecord> = rows::get(&tx.open_table(JOBS)?, &id)?;
                 match other {
                     Some(other) if other.created_ms < since_ms => break,
-                    Some(other) if other.work.kind() == job.work.kind() => return Ok(false),
+                    Some(other) if stands_for(&other, &job) => return Ok(false),
                     _ => {}
                 }
             }
@@ -264,7 +265,6 @@ impl Meta {
         .await
     }
 
-    /// Puts a running job back into its place in the queue, to be tried again at `not_before_ms`.
     /// Puts running jobs back into their places in the queue, but for those that really run: of the others
     /// nobody knows, because their claim failed and was written all the same. Says how many there were.
     pub async fn requeue_jobs_but(&self, running: HashSet<JobId>) -> Result<usize> {
@@ -285,6 +285,7 @@ impl Meta {
         .await
     }
 
+    /// Puts a running job back into its place in the queue, to be tried again at `not_before_ms`.
     /// `None` when it is not running any more.
     pub async fn retry_job(&self, id: JobId, not_before_ms: i64) -> Result<Option<JobRecord>> {
         self.write(move |tx| {
@@ -366,6 +367,14 @@ impl Meta {
     }
 }
 
+/// Whether a verification makes another one needless. One that failed or was stopped does not.
+fn stands_for(other: &JobRecord, wanted: &JobRecord) -> bool {
+    let (Work::Verify { mode: read }, Work::Verify { mode }) = (&other.work, &wanted.work) else {
+        return false;
+    };
+    read >= mode && matches!(other.state, JobState::Queued | JobState::Running | JobState::Succeeded)
+}
+
 pub(super) fn add(tx: &WriteTransaction, job: &JobRecord) -> Result<()> {
     let id = job.id.to_string();
     rows::put(tx, JOBS, &id, job)?;
@@ -421,8 +430,14 @@ fn end(tx: &WriteTransaction, mut job: JobRecord, finish: Finish) -> Result<JobR
         job.outcome = finish.outcome;
         rows::put(tx, JOBS, &job.id.to_string(), &job)?;
         audit::job_ended(tx, &job, finish.state.audited(), finish.audit)?;
-        if let (Work::Backup { database_id, .. }, JobState::Succeeded) = (&job.work, job.state) {
-            databases::backed_up(tx, *database_id, finish.finished_ms)?;
+        match (&job.work, job.state) {
+            (Work::Backup { database_id, .. }, JobState::Succeeded) => {
+                databases::backed_up(tx, *database_id, finish.finished_ms)?;
+            }
+            (Work::Backup { database_id, due_ms: Some(due_ms), .. }, JobState::Interrupted) => {
+                schedules::interrupted(tx, *database_id, *due_ms, finish.finished_ms)?;
+            }
+            _ => {}
         }
     }
     rows::unlink(tx, JOBS_QUEUED, &job.id.to_string())?;
@@ -527,20 +542,43 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_retry_waits_its_time_and_is_not_overtaken_in_its_lane() {
+    async fn a_verification_is_spared_by_one_that_reads_as_much_and_came_to_its_end() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("meta.redb");
-        let meta = Meta::open(&path).unwrap();
+        let meta = Meta::open(&folder.path().join("meta.redb")).unwrap();
         let project = ProjectId::new(&System, &System);
-        let (a, b) = (DatabaseId::new(&System, &System), DatabaseId::new(&System, &System));
-        let first = backup(a, project);
-        meta.add_job(first.clone()).await.unwrap();
-        assert_eq!(meta.claim_job(10).await.unwrap().unwrap().id, first.id);
-        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-        let (behind, other) = (backup(a, project), backup(b, project));
-        meta.add_job(behind.clone()).await.unwrap();
-        meta.add_job(other.clone()).await.unwrap();
-        let again = meta.retry_job(first.id, 100).await.unwrap().unwrap();
+        let verify = |mode, created_ms| JobRecord {
+            work: Work::Verify { mode },
+            created_ms,
+            ..backup(DatabaseId::new(&System, &System), project)
+        };
+        let wanted = || verify(VerifyMode::Sample, 100);
+        let ends = [
+            (VerifyMode::Structure, 50, JobState::Succeeded, true),
+            (VerifyMode::Full, 50, JobState::Failed, true),
+            (VerifyMode::Sample, 50, JobState::Cancelled, true),
+            (VerifyMode::Sample, 50, JobState::Interrupted, true),
+            (VerifyMode::Sample, 49, JobState::Succeeded, true),
+            (VerifyMode::Sample, 50, JobState::Succeeded, false),
+            (VerifyMode::Full, 50, JobState::Succeeded, false),
+        ];
+        for (mode, created_ms, state, is_queued) in ends {
+            // Ids are in the order of their milliseconds.
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            let other = verify(mode, created_ms);
+            meta.add_job(other.clone()).await.unwrap();
+            meta.finish_job(other.id, Finish { state, ..done() }).await.unwrap();
+            let queued = meta.add_verify_unless_recent(wanted(), 50).await.unwrap();
+            assert_eq!(queued, is_queued, "{mode:?} at {created_ms} that {state:?}");
+            if !queued {
+                break;
+            }
+            // One that waits is enough.
+            assert!(!meta.add_verify_unless_recent(wanted(), 50).await.unwrap());
+            let waits = meta.claim_job(101).await.unwrap().unwrap();
+            meta.finish_job(waits.id, Finish { state: JobState::Failed, ..done() }).await.unwrap();
+        }
+    }
+
     #[tokio::test]
     async fn a_claim_that_nobody_heard_of_is_taken_back() {
         let folder = tempfile::tempdir().unwrap();
@@ -558,6 +596,21 @@ mod tests {
         assert!(meta.claim_job(5).await.unwrap().is_none());
     }
 
+    #[tokio::test]
+    async fn a_retry_waits_its_time_and_is_not_overtaken_in_its_lane() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("meta.redb");
+        let meta = Meta::open(&path).unwrap();
+        let project = ProjectId::new(&System, &System);
+        let (a, b) = (DatabaseId::new(&System, &System), DatabaseId::new(&System, &System));
+        let first = backup(a, project);
+        meta.add_job(first.clone()).await.unwrap();
+        assert_eq!(meta.claim_job(10).await.unwrap().unwrap().id, first.id);
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        let (behind, other) = (backup(a, project), backup(b, project));
+        meta.add_job(behind.clone()).await.unwrap();
+        meta.add_job(other.clone()).await.unwrap();
+        let again = meta.retry_job(first.id, 100).await.unwrap().unwrap();
         assert_eq!((again.state, again.retries), (JobState::Queued, 1));
         assert!(meta.retry_job(first.id, 100).await.unwrap().is_none(), "it is not running");
         assert_eq!(meta.claim_job(99).await.unwrap().unwrap().id, other.id);

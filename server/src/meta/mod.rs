@@ -26,7 +26,7 @@ use redb::{Database, ReadTransaction, ReadableDatabase, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 pub use audit::Verified;
-pub use databases::{ConnectedDatabase, Endpoint, Environment};
+pub use databases::{ConnectedDatabase, Endpoint, Environment, Protection};
 pub use diffs::Diff;
 pub use identities::{Identity, LinkOutcome, Provider, UnlinkOutcome};
 pub use jobs::{Finish, JobRecord, JobState, VerifyMode, Work};

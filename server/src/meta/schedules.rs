@@ -25,6 +25,12 @@ pub struct Schedule {
     pub last_missed_ms: Option<i64>,
     /// How many were missed when the last was.
     pub missed_runs: u32,
+    /// How many were missed since there is a schedule.
+    #[serde(default)]
+    pub missed_total: u64,
+    /// The due time whose backup the server's end cut off, and which became due again for it.
+    #[serde(default)]
+    pub repeated_ms: Option<i64>,
 }
 
 /// A due time whose backup is to be queued.
@@ -57,9 +63,12 @@ impl Meta {
         self.write(move |tx| {
             let key = schedule.database_id.to_string();
             let before: Option<Schedule> = rows::get(&tx.open_table(SCHEDULES)?, &key)?;
-            let (last_missed_ms, missed_runs) =
-                before.map_or((None, 0), |before| (before.last_missed_ms, before.missed_runs));
-            let schedule = Schedule { last_missed_ms, missed_runs, ..schedule };
+            let schedule = match before {
+                None => schedule,
+                Some(Schedule { last_missed_ms, missed_runs, missed_total, .. }) => {
+                    Schedule { last_missed_ms, missed_runs, missed_total, ..schedule }
+                }
+            };
             rows::put(tx, SCHEDULES, &key, &schedule)?;
             Ok(schedule)
         })
@@ -90,13 +99,8 @@ impl Meta {
             let found: Option<Schedule> = rows::get(&tx.open_table(SCHEDULES)?, &key)?;
             let Some(mut schedule) = found.filter(|found| *found == seen) else { return Ok(false) };
             schedule.handled_ms = run.due_ms;
-            if let Some((missed_ms, missed_runs)) = run.missed {
-                (schedule.last_missed_ms, schedule.missed_runs) = (Some(missed_ms), missed_runs);
-                let event = Event::new(action::SCHEDULE_MISSED, format!("database/{key}"))
-                    .by(Actor::Schedule)
-                    .with("due", crate::api::rfc3339(missed_ms))
-                    .with("runs", missed_runs);
-                audit::append(tx, Some(seen.user_id), run.job.created_ms, event, Outcome::Failed)?;
+            if let Some((missed_ms, runs)) = run.missed {
+                miss(tx, &mut schedule, missed_ms, runs, run.job.created_ms)?;
             }
             rows::put(tx, SCHEDULES, &key, &schedule)?;
             jobs::add(tx, &run.job)?;
@@ -104,6 +108,46 @@ impl Meta {
         })
         .await
     }
+}
+
+/// Counts missed runs, the last of them due at `missed_ms`, and has the audit log tell of them.
+fn miss(
+    tx: &WriteTransaction,
+    schedule: &mut Schedule,
+    missed_ms: i64,
+    runs: u32,
+    now_ms: i64,
+) -> Result<()> {
+    (schedule.last_missed_ms, schedule.missed_runs) = (Some(missed_ms), runs);
+    schedule.missed_total += u64::from(runs);
+    let event = Event::new(action::SCHEDULE_MISSED, format!("database/{}", schedule.database_id))
+        .by(Actor::Schedule)
+        .with("due", crate::api::rfc3339(missed_ms))
+        .with("runs", runs);
+    audit::append(tx, Some(schedule.user_id), now_ms, event, Outcome::Failed)
+}
+
+/// The server's end cut off the backup of a due time: that is due again, so that the next look at the
+/// clock runs it. Once: a backup that takes the server down with it would do so for ever. What is not
+/// run again counts as missed.
+pub(super) fn interrupted(
+    tx: &WriteTransaction,
+    database: DatabaseId,
+    due_ms: i64,
+    now_ms: i64,
+) -> Result<()> {
+    let key = database.to_string();
+    let found: Option<Schedule> = rows::get(&tx.open_table(SCHEDULES)?, &key)?;
+    // Of other times than those that are set now nothing is due any more.
+    let found = found.filter(|schedule| schedule.timing.next_after(due_ms - 1) == Some(due_ms));
+    let Some(mut schedule) = found else { return Ok(()) };
+    // A later run that is queued already does for this one, too.
+    if schedule.handled_ms == due_ms && schedule.repeated_ms != Some(due_ms) {
+        (schedule.handled_ms, schedule.repeated_ms) = (due_ms - 1, Some(due_ms));
+    } else {
+        miss(tx, &mut schedule, due_ms, 1, now_ms)?;
+    }
+    rows::put(tx, SCHEDULES, &key, &schedule)
 }
 
 pub(super) fn remove_of_database(tx: &WriteTransaction, database: &str) -> Result<()> {

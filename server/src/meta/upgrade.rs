@@ -106,10 +106,10 @@ mod tests {
         old_file(&path, 1);
         for _ in 0..2 {
             let meta = Meta::open(&path).unwrap();
-            let backups = meta.last_complete_backups().await.unwrap();
-            assert_eq!(backups, [(DatabaseId::parse(&id(1)).unwrap(), 70)]);
-            let second = meta.database(DatabaseId::parse(&id(2)).unwrap()).await.unwrap().unwrap();
-            assert_eq!(second.last_complete_ms, None);
+            let known = meta.protection().await.unwrap();
+            let known: Vec<_> = known.iter().map(|one| (one.database, one.last_complete_ms)).collect();
+            let expected = [(1, Some(70)), (2, None)];
+            assert_eq!(known, expected.map(|(n, at_ms)| (DatabaseId::parse(&id(n)).unwrap(), at_ms)));
             assert!(meta.schedules().await.unwrap().is_empty());
             drop(meta);
             let database = Database::open(&path).unwrap();

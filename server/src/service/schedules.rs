@@ -53,8 +53,8 @@ pub async fn set(app: &App, user: UserId, id: DatabaseId, new: NewSchedule) -> R
     let (timing, keep) = checked(&new)?;
     // A run that is due at this moment stays due, unless the times are others now.
     let same = app.meta.schedule(id).await?.filter(|before| before.timing == timing);
-    let (handled_ms, last_missed_ms, missed_runs) =
-        same.map_or((app.now_ms(), None, 0), |same| (same.handled_ms, same.last_missed_ms, same.missed_runs));
+    let (handled_ms, repeated_ms) =
+        same.map_or_else(|| (app.now_ms(), None), |same| (same.handled_ms, same.repeated_ms));
     let schedule = Schedule {
         database_id: id,
         project_id: database.project_id,
@@ -62,8 +62,10 @@ pub async fn set(app: &App, user: UserId, id: DatabaseId, new: NewSchedule) -> R
         timing,
         keep,
         handled_ms,
-        last_missed_ms,
-        missed_runs,
+        repeated_ms,
+        last_missed_ms: None,
+        missed_runs: 0,
+        missed_total: 0,
     };
     let event = Event::new(action::SCHEDULE_SET, audit::database(id))
         .with("database", &database.name)

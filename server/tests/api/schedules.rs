@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use engine::clock::Clock;
+use engine_testutils::postgres::Cluster;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use server::api::rfc3339;
@@ -14,6 +15,7 @@ use server::meta::{JobRecord, JobState, PageRequest, Work};
 use server::service::schedules::queue_due;
 
 use crate::harness::{Answer, Api, Browser, PASSWORD, Server, shop, text};
+use crate::queue::locked;
 
 const OPEN: [(&str, &str); 1] = [("DBSNAP_SIGNUP", "open")];
 
@@ -402,6 +404,130 @@ async fn twenty_databases_that_are_due_at_once_take_their_turns() {
                 return all;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
+/// A restart cuts off a scheduled backup: it is run again, once. What is cut off twice counts as missed
+/// until the next time, and is told wherever missed runs are.
+#[tokio::test]
+async fn a_scheduled_backup_that_a_restart_cuts_off_is_run_again_once() {
+    let (name, url) = shop().await;
+    let clock = Set::at("2026-05-01T00:00:00Z");
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start_at(folder, &OPEN, Arc::clone(&clock) as Arc<dyn Clock>).await;
+    let api = server.user("ada@example.com").await;
+    let project = api.project("shop").await;
+    let database = api.database(&project, &url).await;
+    let body = json!({ "frequency": "daily", "time": "03:00", "timezone": "UTC" });
+    api.send(Method::PUT, &format!("/databases/{database}/schedule"), body).await.expect(StatusCode::OK);
+    let mut month = Month {
+        clock: Arc::clone(&clock),
+        server: Some(server),
+        project: ProjectId::parse(&project).unwrap(),
+    };
+    let due = |day: &str| format!("2026-05-{day}T03:00:00.000Z");
+    let is_running = async |month: &Month| {
+        while month.server().app.queue.counts() != (0, 1) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+
+    let lock = locked(&name).await;
+    clock.set(ms("2026-05-01T03:00:00Z"));
+    queue_due(&month.server().app).await.unwrap();
+    is_running(&month).await;
+    for at in ["2026-05-01T03:04:00Z", "2026-05-01T03:05:00Z"] {
+        let folder = month.server.take().unwrap().stop().await;
+        clock.set(ms(at));
+        let clock = Arc::clone(&clock) as Arc<dyn Clock>;
+        month.server = Some(Server::start_at(folder, &OPEN, clock).await);
+        queue_due(&month.server().app).await.unwrap();
+        if at.ends_with("04:00Z") {
+            is_running(&month).await;
+        }
+    }
+    let cut_off = vec![(due("01"), JobState::Interrupted), (due("01"), JobState::Interrupted)];
+    assert_eq!(month.runs(&database).await, cut_off);
+    let api = month.signed_in().await;
+    let schedule = api.get(&format!("/databases/{database}/schedule")).await.expect(StatusCode::OK);
+    assert_eq!((&schedule["last_missed"], &schedule["missed_runs"]), (&json!(due("01")), &json!(1)));
+    let told = api.get("/audit?action=schedule.missed").await.expect(StatusCode::OK);
+    assert_eq!(told["items"].as_array().unwrap().len(), 1, "{told:#}");
+    let browser = Browser::signed_in(&month.server().base, "ada@example.com", PASSWORD).await;
+    let dashboard = browser.get("/projects").await.text;
+    assert!(dashboard.contains("1 run missed") || dashboard.contains("1 run</"), "{dashboard}");
+    let metrics = reqwest::get(format!("{}/metrics", month.server().base)).await.unwrap();
+    let metrics = metrics.text().await.unwrap();
+    for line in ["dbsnap_missed_runs_total", "dbsnap_never_succeeded"] {
+        assert!(
+            metrics.contains(&format!("{line}{{database=\"{database}\"}} 1\n")),
+            "{line} is not in {metrics}"
+        );
+    }
+
+    drop(lock);
+    month.look(ms("2026-05-02T03:00:00Z")).await;
+    let expected = [cut_off, vec![(due("02"), JobState::Succeeded)]].concat();
+    assert_eq!(month.runs(&database).await, expected);
+}
+
+/// What a scheduled backup calls for is done after an incomplete one, too; and what is stored is read even
+/// where no backup can start.
+#[tokio::test]
+async fn rules_are_applied_after_an_incomplete_backup_and_a_sample_is_read_after_any() {
+    let (name, _) = shop().await;
+    let (cluster, role) = (Cluster::shared(), format!("{name}_partial"));
+    let grants = format!(
+        "CREATE ROLE {role} LOGIN PASSWORD 'partial';
+         GRANT SELECT ON customers, orders, \"Odd/Table\" TO {role};
+         GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO {role};"
+    );
+    cluster.execute(&name, &grants).await;
+    let url = cluster.url(&role, "partial", &name);
+    let clock = Set::at("2026-05-01T00:00:00Z");
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start_at(folder, &OPEN, Arc::clone(&clock) as Arc<dyn Clock>).await;
+    let api = server.user("ada@example.com").await;
+    let project = api.project("shop").await;
+    let database = api.database(&project, &url).await;
+    let path = format!("/databases/{database}/schedule");
+    let body = json!({ "frequency": "daily", "time": "03:00", "timezone": "UTC", "keep": { "last": 1 } });
+    api.send(Method::PUT, &path, body).await.expect(StatusCode::OK);
+    let first = api.back_up(&database).await;
+    clock.set(ms("2026-05-01T00:01:00Z"));
+    let second = api.back_up(&database).await;
+    let month = Month {
+        clock: Arc::clone(&clock),
+        server: Some(server),
+        project: ProjectId::parse(&project).unwrap(),
+    };
+    let ended = async |kind: &str| {
+        let app = &month.server().app;
+        let jobs = jobs::list(app, month.project, PageRequest::all()).await.unwrap().items;
+        jobs.iter().filter(|job| job.record.work.kind() == kind).count()
+    };
+
+    // A table that its reader may not read any more.
+    cluster.execute(&name, &format!("REVOKE SELECT ON orders FROM {role}")).await;
+    month.look(ms("2026-05-01T03:00:00Z")).await;
+    assert_eq!(month.runs(&database).await.pop().unwrap().1, JobState::Incomplete);
+    let found =
+        month.signed_in().await.get(&format!("/databases/{database}/snapshots")).await.expect(StatusCode::OK);
+    let ids: Vec<String> = found["items"].as_array().unwrap().iter().map(|one| text(&one["id"])).collect();
+    assert!(ids.len() == 2 && ids[1] == second && !ids.contains(&first), "{found:#}");
+    assert_eq!((ended("prune").await, ended("verify").await), (1, 1));
+
+    // Its credentials are lost: nothing is taken, and a week later a sample is read all the same.
+    let forget = month
+        .server()
+        .app
+        .meta
+        .change_database(DatabaseId::parse(&database).unwrap(), |gone| gone.url = None);
+    forget.await.unwrap().unwrap();
+    month.look(ms("2026-05-02T03:00:00Z")).await;
+    assert_eq!((ended("prune").await, ended("verify").await), (1, 1));
+    month.look(ms("2026-05-08T03:00:00Z")).await;
+    assert_eq!(month.runs(&database).await.pop().unwrap().1, JobState::Failed);
+    assert_eq!((ended("prune").await, ended("verify").await), (1, 2));
+}
+
         }
     };
 

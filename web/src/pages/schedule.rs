@@ -164,7 +164,8 @@ fn in_force_card(view: &Schedule, in_force: &InForce) -> Markup {
                     p {
                         (format::count_of(u64::from(runs), "run")) " missed, the last one due at "
                         (format::time_absolute(missed_ms))
-                        ": the server was not running then. One backup caught up for all of them."
+                        ": the server was not running then, or ended before the backup did. One backup catches up for \
+                         all of them."
                     }
                 }))
             }
