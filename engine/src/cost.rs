@@ -106,6 +106,54 @@ async fn count(repo: &Repository, id: SnapshotId, ctx: &Context) -> Result<Cost>
     Counting { repo, ctx, older: &older, newer: &newer }.snapshot(snapshot).await
 }
 
+/// What comes free when some snapshots are deleted together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Freed {
+    /// Objects that none of the snapshots that stay needs.
+    pub objects: u64,
+    /// Their bytes as stored. A prune returns them to the storage once enough of a pack is free.
+    pub bytes: u64,
+}
+
+/// Counts what would come free without `ids`: more than without each of them alone, where they share
+/// something. Fails as [`run`] does, and reads what that reads.
+pub async fn freed(repo: &Repository, ids: &[SnapshotId], ctx: &Context) -> Result<Freed> {
+    let session = Session::begin_reading(repo, ids, ctx).await?;
+    let freed = count_freed(repo, ids, ctx).await;
+    session.conclude(freed).await
+}
+
+async fn count_freed(repo: &Repository, ids: &[SnapshotId], ctx: &Context) -> Result<Freed> {
+    let (mut going, mut staying) = (Vec::new(), Reach::new(repo, ctx)?);
+    for id in repo.snapshot_ids().await? {
+        let Some(snapshot) = repo.manifest(id).await? else { continue };
+        if ids.contains(&id) {
+            going.push(snapshot);
+        } else {
+            staying.add(&snapshot).await?;
+        }
+    }
+    let staying = staying.finish().await?;
+    let mut reach = Reach::new(repo, ctx)?.beside(&staying).reading_leaves()?;
+    let mut freed = Freed::default();
+    for snapshot in &going {
+        let mut add = |met: &[ObjectId]| -> Result<()> {
+            for id in met {
+                freed.objects += 1;
+                freed.bytes += stored_bytes(repo, id)?;
+            }
+            Ok(())
+        };
+        reach.add_all(Task::snapshot(snapshot), &mut add).await?;
+    }
+    Ok(freed)
+}
+
+/// How long an object is as stored. One that is missing has no length; verify says whom that hurts.
+fn stored_bytes(repo: &Repository, id: &ObjectId) -> Result<u64> {
+    Ok(repo.cache().place(id)?.map_or(0, |place| u64::from(place.len)))
+}
+
 struct Counting<'a> {
     repo: &'a Repository,
     ctx: &'a Context,
@@ -153,8 +201,7 @@ impl Counting<'_> {
             if in_older {
                 continue;
             }
-            // One that is missing has no length; verify says whom that hurts.
-            let bytes = self.repo.cache().place(id)?.map_or(0, |place| u64::from(place.len));
+            let bytes = stored_bytes(self.repo, id)?;
             share.new_objects += 1;
             share.new_bytes += bytes;
             if !in_newer {

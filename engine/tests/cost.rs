@@ -6,6 +6,7 @@ mod support;
 use engine::cost::{self, Cost, Share};
 use engine::prune::{self, Options, Stats};
 use engine::{Kind, repo};
+use repo_format::id::SnapshotId;
 use repo_format::prune::Thresholds;
 use support::{TestRepo, database};
 
@@ -88,4 +89,38 @@ async fn what_only_one_snapshot_needs_is_what_a_prune_deletes_without_it() {
         let gone = cost::run(&test.repo, snapshot.id, &test.ctx).await.unwrap_err();
         assert_eq!(gone.kind(), Kind::NotFound);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_snapshots_free_together_is_what_a_prune_deletes_without_them() {
+    let (cluster, name, url) = database(TABLES).await;
+    let test = TestRepo::new().await;
+    let first = test.backup(&url).await;
+    let second = test.backup(&url).await;
+    let long = "convert_to(repeat(md5('long'), 2000), 'UTF8')";
+    cluster
+        .execute(&name, &format!("TRUNCATE numbers; UPDATE pictures SET body = {long} WHERE id = 1"))
+        .await;
+    test.backup(&url).await;
+    let freed = async |ids: &[SnapshotId]| cost::freed(&test.repo, ids, &test.ctx).await.unwrap();
+    let alone = [freed(&[first.id]).await, freed(&[second.id]).await];
+    for (snapshot, freed) in [&first, &second].into_iter().zip(&alone) {
+        let share = cost_of(&test, snapshot).await.share;
+        assert_eq!((freed.objects, freed.bytes), (share.freed_objects, share.freed_bytes));
+    }
+    let together = freed(&[first.id, second.id]).await;
+    assert!(
+        together.objects > alone[0].objects + alone[1].objects,
+        "they share numbers: {together:?} {alone:?}"
+    );
+
+    let before = would_go(&test).await;
+    for snapshot in [&first, &second] {
+        test.repo.delete_snapshot(snapshot.id, test.ctx.clock.as_ref()).await.unwrap();
+    }
+    let after = would_go(&test).await;
+    assert_eq!(after.objects_condemned - before.objects_condemned, together.objects);
+    assert!(after.bytes_condemned - before.bytes_condemned >= together.bytes, "{after:?} {together:?}");
+    let gone = cost::freed(&test.repo, &[first.id], &test.ctx).await.unwrap_err();
+    assert_eq!(gone.kind(), Kind::NotFound);
 }

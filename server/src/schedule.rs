@@ -9,10 +9,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-use jiff::Timestamp;
 use jiff::civil::{self, Date};
 use jiff::tz::TimeZone;
-use serde::{Deserialize, Serialize};
+use jiff::{Timestamp, Zoned};
+use serde::de::{self, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// A run that begins later than this was missed, and is caught up.
 const ON_TIME_MS: i64 = 10 * 60 * 1000;
@@ -29,7 +30,7 @@ pub enum Frequency {
 }
 
 /// A day of the week.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Weekday {
     Monday,
@@ -65,9 +66,50 @@ impl Weekday {
         }
     }
 
+    /// By its name, in whatever case, or the first three letters of it.
+    fn named(text: &str) -> Option<Self> {
+        let text = text.to_ascii_lowercase();
+        let is_it = |day: &Self| {
+            let name = day.name().to_ascii_lowercase();
+            text == name || text == name[..3]
+        };
+        Self::ALL.into_iter().find(is_it)
+    }
+
+    /// By its number as ISO 8601 and cron have it: 1 is Monday, 6 is Saturday, and Sunday is 7 or 0.
+    fn numbered(number: u64) -> Option<Self> {
+        let place = if number == 0 { 7 } else { number };
+        Self::ALL.get(usize::try_from(place).ok()?.checked_sub(1)?).copied()
+    }
+
     fn is_day_of(self, date: Date) -> bool {
         // Counted from Monday as 0.
         date.weekday().to_monday_zero_offset() == self as i8
+    }
+}
+
+impl<'de> Deserialize<'de> for Weekday {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AnyWeekday)
+    }
+}
+
+/// Reads what people and programs call a day of the week.
+struct AnyWeekday;
+
+impl Visitor<'_> for AnyWeekday {
+    type Value = Weekday;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a day of the week: monday to sunday, or 1 for Monday to 7 for Sunday (0 is Sunday, too)")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Weekday, E> {
+        Weekday::named(text).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Weekday, E> {
+        Weekday::numbered(number).ok_or_else(|| E::invalid_value(Unexpected::Unsigned(number), &self))
     }
 }
 
@@ -209,6 +251,20 @@ impl Timing {
             look.missed_runs = look.missed_runs.saturating_add(1);
         }
         look
+    }
+
+    /// A moment by the zone's clocks: `Sun 2026-03-29 03:30 UTC+02:00`.
+    pub fn local(&self, at_ms: i64) -> String {
+        self.zoned(at_ms).strftime("%a %Y-%m-%d %H:%M UTC%:z").to_string()
+    }
+
+    /// As [`Timing::local`], as RFC 3339: `2026-03-29T03:30:00+02:00`.
+    pub fn local_rfc3339(&self, at_ms: i64) -> String {
+        self.zoned(at_ms).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
+    }
+
+    fn zoned(&self, at_ms: i64) -> Zoned {
+        Timestamp::from_millisecond(at_ms).unwrap_or(Timestamp::UNIX_EPOCH).to_zoned(self.zone())
     }
 
     fn is_due_on(&self, date: Date) -> bool {

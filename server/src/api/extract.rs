@@ -85,8 +85,10 @@ fn reason(error: &(dyn std::error::Error + 'static)) -> String {
     }
     match text.split_once('"') {
         Some((before, after)) => {
-            let place = after.rfind(" at line").map_or("", |at| &after[at..]);
-            format!("{}…{place}.", before.trim_end())
+            // The last one is serde's own: what was sent comes before it.
+            let expected = after.rfind("\", expected ").map(|at| &after[at + 1..]);
+            let rest = expected.or_else(|| after.rfind(" at line").map(|at| &after[at..]));
+            format!("{}…{}.", before.trim_end(), rest.unwrap_or_default())
         }
         None => format!("{text}."),
     }
@@ -214,7 +216,9 @@ mod tests {
         let error = serde_json::from_str::<Body>(r#"{"count": "hunter2"}"#).unwrap_err();
         let text = reason(&error);
         assert!(!text.contains("hunter2"), "{text}");
-        assert_eq!(text, "invalid type: string… at line 1 column 19.");
+        assert_eq!(text, "invalid type: string…, expected u32 at line 1 column 19.");
+        let error = serde_json::from_str::<Body>(r#"{"count": "\", expected hunter2"}"#).unwrap_err();
+        assert!(!reason(&error).contains("hunter2"), "{}", reason(&error));
         let error = serde_json::from_str::<crate::meta::Environment>("\"hunter2`, expected\"").unwrap_err();
         assert!(!reason(&error).contains("hunter2"), "{}", reason(&error));
         assert!(reason(&error).starts_with("unknown variant, expected one of `prod`"), "{}", reason(&error));

@@ -6,6 +6,7 @@ use engine::repo::Snapshot;
 use engine::retention::{Keep, Reason};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, Type};
 
 use super::extract::{Json, Path};
 use super::{rfc3339, snapshots};
@@ -58,7 +59,8 @@ impl From<Keep> for KeepBody {
 #[derive(Deserialize, ToSchema)]
 pub struct NewScheduleBody {
     frequency: Frequency,
-    /// Of a weekly schedule.
+    /// Of a weekly schedule: its name, or its number from 1 for Monday to 7 for Sunday; 0 is Sunday, too.
+    #[schema(schema_with = any_weekday, required = false)]
     weekday: Option<Weekday>,
     /// A time of day, `HH:MM`. One that a day does not have, because clocks go forward over it, is as
     /// much later as they go; one that it has twice is the first.
@@ -70,6 +72,15 @@ pub struct NewScheduleBody {
     #[serde(default)]
     #[schema(required = false)]
     keep: KeepBody,
+}
+
+/// What is taken as a day of the week.
+fn any_weekday() -> Schema {
+    let names = Weekday::ALL.map(|day| day.name().to_lowercase());
+    let named = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names));
+    let numbered = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).maximum(Some(7));
+    let none = ObjectBuilder::new().schema_type(Type::Null);
+    OneOfBuilder::new().item(none).item(named).item(numbered).into()
 }
 
 impl From<NewScheduleBody> for NewSchedule {
@@ -91,6 +102,9 @@ pub struct ScheduleBody {
     words: String,
     /// The next three due times.
     next_runs: Vec<String>,
+    /// The same in the schedule's time zone, with the distance to UTC that it has then.
+    #[schema(example = json!(["2026-03-29T03:30:00+02:00"]))]
+    next_runs_local: Vec<String>,
     /// The last due time that passed without its backup, which was caught up by one backup later.
     #[schema(required)]
     last_missed: Option<String>,
@@ -99,6 +113,10 @@ pub struct ScheduleBody {
     /// What the rules would remove of the snapshots that are there now, newest first: it goes after the
     /// next scheduled backup. `POST /databases/{id}/schedule/preview` tells it of rules that are not set.
     would_remove: Vec<RemovedBody>,
+    /// The bytes that come free with them, once a prune has run: of objects that nothing else needs, as
+    /// they are stored. Null where that could not be counted within a few seconds.
+    #[schema(required)]
+    would_free_bytes: Option<u64>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -123,13 +141,20 @@ pub struct PreviewBody {
     kept: Vec<KeptBody>,
     /// Newest first.
     removed: Vec<RemovedBody>,
+    /// The bytes that come free with them, once a prune has run: of objects that nothing else needs, as
+    /// they are stored. Null where that could not be counted within a few seconds.
+    #[schema(required)]
+    freed_bytes: Option<u64>,
 }
 
 async fn body(app: &App, schedule: Schedule) -> Result<ScheduleBody> {
-    let removed = schedules::would_remove(app, &schedule).await?;
+    let going = schedules::would_remove(app, &schedule).await?;
+    let next_runs = schedules::next_runs(app, &schedule);
     Ok(ScheduleBody {
-        would_remove: removed.iter().map(RemovedBody::from).collect(),
-        next_runs: schedules::next_runs(app, &schedule).into_iter().map(rfc3339).collect(),
+        would_remove: going.snapshots.iter().map(RemovedBody::from).collect(),
+        would_free_bytes: going.freed.map(|freed| freed.bytes),
+        next_runs_local: next_runs.iter().map(|at_ms| schedule.timing.local_rfc3339(*at_ms)).collect(),
+        next_runs: next_runs.into_iter().map(rfc3339).collect(),
         frequency: schedule.timing.frequency(),
         weekday: schedule.timing.weekday(),
         time: schedule.timing.time(),
@@ -209,11 +234,12 @@ pub async fn preview(
     Json(new): Json<NewScheduleBody>,
 ) -> Result<axum::Json<PreviewBody>> {
     let preview = schedules::preview(&app, visitor.user_id, id, &new.into()).await?;
+    let freed = schedules::freed(&app, visitor.user_id, id, &preview).await?;
     let kept = preview.kept.into_iter().map(|(snapshot, reasons)| KeptBody {
         id: snapshot.id.to_string(),
         created_at: snapshots::created_at(&snapshot.manifest),
         reasons,
     });
     let removed = preview.removed.iter().map(RemovedBody::from).collect();
-    Ok(axum::Json(PreviewBody { kept: kept.collect(), removed }))
+    Ok(axum::Json(PreviewBody { kept: kept.collect(), removed, freed_bytes: freed.map(|freed| freed.bytes) }))
 }

@@ -132,7 +132,8 @@ impl Queue {
         self.orders().remove(&id)
     }
 
-    fn scratch(&self, id: JobId) -> PathBuf {
+    /// A folder for what an operation spills; whoever makes it removes it.
+    pub fn scratch(&self, id: JobId) -> PathBuf {
         self.scratch_dir.join(id.to_string())
     }
 
@@ -155,8 +156,8 @@ impl Queue {
         feeds.iter().filter(|(_, feed)| feed.state() == JobState::Running).map(|(id, _)| *id).collect()
     }
 
-    pub fn counts(&self) -> (usize, usize) {
     /// Jobs that wait and jobs that run.
+    pub fn counts(&self) -> (usize, usize) {
         let feeds = self.feeds();
         let running = feeds.values().filter(|feed| feed.state() == JobState::Running).count();
         (feeds.len() - running, running)

@@ -8,6 +8,7 @@ use engine::source::{Consistency, DatabaseUrl};
 use serde::Deserialize;
 use web::components::system::System;
 use web::pages::database_settings::{self as page, DatabaseSettings};
+use web::pages::schedule::DueTime;
 use web::urls;
 use zeroize::Zeroizing;
 
@@ -153,10 +154,12 @@ async fn current(app: &App, visitor: &Visitor, id: DatabaseId) -> Result<Databas
     let schedule = schedules::find(app, visitor.user_id, id).await?;
     let next_run =
         schedule.as_ref().and_then(|schedule| schedules::next_runs(app, schedule).first().copied());
-    let words = schedule.map(|schedule| schedule.timing.to_string());
+    let words_and_due = schedule.zip(next_run).map(|(schedule, at_ms)| {
+        (schedule.timing.to_string(), DueTime { at_ms, local: schedule.timing.local(at_ms) })
+    });
     Ok(DatabaseSettings {
         shell: shell(app, visitor),
-        schedule: words.zip(next_run),
+        schedule: words_and_due,
         database: place.named(),
         connection: user.map_or_else(|| endpoint.to_string(), |user| format!("{user} on {endpoint}")),
         best_effort: has_choice.then_some(*consistency == Consistency::BestEffort),

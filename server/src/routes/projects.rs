@@ -10,6 +10,7 @@ use engine::verify::Report;
 use serde::Deserialize;
 use web::pages::project::RemovedRow;
 use web::pages::projects::{DatabaseRow, LastVerified, ProjectCard, Projects};
+use web::pages::schedule::DueTime;
 use web::pages::settings::{self, Settings};
 use web::pages::{Named, project, projects as page};
 use web::urls;
@@ -266,7 +267,7 @@ async fn row(
         missed: schedule.as_ref().and_then(|found| Some((found.last_missed_ms?, found.missed_runs))),
         schedule: schedule.and_then(|found| {
             let next_ms = schedules::next_runs(app, &found).first().copied()?;
-            Some((found.timing.to_string(), next_ms))
+            Some((found.timing.to_string(), DueTime { at_ms: next_ms, local: found.timing.local(next_ms) }))
         }),
         verified: last_verified(&all, last),
         snapshots: all.len() as u64,

@@ -6,7 +6,7 @@ use axum::response::Response;
 use engine::repo::Snapshot;
 use engine::retention::{Keep, Reason};
 use serde::Deserialize;
-use web::pages::schedule::{self as page_of, InForce, Judged, Preview};
+use web::pages::schedule::{self as page_of, DueTime, InForce, Judged, Preview};
 use web::urls;
 
 use super::place::{Place, id};
@@ -109,7 +109,7 @@ pub async fn form(
     Ok(html(page_of::page(&view(&app, &visitor, id, &typed).await?)))
 }
 
-/// Sets the schedule. Rules that would remove snapshots are saved only once that was seen.
+/// Sets the schedule. Other rules than before are saved only once it was seen what they do.
 pub async fn save(
     State(app): State<App>,
     PageUser(visitor): PageUser,
@@ -136,14 +136,17 @@ pub async fn save(
 async fn saved(app: &App, visitor: &Visitor, id: DatabaseId, typed: &Typed) -> Result<Option<Preview>> {
     let new = typed.schedule()?;
     let preview = schedules::preview(app, visitor.user_id, id, &new).await?;
-    let seen = preview.removed.is_empty() || typed.reviewed == Some(typed.rules());
+    let is_harmless = preview.removed.is_empty() && !schedules::changes_rules(app, id, &new).await?;
+    let seen = is_harmless || typed.reviewed == Some(typed.rules());
     if typed.action == Action::Save && seen {
         schedules::set(app, visitor.user_id, id, new).await?;
         return Ok(None);
     }
+    let freed = schedules::freed(app, visitor.user_id, id, &preview).await?;
     let kept = preview.kept.iter().map(|(snapshot, reasons)| judged(snapshot, reasons));
     let removed = preview.removed.iter().map(|snapshot| judged(snapshot, &[]));
-    Ok(Some(Preview { kept: kept.collect(), removed: removed.collect() }))
+    let freed_bytes = freed.map(|freed| freed.bytes);
+    Ok(Some(Preview { kept: kept.collect(), removed: removed.collect(), freed_bytes }))
 }
 
 /// Removes the schedule.
@@ -163,7 +166,10 @@ async fn view(app: &App, visitor: &Visitor, id: DatabaseId, typed: &Typed) -> Re
     let schedule = schedules::find(app, visitor.user_id, id).await?;
     let in_force = schedule.map(|schedule| InForce {
         words: schedule.timing.to_string(),
-        next_runs_ms: schedules::next_runs(app, &schedule),
+        next_runs: schedules::next_runs(app, &schedule)
+            .into_iter()
+            .map(|at_ms| DueTime { at_ms, local: schedule.timing.local(at_ms) })
+            .collect(),
         missed: schedule.last_missed_ms.map(|missed_ms| (missed_ms, schedule.missed_runs)),
     });
     let Typed { last, daily, weekly, monthly, .. } = typed.clone();

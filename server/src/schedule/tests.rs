@@ -93,6 +93,43 @@ fn what_passed_is_run_once_and_the_rest_was_missed() {
 }
 
 #[test]
+fn weekdays_are_read_by_name_and_by_number() {
+    let read = |text: &str| serde_json::from_str::<Weekday>(text).map_err(|error| error.to_string());
+    for (text, day) in [
+        ("\"sunday\"", Weekday::Sunday),
+        ("\"Sunday\"", Weekday::Sunday),
+        ("\"WED\"", Weekday::Wednesday),
+        ("0", Weekday::Sunday),
+        ("1", Weekday::Monday),
+        ("6", Weekday::Saturday),
+        ("7", Weekday::Sunday),
+    ] {
+        assert_eq!(read(text), Ok(day), "{text}");
+    }
+    for text in ["8", "-1", "1.5", "\"\"", "\"sundays\"", "\"0\"", "true"] {
+        let error = read(text).unwrap_err();
+        assert!(error.contains("expected a day of the week: monday to sunday, or 1 for Monday"), "{error}");
+    }
+    for day in Weekday::ALL {
+        assert_eq!(read(&serde_json::to_string(&day).unwrap()), Ok(day), "as it is stored");
+    }
+}
+
+#[test]
+fn due_times_are_told_by_the_clocks_of_their_zone() {
+    let timing = daily("02:30", "Europe/Berlin");
+    // It does not exist that night: the run is at 03:30 by clocks that have gone forward.
+    let at_ms = timing.next_after(ms("2026-03-28T12:00:00Z")).unwrap();
+    assert_eq!(timing.local(at_ms), "Sun 2026-03-29 03:30 UTC+02:00");
+    assert_eq!(timing.local_rfc3339(at_ms), "2026-03-29T03:30:00+02:00");
+    assert_eq!(daily("02:30", "UTC").local(ms("2026-03-28T02:30:00Z")), "Sat 2026-03-28 02:30 UTC+00:00");
+    assert_eq!(
+        daily("02:30", "Asia/Kolkata").local(ms("2026-03-28T02:30:00Z")),
+        "Sat 2026-03-28 08:00 UTC+05:30"
+    );
+}
+
+#[test]
 fn what_cannot_be_a_timing_is_refused() {
     let parse = |time: &str, zone: &str| Timing::parse(Frequency::Daily, None, time, zone);
     for time in ["", "2:00", "24:00", "02:60", "02-00", "+1:00", "02:00:00", "noon"] {

@@ -1,10 +1,11 @@
 //! Schedules: setting them, and queueing what is due.
 
+use engine::cost::Freed;
 use engine::retention::{self, Keep, Period};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::{audit, databases, snapshots};
+use super::{audit, databases, snapshots, usage};
 use crate::app::App;
 use crate::audit::{Event, action};
 use crate::error::{Problem, Result};
@@ -34,6 +35,14 @@ pub struct Preview {
     pub kept: Vec<(engine::repo::Snapshot, Vec<retention::Reason>)>,
     /// Newest first.
     pub removed: Vec<engine::repo::Snapshot>,
+}
+
+/// What goes by a schedule's rules.
+pub struct Removal {
+    /// Newest first.
+    pub snapshots: Vec<engine::repo::Snapshot>,
+    /// What comes free with them; none if it could not be counted in time.
+    pub freed: Option<Freed>,
 }
 
 /// A database's schedule.
@@ -93,10 +102,28 @@ pub async fn preview(app: &App, user: UserId, id: DatabaseId, new: &NewSchedule)
     Ok(decide(all, &keep, &timing))
 }
 
-/// What a schedule's rules would remove of the snapshots that are there now, newest first.
-pub async fn would_remove(app: &App, schedule: &Schedule) -> Result<Vec<engine::repo::Snapshot>> {
+/// What would come free if a database's snapshots went that a preview removes.
+pub async fn freed(app: &App, user: UserId, id: DatabaseId, preview: &Preview) -> Result<Option<Freed>> {
+    let database = databases::find(app, user, id).await?;
+    usage::freed(app, database.project_id, &preview.removed).await
+}
+
+/// Whether the rules, or the days that they go by, are others than those in force: then they are shown
+/// before they are saved, whatever they do.
+pub async fn changes_rules(app: &App, id: DatabaseId, new: &NewSchedule) -> Result<bool> {
+    let (timing, keep) = checked(new)?;
+    Ok(match app.meta.schedule(id).await? {
+        None => !keep.keeps_all(),
+        Some(set) => set.keep != keep || (!keep.keeps_all() && set.timing.timezone() != timing.timezone()),
+    })
+}
+
+/// What goes of the snapshots that are there now by a schedule's rules.
+pub async fn would_remove(app: &App, schedule: &Schedule) -> Result<Removal> {
     let all = snapshots::list(app, schedule.user_id, schedule.database_id, PageRequest::all()).await?.items;
-    Ok(decide(all, &schedule.keep, &schedule.timing).removed)
+    let snapshots = decide(all, &schedule.keep, &schedule.timing).removed;
+    let freed = usage::freed(app, schedule.project_id, &snapshots).await?;
+    Ok(Removal { snapshots, freed })
 }
 
 /// Applies rules to a database's snapshots, by the calendar of its time zone.

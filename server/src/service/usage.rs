@@ -1,15 +1,22 @@
 //! What is stored: by project, by database, by snapshot.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
+use engine::Context;
+use engine::cost::{self, Freed};
 use engine::repo::Snapshot;
 
 use super::{projects, snapshots};
 use crate::app::App;
-use crate::error::{Problem, Result};
+use crate::error::{Problem, Result, causes};
 use crate::ids::{JobId, ProjectId, UserId};
-use crate::jobs;
 use crate::meta::{ConnectedDatabase, PageRequest, Work};
+use crate::{jobs, private};
+
+/// How long an answer may wait for a count that reads a whole project's nodes.
+const COUNTING: Duration = Duration::from_secs(5);
 
 /// What a project has stored.
 pub struct Usage {
@@ -65,6 +72,43 @@ pub async fn start_cost(app: &App, user: UserId, snapshot: &str) -> Result<JobId
     let work = Work::Cost { snapshot_id: found.snapshot.id.to_string() };
     jobs::enqueue(app, job, found.project_id, user, work).await?;
     Ok(job)
+}
+
+/// What would come free without some snapshots; none where that could not be counted within the time that
+/// somebody waits for an answer.
+pub async fn freed(app: &App, project: ProjectId, going: &[Snapshot]) -> Result<Option<Freed>> {
+    if going.is_empty() {
+        return Ok(Some(Freed::default()));
+    }
+    let repository = app.repositories.get(project).await?;
+    let scratch = app.queue.scratch(jobs::new_id(app));
+    private::create_folder(&scratch).map_err(Problem::internal)?;
+    let context = Context {
+        cancel: app.stopping.child_token(),
+        clock: Arc::clone(&app.clock),
+        entropy: Arc::clone(&app.entropy),
+        ..Context::new(&scratch)
+    };
+    // Whoever does not wait any more ends it.
+    let _ended_with_this = context.cancel.clone().drop_guard();
+    let ids: Vec<_> = going.iter().map(|snapshot| snapshot.id).collect();
+    let runtime = tokio::runtime::Handle::current();
+    let counting = tokio::task::spawn_blocking(move || {
+        let counted = runtime.block_on(cost::freed(&repository, &ids, &context));
+        // What stays goes with the next start.
+        let _ = std::fs::remove_dir_all(&scratch);
+        counted
+    });
+    match tokio::time::timeout(COUNTING, counting).await {
+        Ok(counted) => match counted.map_err(Problem::internal)? {
+            Ok(freed) => Ok(Some(freed)),
+            Err(error) => {
+                tracing::warn!(%project, error = causes(&error), "what would come free cannot be counted");
+                Ok(None)
+            }
+        },
+        Err(_) => Ok(None),
+    }
 }
 
 /// How many snapshots each database has, as far as that is known. What is old is counted anew in the

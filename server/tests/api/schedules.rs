@@ -92,6 +92,18 @@ async fn a_schedule_is_set_read_previewed_and_removed() {
         let problem = api.send(Method::PUT, &path, body).await.problem(422, "invalid");
         assert_eq!(problem["field"], field, "{problem:#}");
     }
+    for (weekday, name) in [(json!(0), "sunday"), (json!("Wed"), "wednesday")] {
+        let body = json!({ "frequency": "weekly", "weekday": weekday, "time": "02:30", "timezone": "Europe/Berlin" });
+        let set = api.send(Method::PUT, &path, body).await.expect(StatusCode::OK);
+        assert_eq!(set["weekday"], name);
+        assert!(text(&set["next_runs_local"][0]).contains("T02:30:00+0"), "{set:#}");
+    }
+    let ninth = json!({ "frequency": "weekly", "weekday": 8, "time": "02:30", "timezone": "UTC" });
+    let problem = api.send(Method::PUT, &path, ninth).await.problem(422, "invalid");
+    assert!(
+        text(&problem["detail"]).contains("expected a day of the week: monday to sunday, or 1"),
+        "{problem:#}"
+    );
     let misspelt =
         json!({ "frequency": "daily", "time": "02:00", "timezone": "UTC", "keep": { "hunter2": 3 } });
     let problem = api.send(Method::PUT, &path, misspelt).await.problem(422, "invalid");
@@ -99,6 +111,8 @@ async fn a_schedule_is_set_read_previewed_and_removed() {
         text(&problem["detail"]).starts_with("unknown field, expected one of `last`, `daily`"),
         "{problem:#}"
     );
+
+    let set = api.send(Method::PUT, &path, body.clone()).await.expect(StatusCode::OK);
 
     let [first, second] = [api.back_up(&database).await, api.back_up(&database).await];
     let keep = json!({ "frequency": "daily", "time": "02:00", "timezone": "UTC", "keep": { "last": 1 } });
@@ -110,10 +124,16 @@ async fn a_schedule_is_set_read_previewed_and_removed() {
     // One value for one moment, and the answer to what is set tells what it will remove.
     let one = api.get(&format!("/snapshots/{first}")).await.expect(StatusCode::OK);
     assert_eq!(preview["removed"][0]["created_at"], one["created_at"]);
-    assert_eq!(set["would_remove"], json!([]));
+    assert_eq!((&set["would_remove"], &set["would_free_bytes"]), (&json!([]), &json!(0)));
+    // Two snapshots of the same rows share them: what comes free is little beside what is stored.
+    let freed_bytes = preview["freed_bytes"].as_u64().unwrap();
+    let job = api.post(&format!("/snapshots/{first}/cost"), json!({})).await.expect(StatusCode::ACCEPTED);
+    let cost = api.ended(&text(&job["job_id"])).await;
+    assert_eq!(cost["result"]["freed_bytes"].as_u64(), Some(freed_bytes), "{cost:#}");
     let keep = json!({ "frequency": "daily", "time": "02:00", "timezone": "UTC", "keep": { "last": 1 } });
     let set = api.send(Method::PUT, &path, keep).await.expect(StatusCode::OK);
     assert_eq!(set["would_remove"], preview["removed"]);
+    assert_eq!(set["would_free_bytes"], freed_bytes);
     assert_eq!(api.get(&path).await.expect(StatusCode::OK), set);
 
     assert_eq!(delete(&api, &path).await.status, StatusCode::NO_CONTENT);
@@ -121,7 +141,8 @@ async fn a_schedule_is_set_read_previewed_and_removed() {
     let told = api.get("/audit?action=schedule").await.expect(StatusCode::OK);
     let told: Vec<String> =
         told["items"].as_array().unwrap().iter().map(|entry| text(&entry["action"])).collect();
-    assert_eq!(told, ["schedule.remove", "schedule.set", "schedule.set"]);
+    let set = ["schedule.set"; 5];
+    assert_eq!(told, [&["schedule.remove"], &set[..]].concat());
 
     api.send(Method::PUT, &path, body).await.expect(StatusCode::OK);
     assert_eq!(delete(&api, &format!("/databases/{database}")).await.status, StatusCode::NO_CONTENT);
@@ -184,12 +205,21 @@ async fn the_page_shows_what_rules_remove_before_it_saves_them() {
     );
     let rules = shown.text.split("name=\"reviewed\" value=\"").nth(1).unwrap().split('"').next().unwrap();
     api.get(&format!("/databases/{database}/schedule")).await.problem(404, "not-found");
-    let other = browser.send(Method::POST, &path, &form("2", "9,,,,UTC", "preview")).await;
-    assert!(other.text.contains("All 2 snapshots stay"), "{}", other.text);
+    let bytes_told = shown.text.contains("that nothing else needs would come free");
+    assert!(bytes_told, "{}", shown.text);
+    // Rules that remove nothing now are shown before they are saved, too.
+    for action in ["preview", "save"] {
+        let other = browser.send(Method::POST, &path, &form("2", "9,,,,UTC", action)).await;
+        assert_eq!(other.status, StatusCode::OK);
+        assert!(other.text.contains("All 2 snapshots stay"), "{}", other.text);
+    }
+    api.get(&format!("/databases/{database}/schedule")).await.problem(404, "not-found");
     let saved = browser.send(Method::POST, &path, &form("1", rules, "save")).await;
     assert_eq!(saved.status, StatusCode::SEE_OTHER, "{}", saved.text);
     let page = browser.get(&path).await;
     assert!(page.text.contains("A backup every Monday at 06:15 Asia/Kolkata"), "{}", page.text);
+    assert!(page.text.contains(" 06:15 UTC+05:30"), "{}", page.text);
+    // The same rules at another time change nothing that goes, and are saved at once when nothing does.
     let page = browser.get(&format!("/databases/{database}/settings")).await;
     assert!(page.text.contains("every Monday at 06:15 Asia/Kolkata"), "{}", page.text);
     let wrong = browser.send(Method::POST, &path, &form("many", "", "save")).await;
@@ -374,36 +404,6 @@ async fn what_the_month_left_in_the_log(api: &Api) {
     }
 }
 
-/// Due at the same minute, with two workers: the order of the queue is the age of the databases, whoever
-/// they belong to, and nobody's run is lost or doubled, whoever else looks at the clock meanwhile.
-#[tokio::test]
-async fn twenty_databases_that_are_due_at_once_take_their_turns() {
-    let (_, url) = shop().await;
-    let clock = Set::stepping("2026-05-01T00:00:00Z");
-    let folder = tempfile::tempdir().unwrap();
-    let server = Server::start_at(folder, &OPEN, Arc::clone(&clock) as Arc<dyn Clock>).await;
-    let owners = [server.user("ada@example.com").await, server.user("eve@example.com").await];
-    let projects = [owners[0].project("shop").await, owners[1].project("shop").await];
-    let mut databases = Vec::new();
-    for n in 0..20 {
-        let (api, project) = (&owners[n % 2], &projects[n % 2]);
-        let database = api.database(project, &url).await;
-        let body = json!({ "frequency": "daily", "time": "03:00", "timezone": "UTC" });
-        api.send(Method::PUT, &format!("/databases/{database}/schedule"), body).await.expect(StatusCode::OK);
-        databases.push(database);
-    }
-    let app = &server.app;
-    let ended = async || {
-        loop {
-            let mut all = Vec::new();
-            for project in &projects {
-                let project = ProjectId::parse(project).unwrap();
-                all.extend(jobs::list(app, project, PageRequest::all()).await.unwrap().items);
-            }
-            if all.iter().all(|job| job.state().is_final()) {
-                return all;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
 /// A restart cuts off a scheduled backup: it is run again, once. What is cut off twice counts as missed
 /// until the next time, and is told wherever missed runs are.
 #[tokio::test]
@@ -528,6 +528,36 @@ async fn rules_are_applied_after_an_incomplete_backup_and_a_sample_is_read_after
     assert_eq!((ended("prune").await, ended("verify").await), (1, 2));
 }
 
+/// Due at the same minute, with two workers: the order of the queue is the age of the databases, whoever
+/// they belong to, and nobody's run is lost or doubled, whoever else looks at the clock meanwhile.
+#[tokio::test]
+async fn twenty_databases_that_are_due_at_once_take_their_turns() {
+    let (_, url) = shop().await;
+    let clock = Set::stepping("2026-05-01T00:00:00Z");
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start_at(folder, &OPEN, Arc::clone(&clock) as Arc<dyn Clock>).await;
+    let owners = [server.user("ada@example.com").await, server.user("eve@example.com").await];
+    let projects = [owners[0].project("shop").await, owners[1].project("shop").await];
+    let mut databases = Vec::new();
+    for n in 0..20 {
+        let (api, project) = (&owners[n % 2], &projects[n % 2]);
+        let database = api.database(project, &url).await;
+        let body = json!({ "frequency": "daily", "time": "03:00", "timezone": "UTC" });
+        api.send(Method::PUT, &format!("/databases/{database}/schedule"), body).await.expect(StatusCode::OK);
+        databases.push(database);
+    }
+    let app = &server.app;
+    let ended = async || {
+        loop {
+            let mut all = Vec::new();
+            for project in &projects {
+                let project = ProjectId::parse(project).unwrap();
+                all.extend(jobs::list(app, project, PageRequest::all()).await.unwrap().items);
+            }
+            if all.iter().all(|job| job.state().is_final()) {
+                return all;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
 

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::Named;
+use super::{Named, schedule::DueTime};
 use crate::{
     components::{
         Problem, alert,
@@ -10,7 +10,6 @@ use crate::{
         stages::{self, Tested},
         tag::Environment,
     },
-    format,
     layout::{Frame, Section, Shell},
     urls,
 };
@@ -40,7 +39,7 @@ pub struct DatabaseSettings {
     /// Whether a password was taken out of it.
     pub password_removed: bool,
     /// When it is backed up by itself, in words, and the next time.
-    pub schedule: Option<(String, i64)>,
+    pub schedule: Option<(String, DueTime)>,
     /// Why the form was not accepted.
     pub problem: Option<Problem>,
     /// The test of another connection that was not accepted.
@@ -63,7 +62,10 @@ impl DatabaseSettings {
             password_removed: false,
             schedule: Some((
                 "every day at 02:00 Europe/Berlin".to_owned(),
-                crate::samples::NOW_MS + 36_000_000,
+                DueTime {
+                    at_ms: crate::samples::NOW_MS + 36_000_000,
+                    local: "Wed 2026-02-04 02:00 UTC+01:00".to_owned(),
+                },
             )),
             problem: None,
             tested: None,
@@ -111,8 +113,8 @@ pub fn page(view: &DatabaseSettings) -> Markup {
         section.card.padded aria-labelledby="schedule" {
             h2 #schedule { "Schedule" }
             @match &view.schedule {
-                Some((words, next_run_ms)) => {
-                    p { "Backed up " (words) "; the next run is due at " (format::time_absolute(*next_run_ms)) "." }
+                Some((words, due)) => {
+                    p { "Backed up " (words) "; the next run is due on " (due.render()) "." }
                 }
                 None => { p { "Backed up only when somebody asks for it." } }
             }

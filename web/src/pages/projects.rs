@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::Named;
+use super::{Named, schedule::DueTime};
 use crate::{
     components::{
         Problem, alert,
@@ -30,7 +30,7 @@ pub struct DatabaseRow {
     /// Newer ones that are not complete: the newest of them.
     pub newer_incomplete: Option<(String, i64)>,
     /// When it is backed up by itself, in words, and the next time.
-    pub schedule: Option<(String, i64)>,
+    pub schedule: Option<(String, DueTime)>,
     /// The last due time whose backup did not begin then, and how many were missed.
     pub missed: Option<(i64, u32)>,
     /// What the last verification of one of its snapshots found.
@@ -92,7 +92,10 @@ impl DatabaseRow {
             engine: "PostgreSQL".to_owned(),
             newest: Some((crate::samples::SNAPSHOT_ID.to_owned(), now - 7_200_000)),
             newer_incomplete: None,
-            schedule: Some(("every day at 02:00 Europe/Berlin".to_owned(), now + 36_000_000)),
+            schedule: Some((
+                "every day at 02:00 Europe/Berlin".to_owned(),
+                DueTime { at_ms: now + 36_000_000, local: "Wed 2026-02-04 02:00 UTC+01:00".to_owned() },
+            )),
             missed: None,
             verified: Some(LastVerified {
                 at_ms: now - 259_200_000,
@@ -336,8 +339,8 @@ fn verified(row: &DatabaseRow, now_ms: i64) -> Markup {
 fn next_backup(row: &DatabaseRow) -> Markup {
     html! {
         @match &row.schedule {
-            Some((words, at_ms)) => {
-                (format::time_absolute(*at_ms))
+            Some((words, due)) => {
+                (due.render())
                 div.sub { a href=(urls::schedule(&row.database.id)) { (words) } }
             }
             None => { a href=(urls::schedule(&row.database.id)) { "Set a schedule" } }

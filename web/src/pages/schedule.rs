@@ -25,13 +25,29 @@ pub struct KeepField {
     pub value: String,
 }
 
+/// A time at which something is due.
+#[derive(Clone, Debug)]
+pub struct DueTime {
+    /// In milliseconds since 1970.
+    pub at_ms: i64,
+    /// By the schedule's clocks: `Wed 2026-02-04 02:00 UTC+01:00`.
+    pub local: String,
+}
+
+impl DueTime {
+    /// As the schedule's clocks show it.
+    pub fn render(&self) -> Markup {
+        html! { time datetime=(format::rfc3339(self.at_ms)) { span.at { (self.local) } } }
+    }
+}
+
 /// The schedule in force.
 #[derive(Clone, Debug)]
 pub struct InForce {
     /// `every day at 02:00 Europe/Berlin`.
     pub words: String,
-    /// The next three due times, in milliseconds since 1970.
-    pub next_runs_ms: Vec<i64>,
+    /// The next three due times.
+    pub next_runs: Vec<DueTime>,
     /// The last due time that was missed, and how many were.
     pub missed: Option<(i64, u32)>,
 }
@@ -54,6 +70,8 @@ pub struct Preview {
     pub kept: Vec<Judged>,
     /// What goes, newest first.
     pub removed: Vec<Judged>,
+    /// The bytes that come free with it; none where counting them takes too long.
+    pub freed_bytes: Option<u64>,
 }
 
 /// The form, and what came of submitting it.
@@ -95,7 +113,12 @@ impl Schedule {
             database: Named::new("d1", "shop"),
             in_force: Some(InForce {
                 words: "every day at 02:00 Europe/Berlin".to_owned(),
-                next_runs_ms: (1..=3).map(|day| now + day * 86_400_000).collect(),
+                next_runs: [(1, "Wed 2026-02-04"), (2, "Thu 2026-02-05"), (3, "Fri 2026-02-06")]
+                    .map(|(day, date)| DueTime {
+                        at_ms: now + day * 86_400_000,
+                        local: format!("{date} 02:00 UTC+01:00"),
+                    })
+                    .to_vec(),
                 missed: Some((now - 90_000_000, 2)),
             }),
             weekday: String::new(),
@@ -124,6 +147,7 @@ impl Schedule {
         let preview = Preview {
             kept: vec![judged(0, &["newest complete", "daily"]), judged(1, &["daily"])],
             removed: vec![judged(2, &[])],
+            freed_bytes: Some(1_234_000),
         };
         Self { preview: Some(preview), reviewed: "-,2,-,-".to_owned(), ..Self::sample() }
     }
@@ -158,7 +182,7 @@ fn in_force_card(view: &Schedule, in_force: &InForce) -> Markup {
         section.card.padded aria-labelledby="in-force" {
             h2 #in-force { "A backup " (in_force.words) }
             p { "The next runs:" }
-            ul { @for at_ms in &in_force.next_runs_ms { li { (format::time_absolute(*at_ms)) } } }
+            ul { @for due in &in_force.next_runs { li { (due.render()) } } }
             @if let Some((missed_ms, runs)) = in_force.missed {
                 (warning(&html! {
                     p {
@@ -178,10 +202,18 @@ fn preview_card(preview: &Preview, now_ms: i64) -> Markup {
     html! {
         section.card.padded aria-labelledby="preview" {
             h2 #preview { "What these rules do with the snapshots that are there" }
-            @if preview.removed.is_empty() {
+            @if preview.removed.is_empty() && preview.kept.is_empty() {
+                p { "There are no snapshots yet, so nothing goes now." }
+            } @else if preview.removed.is_empty() {
                 p { "All " (format::count_of(preview.kept.len() as u64, "snapshot")) " stay." }
             } @else {
-                p { strong { (format::count_of(preview.removed.len() as u64, "snapshot")) " would go:" } }
+                p {
+                    strong { (format::count_of(preview.removed.len() as u64, "snapshot")) " would go" }
+                    @match preview.freed_bytes {
+                        Some(bytes) => { ", and " strong { (format::bytes(bytes)) } " that nothing else needs would come free:" }
+                        None => { ". How much would come free takes too long to count here; the page of each says what it costs:" }
+                    }
+                }
                 ul {
                     @for snapshot in &preview.removed {
                         li { a href=(urls::snapshot(&snapshot.id)) { (format::time(snapshot.at_ms, now_ms)) } }
@@ -199,6 +231,7 @@ fn preview_card(preview: &Preview, now_ms: i64) -> Markup {
                     }
                 }
             }
+            p.muted { "Nothing is changed yet: save below to put these rules in force." }
         }
     }
 }
