@@ -19,7 +19,7 @@ use crate::meta::{self, Meta};
 use crate::metrics::Metrics;
 use crate::repositories::Repositories;
 use crate::server_key::{self, KeyFileError, Purpose, Sealer, ServerKey};
-use crate::service;
+use crate::service::{self, audit::Readings};
 
 const FIFTEEN_MINUTES_MS: i64 = 15 * 60 * 1000;
 
@@ -46,6 +46,7 @@ pub struct Parts {
     pub summaries: Sealer,
     pub sign_ins: Sealer,
     pub metrics: Metrics,
+    pub readings: Readings,
     /// Cancelled once: no new jobs, running ones stop.
     pub stopping: CancellationToken,
     /// Cancelled when they have stopped: nothing more is to be told of them.
@@ -122,6 +123,7 @@ impl App {
             summaries: server_key.sealer(Purpose::Summaries),
             sign_ins: server_key.sealer(Purpose::SignIn),
             metrics: Metrics::new(clock.now_ms()),
+            readings: Readings::default(),
             stopping: CancellationToken::new(),
             drained: CancellationToken::new(),
             address: OnceLock::new(),

@@ -61,6 +61,7 @@ pub mod action {
         RECOVERY_KEY_EXPORT = "key.recovery-export",
         SERVER_KEY_REPLACE = "server-key.replace",
         AUDIT_EXPORT = "audit.export",
+        RECORDS_READ = "records.read",
         BACKUP_START = "backup.start",
         BACKUP_END = "backup.end",
         RESTORE_PLAN_START = "restore-plan.start",
@@ -224,6 +225,10 @@ impl Head {
 pub struct Filter {
     /// An action, or the part of it before the dot.
     pub action: Option<String>,
+    /// Who, as entries name them, in whatever case.
+    pub actor: Option<String>,
+    /// A kind of target, the id of one, or both as entries name them.
+    pub target: Option<String>,
     pub result: Option<Outcome>,
     /// Not before this moment, as entries write moments.
     pub from: Option<String>,
@@ -234,8 +239,14 @@ pub struct Filter {
 impl Filter {
     pub fn fits(&self, entry: &Entry) -> bool {
         let group = || entry.action.split('.').next().unwrap_or_default();
+        let is_meant = |target: &String| {
+            let (kind, id) = entry.target.split_once('/').unwrap_or((&entry.target, ""));
+            *target == entry.target || target == kind || target == id
+        };
         // Moments are written with one width, so that texts compare as times do.
         self.action.as_ref().is_none_or(|action| *action == entry.action || action == group())
+            && self.actor.as_ref().is_none_or(|actor| actor.to_lowercase() == entry.actor.to_lowercase())
+            && self.target.as_ref().is_none_or(is_meant)
             && self.result.is_none_or(|result| result == entry.result)
             && self.from.as_ref().is_none_or(|from| *from <= entry.at)
             && self.to.as_ref().is_none_or(|to| entry.at < *to)
@@ -318,12 +329,24 @@ mod tests {
     }
 
     #[test]
-    fn filters_take_an_action_its_group_a_result_and_a_time() {
+    fn filters_take_an_action_its_group_an_actor_a_target_a_result_and_a_time() {
         let entry = Entry { action: "key.add".to_owned(), ..entry("x") };
         let action = |action: &str| Filter { action: Some(action.to_owned()), ..Filter::default() };
         assert!(action("key").fits(&entry) && action("key.add").fits(&entry));
         assert!(!action("key.remove").fits(&entry) && !action("k").fits(&entry));
         assert!(!Filter { result: Some(Outcome::Failed), ..Filter::default() }.fits(&entry));
+        let actor = |actor: &str| Filter { actor: Some(actor.to_owned()), ..Filter::default() };
+        assert!(actor("ada@example.com").fits(&entry) && actor("Ada@Example.com").fits(&entry));
+        assert!(!actor("ada").fits(&entry) && !actor("schedule").fits(&entry));
+        let target = |target: &str| Filter { target: Some(target.to_owned()), ..Filter::default() };
+        assert!(
+            target("project/1").fits(&entry) && target("project").fits(&entry) && target("1").fits(&entry)
+        );
+        assert!(
+            !target("project/").fits(&entry)
+                && !target("project/11").fits(&entry)
+                && !target("").fits(&entry)
+        );
         let from = |text: &str| Filter { from: Some(text.to_owned()), ..Filter::default() };
         let to = |text: &str| Filter { to: Some(text.to_owned()), ..Filter::default() };
         assert!(

@@ -265,6 +265,10 @@ pub struct AuditQuery {
     pub action: String,
     /// A result.
     pub result: String,
+    /// Who did it.
+    pub actor: String,
+    /// What it was done to: a target, its kind, or its id.
+    pub target: String,
     /// The first day.
     pub from: String,
     /// The day after the last.
@@ -273,11 +277,22 @@ pub struct AuditQuery {
 
 /// A page of the audit log, filtered.
 pub fn audit_page(query: &AuditQuery, cursor: Option<&str>) -> String {
-    let mut url = AUDIT.to_owned();
+    filtered(AUDIT, query, cursor)
+}
+
+/// The entries of the audit log as lines of JSON, filtered.
+pub fn audit_export(query: &AuditQuery) -> String {
+    filtered(AUDIT_EXPORT, query, None)
+}
+
+fn filtered(path: &str, query: &AuditQuery, cursor: Option<&str>) -> String {
+    let mut url = path.to_owned();
     let parts = [
         ("action", query.action.as_str()),
         ("result", &query.result),
         ("from", &query.from),
+        ("actor", &query.actor),
+        ("target", &query.target),
         ("to", &query.to),
     ];
     let cursor = cursor.map(|cursor| ("cursor", cursor));

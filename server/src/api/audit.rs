@@ -25,6 +25,12 @@ pub struct FilterQuery {
     /// An action such as `backup.end`, or the part of it before the dot.
     #[param(value_type = String, required = false)]
     pub action: Option<String>,
+    /// Who: an address, `schedule`, `operator` or `unknown`.
+    #[param(value_type = String, required = false)]
+    pub actor: Option<String>,
+    /// To what: a target such as `snapshot/<id>`, its kind alone, or its id alone.
+    #[param(value_type = String, required = false)]
+    pub target: Option<String>,
     #[param(value_type = Outcome, required = false, inline)]
     pub result: Option<String>,
     /// Not before this moment: RFC 3339, or a date.
@@ -38,7 +44,9 @@ pub struct FilterQuery {
 impl FilterQuery {
     /// The filter that is meant. What is empty, as forms send it, is not there.
     pub fn filter(&self) -> Result<Filter> {
-        let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        let given = |text: &Option<String>| {
+            text.as_ref().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+        };
         let unknown = || {
             let words = Outcome::ALL.map(Outcome::as_str).join(", ");
             Problem::invalid("result", format!("Use one of {words}."))
@@ -55,6 +63,8 @@ impl FilterQuery {
             |field: &str, text: Option<String>| text.map(|text| audit::moment(field, &text)).transpose();
         Ok(Filter {
             action,
+            actor: given(&self.actor),
+            target: given(&self.target),
             result,
             from: moment("from", given(&self.from))?,
             to: moment("to", given(&self.to))?,

@@ -307,7 +307,7 @@ pub async fn records(
         from_key: query.from_key,
         limit: extract::limit(query.limit.as_deref())?,
     };
-    let page = snapshots::records(&found, &collection, &page).await?;
+    let page = snapshots::records(&app, visitor.user_id, &found, &collection, &page).await?;
     let items = page.items.into_iter().map(RecordBody::try_from).collect::<Result<_>>()?;
     Ok(axum::Json(Page { items, next_cursor: page.next_cursor }))
 }

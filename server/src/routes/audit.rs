@@ -19,7 +19,7 @@ use crate::service::audit;
 const ROWS: usize = 50;
 
 /// Actions as the filter offers them: in groups, then the groups' members by name.
-const CHOICES: [(&str, &str); 14] = [
+const CHOICES: [(&str, &str); 15] = [
     ("account", "Account"),
     (action::SIGN_IN, "Signing in"),
     ("project", "Projects"),
@@ -28,6 +28,7 @@ const CHOICES: [(&str, &str); 14] = [
     ("schedule", "Schedules"),
     ("backup", "Backups"),
     ("snapshot", "Snapshots"),
+    ("records", "Looking at records"),
     ("restore-plan", "Restore plans"),
     ("restore", "Restores"),
     ("verify", "Verifications"),
@@ -86,6 +87,8 @@ fn view(app: &App, visitor: &Visitor, filter: &FilterQuery, found: Page<Entry>, 
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let query = AuditQuery {
         action: text(&filter.action),
+        actor: text(&filter.actor),
+        target: text(&filter.target),
         result: text(&filter.result),
         from: text(&filter.from),
         to: text(&filter.to),
@@ -94,6 +97,7 @@ fn view(app: &App, visitor: &Visitor, filter: &FilterQuery, found: Page<Entry>, 
     Audit {
         shell: shell(app, visitor),
         actions: CHOICES.map(|(action, words)| (action.to_owned(), words.to_owned())).to_vec(),
+        actors: actors(visitor),
         results: Outcome::ALL.map(|result| result.as_str().to_owned()).to_vec(),
         rows: found.items.iter().map(row).collect(),
         first_url: paged.then(|| urls::audit_page(&query, None)),
@@ -102,6 +106,13 @@ fn view(app: &App, visitor: &Visitor, filter: &FilterQuery, found: Page<Entry>, 
         checked: None,
         problem: None,
     }
+}
+
+/// Whoever can have done something: value and words.
+fn actors(visitor: &Visitor) -> Vec<(String, String)> {
+    let others = [("schedule", "A schedule"), ("operator", "The operator"), ("unknown", "Somebody unknown")];
+    let others = others.map(|(value, words)| (value.to_owned(), words.to_owned()));
+    std::iter::once((visitor.email.clone(), visitor.email.clone())).chain(others).collect()
 }
 
 fn row(entry: &Entry) -> EntryRow {
@@ -131,6 +142,7 @@ fn target_url(target: &str) -> Option<String> {
         "database" => Some(urls::database(id)),
         "snapshot" => Some(urls::snapshot(id)),
         "restore" => Some(urls::restore(id)),
+        "diff" => Some(urls::diff(id)),
         _ => None,
     }
 }

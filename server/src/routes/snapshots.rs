@@ -161,7 +161,7 @@ pub async fn records(
         next_cursor: None,
         problem: None,
     };
-    match snapshots::records(&found, &view.collection, &request).await {
+    match snapshots::records(&app, visitor.user_id, &found, &view.collection, &request).await {
         Ok(page) => {
             view.records = page.items.into_iter().map(view::history::record).collect();
             view.next_cursor = page.next_cursor;

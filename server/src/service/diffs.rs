@@ -3,8 +3,9 @@
 use engine::diff::{self, Change, Filter, Summary};
 use engine::rows;
 
-use super::{projects, snapshots};
+use super::{audit, projects, snapshots};
 use crate::app::App;
+use crate::audit::{Event, action};
 use crate::error::{Problem, Result};
 use crate::ids::{DiffId, JobId, ProjectId, UserId};
 use crate::jobs::{self, Job};
@@ -80,7 +81,14 @@ pub async fn changes(
     let diff = app.meta.diff(id).await?.ok_or_else(Problem::not_found)?;
     let from = snapshots::find(app, user, &diff.from).await?;
     let to = snapshots::find(app, user, &diff.to).await?;
-    Ok(diff::changes(&from.repository, &from.snapshot, &to.snapshot, collection, filter, page).await?)
+    let page =
+        diff::changes(&from.repository, &from.snapshot, &to.snapshot, collection, filter, page).await?;
+    let event = Event::new(action::RECORDS_READ, format!("diff/{id}"))
+        .with("database", &to.snapshot.manifest.source.name)
+        .with("from", &diff.from)
+        .with("to", &diff.to);
+    audit::records_read(app, user, event).await?;
+    Ok(page)
 }
 
 async fn opened(app: &App, mut diff: Diff) -> Result<FoundDiff> {

@@ -238,9 +238,15 @@ pub async fn collections(found: &FoundSnapshot) -> Result<Vec<CollectionSummary>
 
 /// A page of a collection's records, in key order.
 pub async fn records(
+    app: &App,
+    user: UserId,
     found: &FoundSnapshot,
     collection: &str,
     page: &rows::PageRequest,
 ) -> Result<rows::Page<Record>> {
-    Ok(history::records(&found.repository, &found.snapshot, collection, page).await?)
+    let page = history::records(&found.repository, &found.snapshot, collection, page).await?;
+    let event = Event::new(action::RECORDS_READ, format!("snapshot/{}", found.snapshot.id))
+        .with("database", &found.snapshot.manifest.source.name);
+    audit::records_read(app, user, event).await?;
+    Ok(page)
 }

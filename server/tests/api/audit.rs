@@ -235,3 +235,50 @@ async fn a_deleted_project_and_a_deleted_account_leave_their_entries() {
     let chains = server.app.meta.verify_all_audit().await.unwrap();
     assert!(chains.iter().any(|(_, chain)| chain.entries == 4 && chain.broken_at.is_none()), "{chains:?}");
 }
+
+/// Whoever looks at records is told of, once for a while, and found by who and what.
+#[tokio::test]
+async fn looking_at_records_is_told_once_and_entries_are_found_by_actor_and_target() {
+    let (_, url) = shop().await;
+    let server = Server::start().await;
+    let api = server.user("ada@example.com").await;
+    let database = api.database(&api.project("shop").await, &url).await;
+    let [first, second] = [api.back_up(&database).await, api.back_up(&database).await];
+    let records = format!("/snapshots/{first}/collections/public.customers/records?limit=1");
+    for _ in 0..3 {
+        api.get(&records).await.expect(StatusCode::OK);
+    }
+    api.get(&format!("/snapshots/{second}/collections/nothing/records")).await.problem(404, "not-found");
+    let diff = api.post("/diffs", json!({ "from": first, "to": second })).await.expect(StatusCode::ACCEPTED);
+    api.ended(&text(&diff["job_id"])).await;
+    let diff = text(&diff["id"]);
+    let changes = format!("/diffs/{diff}/collections/public.customers/changes");
+    for _ in 0..2 {
+        api.get(&changes).await.expect(StatusCode::OK);
+    }
+    let browser = Browser::signed_in(&server.base, "ada@example.com", PASSWORD).await;
+    assert_eq!(
+        browser.get(&format!("/diffs/{diff}/collections/public.customers")).await.status,
+        StatusCode::OK
+    );
+
+    let targets = async |query: &str| -> Vec<String> {
+        entries(&api, query).await.iter().map(|entry| text(&entry["target"])).collect()
+    };
+    let read = [format!("diff/{diff}"), format!("snapshot/{first}")];
+    assert_eq!(targets("?action=records.read").await, read);
+    assert_eq!(targets(&format!("?target=snapshot/{first}")).await, read[1..]);
+    assert_eq!(targets(&format!("?target={diff}&actor=ADA@example.com")).await, read[..1]);
+    assert_eq!(targets("?target=diff").await, read[..1]);
+    assert!(targets("?target=diff&actor=schedule").await.is_empty());
+    assert_eq!(targets("?actor=unknown").await.len(), 0);
+    let everything = entries(&api, "?action=records").await.iter().map(Value::to_string).collect::<String>();
+    assert!(!everything.contains("customers"), "names of tables are not in the log: {everything}");
+
+    let exported = Answer::of(api.request(Method::GET, "/audit/export?target=snapshot")).await;
+    assert_eq!(exported.text.lines().count(), 1, "{}", exported.text);
+    let page = browser.get(&format!("/audit?target=snapshot%2F{first}&actor=ada%40example.com")).await.text;
+    assert!(page.contains("records.read") && !page.contains("backup.end"), "{page}");
+    let export = format!("/api/v1/audit/export?actor=ada%40example.com&amp;target=snapshot%2F{first}");
+    assert!(page.contains(&export), "{export} is not in {page}");
+}

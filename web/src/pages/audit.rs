@@ -58,6 +58,8 @@ pub struct Audit {
     pub query: AuditQuery,
     /// The actions to filter by: value and words.
     pub actions: Vec<(String, String)>,
+    /// Who can have done something: value and words.
+    pub actors: Vec<(String, String)>,
     /// The results to filter by.
     pub results: Vec<String>,
     /// Newest first.
@@ -94,6 +96,10 @@ impl Audit {
             actions: vec![
                 ("account".to_owned(), "Account".to_owned()),
                 ("backup".to_owned(), "Backups".to_owned()),
+            ],
+            actors: vec![
+                ("mira@example.com".to_owned(), "mira@example.com".to_owned()),
+                ("schedule".to_owned(), "A schedule".to_owned()),
             ],
             results: ["succeeded", "failed"].map(str::to_owned).to_vec(),
             rows: vec![
@@ -145,7 +151,10 @@ pub fn page(view: &Audit) -> Markup {
                     input type="hidden" name="verify" value="yes";
                     button.plain type="submit" { "Verify the chain" }
                 }
-                a.button href=(urls::AUDIT_EXPORT) { "Export as JSON lines" }
+                @if view.query != AuditQuery::default() {
+                    a.button href=(urls::audit_export(&view.query)) { "Export these entries" }
+                }
+                a.button href=(urls::AUDIT_EXPORT) { "Export all as JSON lines" }
             }
         }
         @if let Some(problem) = &view.problem { (alert(problem)) }
@@ -198,6 +207,19 @@ fn filters(view: &Audit) -> Markup {
                         option value=(value) selected[*value == view.query.action] { (words) }
                     }
                 }
+                label for="actor" { "Who" }
+                select #actor name="actor" {
+                    option value="" { "Anybody" }
+                    @for (value, words) in &view.actors {
+                        option value=(value) selected[value.eq_ignore_ascii_case(&view.query.actor)] { (words) }
+                    }
+                    @if is_another(&view.query.actor, &view.actors) {
+                        option value=(view.query.actor) selected { (view.query.actor) }
+                    }
+                }
+                label for="target" { "To what" }
+                input #target name="target" type="text" value=[given(&view.query.target)]
+                    placeholder="snapshot, or snapshot/…" autocomplete="off" spellcheck="false";
                 label for="result" { "Result" }
                 select #result name="result" {
                     option value="" { "All" }
@@ -216,6 +238,11 @@ fn filters(view: &Audit) -> Markup {
             }
         }
     }
+}
+
+/// Whether somebody is chosen who is not offered, by an address that somebody wrote down.
+fn is_another(chosen: &str, offered: &[(String, String)]) -> bool {
+    !chosen.is_empty() && !offered.iter().any(|(value, _)| value.eq_ignore_ascii_case(chosen))
 }
 
 fn given(text: &str) -> Option<&str> {
