@@ -34,6 +34,7 @@ mod defect;
 pub mod diff;
 pub mod document;
 pub mod error;
+pub mod example;
 #[cfg(test)]
 mod faults;
 pub mod history;

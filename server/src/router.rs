@@ -121,6 +121,7 @@ fn pages() -> Table {
         .route("/account/sign-out-everywhere", post(account_settings::sign_out_everywhere))
         .route("/account/unlink", post(account_settings::unlink))
         .route("/account/delete", post(account_settings::delete))
+        .route("/example", post(projects::example))
         .route("/projects", get(projects::dashboard).post(projects::create))
         .route("/projects/{id}", get(projects::project_page))
         .route("/projects/{id}/settings", get(projects::settings_page))

@@ -20,6 +20,8 @@ pub fn form_value(name: &str) -> String {
 
 /// The dashboard: all projects and their databases. Also creates projects (POST).
 pub const PROJECTS: &str = "/projects";
+/// Makes the example and leads to its differences.
+pub const EXAMPLE: &str = "/example";
 /// The sign-in form.
 pub const LOGIN: &str = "/login";
 /// Ends the session (POST).
@@ -263,12 +265,12 @@ pub fn changes_query(diff: &str, collection: &str, query: &ChangesQuery<'_>) -> 
 pub struct AuditQuery {
     /// An action, or the group of it.
     pub action: String,
-    /// A result.
-    pub result: String,
     /// Who did it.
     pub actor: String,
     /// What it was done to: a target, its kind, or its id.
     pub target: String,
+    /// A result.
+    pub result: String,
     /// The first day.
     pub from: String,
     /// The day after the last.
@@ -289,10 +291,10 @@ fn filtered(path: &str, query: &AuditQuery, cursor: Option<&str>) -> String {
     let mut url = path.to_owned();
     let parts = [
         ("action", query.action.as_str()),
-        ("result", &query.result),
-        ("from", &query.from),
         ("actor", &query.actor),
         ("target", &query.target),
+        ("result", &query.result),
+        ("from", &query.from),
         ("to", &query.to),
     ];
     let cursor = cursor.map(|cursor| ("cursor", cursor));

@@ -18,6 +18,9 @@ pub struct Project {
     /// When a recovery key was last exported: until then, losing the server's key loses the snapshots.
     #[serde(default)]
     pub recovery_key_ms: Option<i64>,
+    /// Whether its history came with the program.
+    #[serde(default)]
+    pub is_example: bool,
 }
 
 impl Meta {

@@ -28,7 +28,7 @@ use crate::ids::ProjectId;
 use crate::jobs;
 use crate::meta::{ConnectedDatabase, JobState, PageRequest, Project, VerifyMode, Work};
 use crate::service::usage::{self, DatabaseUsage};
-use crate::service::{databases, diffs, existing, projects, schedules, snapshots};
+use crate::service::{databases, diffs, example, existing, projects, schedules, snapshots};
 use crate::view;
 
 /// What a new project is called.
@@ -47,6 +47,12 @@ pub struct Pruning {
 pub async fn dashboard(State(app): State<App>, PageUser(visitor): PageUser) -> Result<Response> {
     let view = overview(&app, &visitor).await?;
     Ok(html(page::page(&view)))
+}
+
+/// Leads to differences that can be looked at before there is a database.
+pub async fn example(State(app): State<App>, PageUser(visitor): PageUser) -> Result<Response> {
+    let diff = example::show(&app, visitor.user_id).await?;
+    Ok(see_other(&urls::diff(&diff.to_string())))
 }
 
 /// Makes a project, and goes on to connecting a database.
@@ -159,14 +165,19 @@ async fn overview(app: &App, visitor: &Visitor) -> Result<Projects> {
     let (mut cards, mut has_compared) = (Vec::new(), false);
     for project in projects::list(app, visitor.user_id, PageRequest::all()).await?.items {
         let one = PageRequest { after: None, limit: 1 };
-        has_compared =
-            has_compared || !diffs::list(app, visitor.user_id, project.id, one).await?.items.is_empty();
+        // Whoever has seen the example has not seen their own yet.
+        has_compared = has_compared
+            || (!project.is_example
+                && !diffs::list(app, visitor.user_id, project.id, one).await?.items.is_empty());
         let databases = rows(app, visitor, &project).await?;
-        cards.push(ProjectCard { project: Named::new(project.id.to_string(), project.name), databases });
+        let is_example = project.is_example;
+        let project = Named::new(project.id.to_string(), project.name);
+        cards.push(ProjectCard { project, databases, is_example });
     }
     // Asked of the storage only where it matters: each look costs requests.
-    let unclaimed = if cards.is_empty() { existing::unclaimed(app).await?.len() } else { 0 };
-    let name = if cards.is_empty() { "My project".to_owned() } else { String::new() };
+    let is_new = cards.iter().all(|card| card.is_example);
+    let unclaimed = if is_new { existing::unclaimed(app).await?.len() } else { 0 };
+    let name = if is_new { "My project".to_owned() } else { String::new() };
     Ok(Projects { shell: shell(app, visitor), projects: cards, unclaimed, has_compared, name, problem: None })
 }
 

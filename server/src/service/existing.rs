@@ -107,6 +107,7 @@ async fn adopt(app: &App, user: UserId, id: ProjectId, repository: &Repository) 
         created_ms: sources.values().map(|(_, first_ms)| *first_ms).min().unwrap_or(now_ms),
         ready: true,
         recovery_key_ms: has_recovery_key.then_some(now_ms),
+        is_example: false,
     };
     let databases =
         sources.into_iter().map(|(database, (source, first_ms))| known(database, id, source, first_ms));

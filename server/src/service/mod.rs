@@ -7,6 +7,7 @@ pub mod addresses;
 pub mod audit;
 pub mod databases;
 pub mod diffs;
+pub mod example;
 pub mod existing;
 pub mod keys;
 pub mod projects;

@@ -25,10 +25,26 @@ pub(super) fn parse_name(name: &str) -> Result<String> {
 
 /// Makes a project and its repository.
 pub async fn create(app: &App, user: UserId, name: &str) -> Result<Project> {
+    make(app, user, name, false).await
+}
+
+/// Makes the project of the example.
+pub(super) async fn create_example(app: &App, user: UserId, name: &str) -> Result<Project> {
+    make(app, user, name, true).await
+}
+
+async fn make(app: &App, user: UserId, name: &str, is_example: bool) -> Result<Project> {
     let name = parse_name(name)?;
     let id = ProjectId::new(app.clock.as_ref(), app.entropy.as_ref());
-    let project =
-        Project { id, user_id: user, name, created_ms: app.now_ms(), ready: true, recovery_key_ms: None };
+    let project = Project {
+        id,
+        user_id: user,
+        name,
+        created_ms: app.now_ms(),
+        ready: true,
+        recovery_key_ms: None,
+        is_example,
+    };
     app.meta.add_unready_project(project.clone()).await?;
     if let Err(problem) = app.repositories.create(id).await {
         // Best effort: what stays is removed at the next start.

@@ -130,7 +130,7 @@ fn with_ids(routes: Vec<Route>) -> impl Iterator<Item = (Method, &'static str)> 
         let mine = ["/auth/", "/me", "/account"].iter().any(|start| route.path.starts_with(start));
         let others = matches!(
             route.path,
-            "/projects" | "/register" | "/login" | "/logout" | "/storage" | "/storage/open"
+            "/projects" | "/example" | "/register" | "/login" | "/logout" | "/storage" | "/storage/open"
         );
         !route.path.contains("{id}") && (route.method == Method::GET || mine || others)
     };

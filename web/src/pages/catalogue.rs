@@ -25,6 +25,7 @@ pub fn samples() -> Vec<(&'static str, Markup)> {
         ("audit-none", audit::page(&audit::Audit::sample_none())),
         ("projects", projects::page(&projects::Projects::sample())),
         ("projects-first-run", projects::page(&projects::Projects::sample_first_run())),
+        ("projects-example", projects::page(&projects::Projects::sample_example())),
         ("project", project::page(&project::Project::sample())),
         ("project-damaged", project::page(&project::Project::sample_damaged())),
         ("usage", usage::page(&usage::Usage::sample())),

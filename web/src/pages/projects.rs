@@ -63,6 +63,8 @@ pub struct ProjectCard {
     pub project: Named,
     /// Its databases.
     pub databases: Vec<DatabaseRow>,
+    /// Whether its history came with the program.
+    pub is_example: bool,
 }
 
 /// The dashboard.
@@ -151,6 +153,7 @@ impl Projects {
             projects: vec![ProjectCard {
                 project: Named::new("p1", "Web shop"),
                 databases: DatabaseRow::samples(),
+                is_example: false,
             }],
             unclaimed: 0,
             has_compared: true,
@@ -170,6 +173,21 @@ impl Projects {
         }
     }
 
+    /// A new account that has looked at the example.
+    pub fn sample_example() -> Self {
+        let example = ProjectCard {
+            project: Named::new("p9", "Example shop"),
+            databases: Vec::new(),
+            is_example: true,
+        };
+        Self { projects: vec![example], unclaimed: 0, ..Self::sample_first_run() }
+    }
+
+    /// The projects that hold the account's own databases.
+    fn own(&self) -> impl Iterator<Item = &ProjectCard> {
+        self.projects.iter().filter(|card| !card.is_example)
+    }
+
     fn databases(&self) -> impl Iterator<Item = &DatabaseRow> {
         self.projects.iter().flat_map(|card| &card.databases)
     }
@@ -187,13 +205,13 @@ pub fn page(view: &Projects) -> Markup {
         }
         @if !view.has_compared { (first_steps(view)) }
         @for card in &view.projects { (project_card(card, view.shell.now_ms)) }
-        @if !view.projects.is_empty() { (new_project(view)) }
+        @if view.own().next().is_some() { (new_project(view)) }
     };
     Frame::new(&view.shell, "Projects", Section::Projects, &[]).wide().render(&body)
 }
 
 fn first_steps(view: &Projects) -> Markup {
-    let first_project = view.projects.first().map(|card| &card.project);
+    let first_project = view.own().next().map(|card| &card.project);
     let first_database = view.databases().next().map(|row| &row.database);
     let snapshots: u64 = view.databases().map(|row| row.snapshots).sum();
     html! {
@@ -223,6 +241,10 @@ fn first_steps(view: &Projects) -> Markup {
                     }
                 }))
             }
+            form.row.example method="post" action=(urls::EXAMPLE) {
+                p { "No database at hand? See what a comparison looks like, on a small made-up shop." }
+                button type="submit" { "Show an example diff" }
+            }
         }
     }
 }
@@ -243,10 +265,17 @@ fn project_card(card: &ProjectCard, now_ms: i64) -> Markup {
                 h2 { a href=(urls::project(&card.project.id)) { (card.project.name) } }
                 div.actions {
                     a href=(urls::settings(&card.project.id)) { "Settings" }
-                    a.button.small href=(urls::connect(&card.project.id)) { "Connect a database" }
+                    @if !card.is_example {
+                        a.button.small href=(urls::connect(&card.project.id)) { "Connect a database" }
+                    }
                 }
             }
-            @if card.databases.is_empty() {
+            @if card.is_example {
+                p.empty {
+                    "A made-up shop on two days, to look around in. There is no database behind it; its settings delete it. "
+                    a href=(urls::project(&card.project.id)) { "Open the example" }
+                }
+            } @else if card.databases.is_empty() {
                 p.empty { "No database yet." }
             } @else {
                 (databases(&card.databases, &card.project.name, now_ms))
