@@ -198,7 +198,7 @@ fn outcome(checked: &Checked) -> Markup {
 
 fn filters(view: &Audit) -> Markup {
     html! {
-        form.filters method="get" action=(urls::AUDIT) {
+        form.filters.many method="get" action=(urls::AUDIT) {
             div.actions {
                 label for="action" { "Action" }
                 select #action name="action" {
@@ -253,7 +253,7 @@ fn table(view: &Audit) -> Markup {
     scrolling(
         "Audit log",
         &html! {
-            table.audit {
+            table.audit.stacked {
                 caption.visually-hidden { "Entries, newest first" }
                 thead { tr {
                     th.num scope="col" { "No." }
@@ -282,9 +282,9 @@ fn entry(row: &EntryRow) -> Markup {
     html! {
         tr {
             th.num scope="row" { (row.seq) }
-            td { time datetime=(row.at) { (row.at.get(..19).unwrap_or(&row.at).replace('T', " ")) " UTC" } }
-            td { (row.actor) }
-            td {
+            td data-label="When" { time datetime=(row.at) { (row.at.get(..19).unwrap_or(&row.at).replace('T', " ")) " UTC" } }
+            td data-label="Who" { (row.actor) }
+            td data-label="Action" {
                 (row.action)
                 div.sub {
                     @match &row.target_url {
@@ -293,14 +293,14 @@ fn entry(row: &EntryRow) -> Markup {
                     }
                 }
             }
-            td {
+            td data-label="Result" {
                 @if row.good {
                     span.state { (icons::ok()) (row.result) }
                 } @else {
                     span.state.warn { (icons::warning()) (row.result) }
                 }
             }
-            td.detail {
+            td.detail data-label="Detail" {
                 @for (name, value) in &row.detail { span.sub { (name) ": " code { (shown(value)) } } " " }
                 span.sub { "hash: " (short_id(&row.hash)) }
             }

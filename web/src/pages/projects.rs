@@ -290,7 +290,7 @@ pub(super) fn databases(rows: &[DatabaseRow], project: &str, now_ms: i64) -> Mar
     scrolling(
         &label,
         &html! {
-            table.databases {
+            table.databases.stacked {
                 caption.visually-hidden { (label) }
                 thead { tr {
                     th scope="col" { "Database" }
@@ -314,8 +314,8 @@ fn database_row(row: &DatabaseRow, now_ms: i64) -> Markup {
                 a href=(urls::database(&row.database.id)) { (row.database.name) }
                 div.sub { (row.engine) }
             }
-            td { (tag::environment(row.environment)) }
-            td {
+            td data-label="Environment" { (tag::environment(row.environment)) }
+            td data-label="Can be recovered from" {
                 @match &row.newest {
                     Some((id, at_ms)) => {
                         a href=(urls::snapshot(id)) { (format::time_stacked(*at_ms, now_ms)) }
@@ -332,10 +332,10 @@ fn database_row(row: &DatabaseRow, now_ms: i64) -> Markup {
                     div.sub { span.state.bad { (icons::failed()) a href=(urls::job(job)) { "Last backup failed" } } ": " (message) }
                 }
             }
-            td { (next_backup(row)) }
-            td { (verified(row, now_ms)) }
-            td.num { (format::count(row.snapshots)) }
-            td.num { (format::bytes(row.added_bytes)) }
+            td data-label="Next backup" { (next_backup(row)) }
+            td data-label="Last verified" { (verified(row, now_ms)) }
+            td.num data-label="Snapshots" { (format::count(row.snapshots)) }
+            td.num data-label="Added" { (format::bytes(row.added_bytes)) }
         }
     }
 }
