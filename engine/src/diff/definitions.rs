@@ -42,6 +42,16 @@ impl Name<'_> {
         }
     }
 
+    /// Its name as outsiders use it.
+    pub(crate) fn display_name(&self) -> String {
+        Engine::Postgres.display_name(self.schema, self.name)
+    }
+
+    /// Whether it is the sequence with this display name, or what is said of it.
+    pub(crate) fn is_sequence(&self, sequence: &str) -> bool {
+        self.kind.starts_with("SEQUENCE") && self.display_name() == sequence
+    }
+
     /// Whether an object with this text is a part of the table with this display name, and told of there.
     pub(crate) fn belongs(&self, text: &str, table: &str) -> bool {
         if !OF_TABLES.contains(&self.kind) {

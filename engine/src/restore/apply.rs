@@ -100,6 +100,8 @@ impl Restore<'_> {
                 notes.extend(target.finish(&restoring).await?);
                 let schemas = prove_schemas(self.repo, self.snapshot, &collections, &self.url, &self.ctx);
                 proof.add(schemas.await?);
+                // What was left out was told when it was.
+                proof.remarks.retain(|remark| !notes.iter().any(|note| note.text == *remark));
                 Ok(Restored { proof, records: self.records.load(Ordering::Relaxed), notes })
             }
             Err(error) => Err(match target.abandon().await {

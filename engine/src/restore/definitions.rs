@@ -1,31 +1,34 @@
 //! Whether a target has all that a snapshot's schema archive makes: also what has no rows, as
 //! foreign tables, servers, functions and views.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::diff::definitions::{self, Definition, Name};
 use crate::error::Result;
 use crate::repo::{Repository, Snapshot};
 use crate::restore::plan::schema_archive;
+use crate::restore::privileges;
 use crate::restore::prove::Schemas;
-use crate::source::{ArchiveOutcome, Engine, Source};
-use crate::target::postgres::pg_restore;
+use crate::source::{ArchiveOutcome, DatabaseUrl, Engine, Source};
+use crate::target::postgres::privileges::Privileges;
+use crate::target::postgres::{inspect, pg_restore};
 
-/// Left out of every restore, or told of with what a restore left out on purpose.
+/// Left out of every restore, or compared statement by statement.
 const NOT_COMPARED: &[&str] = &["SUBSCRIPTION", "ACL", "DEFAULT ACL"];
 
-/// The differences, but for those that `told` tables are told of elsewhere. That nothing can be said
-/// is said; owners and privileges are not compared, since a restore may give all to one role.
+/// The differences, but for those that `told` tables and sequences are told of elsewhere. That nothing
+/// can be said is said.
 pub(super) async fn compare(
     repo: &Repository,
     snapshot: &Snapshot,
     source: &Source,
+    url: &DatabaseUrl,
     told: &[String],
 ) -> Schemas {
     if snapshot.manifest.source.engine != Engine::Postgres.as_str() || snapshot.manifest.schema.is_none() {
         return Schemas::default();
     }
-    compare_archives(repo, snapshot, source, told).await.unwrap_or_else(not_compared)
+    compare_archives(repo, snapshot, source, url, told).await.unwrap_or_else(not_compared)
 }
 
 fn not_compared(why: impl std::fmt::Display) -> Schemas {
@@ -37,6 +40,7 @@ async fn compare_archives(
     repo: &Repository,
     snapshot: &Snapshot,
     source: &Source,
+    url: &DatabaseUrl,
     told: &[String],
 ) -> Result<Schemas> {
     let wanted = schema_archive(repo, snapshot).await?;
@@ -44,15 +48,37 @@ async fn compare_archives(
         ArchiveOutcome::Written(found) => found,
         ArchiveOutcome::Unavailable { reason } => return Ok(not_compared(reason)),
     };
+    let is_same_major = major(&snapshot.manifest.source.version) == major(&source.identity().version);
+    let access = compare_access(&wanted, &found.bytes, url, is_same_major).await?;
     let (wanted, target) = tokio::try_join!(pg_restore::read(&wanted), pg_restore::read(&found.bytes))?;
     let told: Vec<&str> =
         told.iter().chain(found.excluded.iter().map(|table| &table.name)).map(String::as_str).collect();
     // Servers of different majors word one definition differently.
-    let is_same_major = major(&snapshot.manifest.source.version) == major(&source.identity().version);
     let (wanted, target) = (definitions::read(&wanted.1), definitions::read(&target.1));
-    let differences = differing(&wanted, &target, &told, is_same_major);
-    let remarks = found.excluded.iter().map(|table| format!("{}: {}", table.name, table.reason));
-    Ok(Schemas { differences, remarks: remarks.collect() })
+    let mut schemas = access;
+    schemas.differences.splice(..0, differing(&wanted, &target, &told, is_same_major));
+    schemas.remarks.extend(found.excluded.iter().map(|table| format!("{}: {}", table.name, table.reason)));
+    Ok(schemas)
+}
+
+/// Compares owners and privileges. Another major has other privileges to begin with.
+async fn compare_access(
+    wanted: &[u8],
+    found: &[u8],
+    url: &DatabaseUrl,
+    is_same_major: bool,
+) -> Result<Schemas> {
+    let not_compared = |why: &str| {
+        let remark = format!("owners and privileges were not compared: {why}");
+        Ok(Schemas { differences: Vec::new(), remarks: vec![remark] })
+    };
+    let (DatabaseUrl::Postgres(url), true) = (url, is_same_major) else {
+        return not_compared("the target is another major version of PostgreSQL");
+    };
+    let (Some(wanted), Some(found)) = (Privileges::read(wanted), Privileges::read(found)) else {
+        return not_compared("the format of the schema archive, or its encoding, is not known");
+    };
+    Ok(privileges::compare(&wanted, &found, &inspect(url).await?))
 }
 
 fn major(version: &str) -> &str {
@@ -73,21 +99,29 @@ fn differing<'n>(
     told: &[&str],
     is_same_major: bool,
 ) -> Vec<String> {
-    let names: std::collections::BTreeSet<&Name<'_>> = wanted.keys().chain(found.keys()).collect();
+    let names: BTreeSet<&Name<'n>> = wanted.keys().chain(found.keys()).collect();
     let text_of = |name: &Name<'n>| text(wanted, found, name);
+    let what = |name: &Name<'n>| match (wanted.get(name), found.get(name)) {
+        (Some(_), None) => Some("is missing in the target"),
+        (None, Some(_)) => Some("is in the target only"),
+        (Some(wanted), Some(found)) if is_same_major && wanted.body() != found.body() => {
+            Some("is another in the target")
+        }
+        _ => None,
+    };
+    // A constraint of a domain is an object of its own when it is not valid.
+    let domains: Vec<String> = (names.iter())
+        .filter(|name| name.kind == "DOMAIN" && what(name).is_some())
+        .map(|name| name.display_name())
+        .collect();
+    let told: Vec<&str> = told.iter().copied().chain(domains.iter().map(String::as_str)).collect();
     let line = |name: &&Name<'n>| {
-        let what = match (wanted.get(*name), found.get(*name)) {
-            (Some(_), None) => "is missing in the target",
-            (None, Some(_)) => "is in the target only",
-            (Some(wanted), Some(found)) if is_same_major && wanted.body() != found.body() => {
-                "is another in the target"
-            }
-            _ => return None,
-        };
+        let what = what(name)?;
         let text = text_of(name);
         let is_left_out = NOT_COMPARED.contains(&name.kind) || name.is_given();
         let is_told = |name: &Name<'n>, text: &str| {
-            told.iter().any(|table| name.belongs(text, table) || name.is_owned(text, table))
+            told.iter()
+                .any(|told| name.belongs(text, told) || name.is_sequence(told) || name.is_owned(text, told))
         };
         let is_told = is_told(name, text)
             || names.iter().any(|index| name.attaches(index) && is_told(index, text_of(index)));
@@ -129,5 +163,26 @@ mod tests {
         let (lacking, _) = one.split_once("-- Name: far;").unwrap();
         assert_eq!(lines(&one, lacking, false), ["server far is missing in the target"]);
         assert_eq!(lines(lacking, &one, true), ["server far is in the target only"]);
+    }
+
+    #[test]
+    fn what_is_told_elsewhere_is_told_once() {
+        let script = |check: &str| {
+            format!(
+                "-- Name: d; Type: DOMAIN; Schema: public; Owner: a\n\nCREATE DOMAIN public.d AS integer{check};\n\n\
+                 -- Name: s; Type: SEQUENCE; Schema: public; Owner: a\n\nCREATE SEQUENCE public.s;\n\n\
+                 -- Name: s; Type: SEQUENCE OWNED BY; Schema: public; Owner: a\n\nALTER SEQUENCE public.s OWNED BY public.t.id;\n"
+            )
+        };
+        let wanted = script("\n\tCONSTRAINT c CHECK (VALUE > 0)");
+        let found = script("");
+        let apart = "-- Name: d c; Type: CHECK CONSTRAINT; Schema: public; Owner: a\n\n\
+                     ALTER DOMAIN public.d ADD CONSTRAINT c CHECK (VALUE > 0) NOT VALID;\n";
+        let (found, _) = found.split_once("-- Name: s;").unwrap();
+        let found = format!("{found}{apart}");
+        assert_eq!(
+            differing(&definitions::read(&wanted), &definitions::read(&found), &["public.s"], true),
+            ["domain d in schema public is another in the target"]
+        );
     }
 }

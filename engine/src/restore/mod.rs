@@ -8,6 +8,7 @@ mod apply;
 mod definitions;
 mod large_objects;
 mod plan;
+mod privileges;
 mod prove;
 
 pub use apply::{Restored, apply};

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use repo_format::catalog::{CollectionKind, NaturalOrder};
-use repo_format::manifest::Missing;
+use repo_format::manifest::{Missing, SequenceState};
 use repo_format::tree::Diff;
 use serde::{Deserialize, Serialize};
 
@@ -37,7 +37,7 @@ pub struct Proof {
     /// Sequences that stand elsewhere, in words. They are no part of the roots.
     #[serde(default)]
     pub sequence_differences: Vec<String>,
-    /// Where the schema differs. It is no part of the roots.
+    /// Where the schema differs, or owners and privileges. They are no part of the roots.
     pub schema_differences: Vec<String>,
     /// What was not compared, or differs and is no content: to whom large objects belong.
     #[serde(default)]
@@ -111,11 +111,18 @@ pub(super) async fn prove_schemas(
     let mut differences = schema_differences(expected, &found, url);
     differences.retain(|(name, what)| !lost.contains(name.as_str()) && !is_of_partition(&lost, what));
     let (_, absent) = split(&source, expected, url);
+    let sequences = source.sequences().await?;
+    let is_absent = |wanted: &&SequenceState| {
+        !sequences.iter().any(|found| found.namespace == wanted.namespace && found.name == wanted.name)
+    };
+    // Told where the sequences' states are compared.
+    let without = snapshot.manifest.sequences.iter().filter(is_absent);
     let told: Vec<String> = (differences.iter().map(|(name, _)| name.clone()))
         .chain(absent.iter().map(Cataloged::display_name))
         .chain(lost.iter().map(|name| (*name).to_owned()))
+        .chain(without.map(|wanted| Engine::Postgres.display_name(&wanted.namespace, &wanted.name)))
         .collect();
-    let mut schemas = definitions::compare(repo, snapshot, &source, &told).await;
+    let mut schemas = definitions::compare(repo, snapshot, &source, url, &told).await;
     let remark = |missing: &Missing| format!("{} is not in the snapshot, and was not compared", missing.name);
     schemas.remarks.extend(missing.iter().map(remark));
     let lines = differences.into_iter().map(|(name, what)| format!("{name}: {what}"));

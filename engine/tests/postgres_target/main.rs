@@ -6,4 +6,5 @@ mod creating;
 mod large_objects;
 mod loading;
 mod preflight;
+mod privileges;
 mod whole;

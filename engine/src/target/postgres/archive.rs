@@ -1,12 +1,13 @@
 //! The schema archive: what it asks of the target, and restoring its two sections.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Output;
 
 use repo_format::manifest::ViewName;
 
 use super::inspect::{TargetState, inspect};
 use super::pg_restore::{self, Omit, Section};
+use super::privileges::{Privileges, Stage};
 use super::{Standing, Target};
 use crate::error::{Error, Kind, Result};
 use crate::source::postgres::archive::Tool;
@@ -20,10 +21,8 @@ const COMMAND: &str = "Command was: ";
 /// What an archive asks of its target beside tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Needs {
-    /// Roles that own something.
-    pub(super) owners: BTreeSet<String>,
-    /// Roles that are granted something.
-    pub(super) grantees: BTreeSet<String>,
+    /// Owners and privileges; none when the archive's format or encoding is not known.
+    pub(super) privileges: Option<Privileges>,
     /// Foreign data wrappers that servers are made of.
     pub(super) wrappers: BTreeSet<String>,
     /// Foreign data wrappers that are made.
@@ -33,19 +32,15 @@ pub(super) struct Needs {
 }
 
 impl Needs {
-    /// Reads `pg_restore -f -`: its comment above each statement, and its GRANT lines. The text
-    /// only decides what is said and left out; it is never run.
+    /// Reads `pg_restore -f -`: its comment above each statement. The text only decides what is said
+    /// and left out; it is never run.
     fn of(sql: &str) -> Self {
         let mut needs = Self::default();
         for line in sql.lines() {
             if line.starts_with("-- Name: ")
                 && let Some((head, owner)) = line.rsplit_once("; Owner: ")
             {
-                let (owner, tablespace) = owner.split_once("; Tablespace: ").unwrap_or((owner, ""));
-                if !matches!(owner, "" | "-") {
-                    needs.owners.insert(owner.to_owned());
-                }
-                if !tablespace.is_empty() {
+                if owner.contains("; Tablespace: ") {
                     needs.left_out.insert("tablespaces");
                 }
                 if head.contains("; Type: SUBSCRIPTION; ") {
@@ -56,45 +51,28 @@ impl Needs {
             } else if let Some(name) = line.strip_prefix("CREATE").and_then(|rest| rest.strip_prefix(WRAPPER))
             {
                 needs.made_wrappers.extend(first_name(name));
-            } else if line.starts_with("GRANT ") || line.starts_with("ALTER DEFAULT PRIVILEGES ") {
-                needs.grantees.extend(grantee(line));
             }
         }
         needs
     }
 
-    /// Owners are kept when every one exists and the user may give objects to it.
+    /// What `pg_restore` is not to do.
     pub(super) fn omit(&self, state: &TargetState) -> Omit {
-        let gives = |role: &String| state.is_superuser || state.memberships.contains(role);
         Omit {
-            owners: !self.owners.iter().all(|role| state.roles.contains(role) && gives(role)),
-            privileges: !self.grantees.iter().all(|role| state.roles.contains(role)),
+            owners: self.privileges.as_ref().is_some_and(|found| found.would_lock_out(state)),
+            privileges: self.privileges.is_some(),
         }
     }
 
     /// What leaving things out means, in words.
-    pub(super) fn notes(&self, omit: Omit, state: &TargetState) -> Vec<Note> {
-        let names = |roles: &BTreeSet<String>, which: &dyn Fn(&String) -> bool| {
-            roles.iter().filter(|role| which(role)).cloned().collect::<Vec<_>>().join(", ")
+    pub(super) fn notes(&self, state: &TargetState) -> Vec<Note> {
+        let mut notes = match &self.privileges {
+            Some(privileges) => privileges.left_out(state),
+            None => vec![Note::remark(
+                "Which roles the archive names is not known here. Where one privilege on an object cannot be \
+                 restored, none on that object is.",
+            )],
         };
-        let mut notes = Vec::new();
-        if omit.owners {
-            let missing = names(&self.owners, &|role| !state.roles.contains(role));
-            let why = if missing.is_empty() {
-                format!(
-                    "{} may not give objects to {}",
-                    state.user,
-                    names(&self.owners, &|role| *role != state.user)
-                )
-            } else {
-                format!("the target has no role {missing}")
-            };
-            notes.push(Note::remark(format!("Everything belongs to {}: {why}.", state.user)));
-        }
-        if omit.privileges {
-            let missing = names(&self.grantees, &|role| !state.roles.contains(role));
-            notes.push(Note::remark(format!("No GRANT was restored: the target has no role {missing}.")));
-        }
         notes.extend(self.left_out.iter().map(|kind| Note::remark(format!("{kind} are not restored"))));
         notes
     }
@@ -120,22 +98,11 @@ fn first_name(text: &str) -> Option<String> {
     None
 }
 
-/// The role of `GRANT ... TO role;`, quotes off; none for PUBLIC.
-fn grantee(line: &str) -> Option<String> {
-    let line = line.strip_suffix(';')?;
-    let line = line.strip_suffix(" WITH GRANT OPTION").unwrap_or(line);
-    let (_, role) = line.rsplit_once(" TO ")?;
-    if role == "PUBLIC" {
-        return None;
-    }
-    let unquoted = role.strip_prefix('"').and_then(|role| role.strip_suffix('"'));
-    Some(unquoted.map_or(role.to_owned(), |role| role.replace("\"\"", "\"")))
-}
-
 /// The tool that reads `archive`, and what the archive needs.
 pub(super) async fn read(archive: &[u8]) -> Result<(Tool, Needs)> {
     let (tool, sql) = pg_restore::read(archive).await?;
-    Ok((tool, Needs::of(&sql)))
+    let privileges = Privileges::read(archive);
+    Ok((tool, Needs { privileges, ..Needs::of(&sql) }))
 }
 
 impl Target {
@@ -147,28 +114,34 @@ impl Target {
         let state = inspect(&self.url).await?;
         let omit = needs.omit(&state);
         let mut notes = self.notes.clone();
-        notes.extend(needs.notes(omit, &state));
-        let outcome =
-            outcome(&pg_restore::restore(&tool, &self.url, archive, Section::PreData, omit).await?)?;
+        notes.extend(needs.notes(&state));
+        let Standing { state, .. } = self.standing.get_or_init(|| Standing { omit, state });
+        notes.extend(self.grant(&needs.privileges.unwrap_or_default(), Stage::Given).await?);
+        let output = pg_restore::restore(&tool, &self.url, archive, Section::PreData, omit).await?;
+        let outcome = outcome(&output, state)?;
         notes.extend(outcome.failures.iter().filter_map(Failure::note));
-        notes.extend(outcome.uncounted);
-        let _ = self.standing.set(Standing { omit, is_superuser: state.is_superuser });
+        notes.extend(outcome.notes);
         self.take_checks().await?;
         Ok(notes)
     }
 
     /// Indexes, constraints, foreign keys, triggers and rules, then materialized views are filled,
     /// but for those that hold no data. CHECK constraints come last: the functions in them may need
-    /// the indexes.
+    /// the indexes. Privileges come first, since an index or a view is built with its owner's.
     pub async fn post_data(&self, archive: &[u8], unfilled: &[ViewName]) -> Result<Vec<Note>> {
-        let (tool, _) = read(archive).await?;
-        let Standing { omit, .. } = self.standing();
+        let (tool, needs) = read(archive).await?;
+        let Some(Standing { omit, state }) = self.standing.get() else {
+            return Err(Error::new(Kind::Internal, "the end of a schema comes before its beginning"));
+        };
+        let privileges = needs.privileges.unwrap_or_default();
         let mut notes = std::mem::take(&mut *self.load_notes.lock().await);
-        let outcome =
-            outcome(&pg_restore::restore(&tool, &self.url, archive, Section::PostData, omit).await?)?;
-        notes.extend(outcome.uncounted);
+        notes.extend(self.grant(&privileges, Stage::PreData).await?);
+        let output = pg_restore::restore(&tool, &self.url, archive, Section::PostData, *omit).await?;
+        let outcome = outcome(&output, state)?;
+        notes.extend(outcome.notes);
         notes.extend(self.complete_partitions().await?);
         notes.extend(self.try_again(&outcome.failures).await?);
+        notes.extend(self.grant(&privileges, Stage::PostData).await?);
         notes.extend(self.put_checks_back().await?);
         notes.extend(self.refresh(unfilled).await?);
         Ok(notes)
@@ -177,13 +150,13 @@ impl Target {
 
 /// What a run of `pg_restore` did not do.
 struct Outcome {
+    /// Statements that failed, but for those that give an object to its owner.
     failures: Vec<Failure>,
-    /// That it did not name as many as it counted.
-    uncounted: Option<Note>,
+    notes: Vec<Note>,
 }
 
 /// An error that a run of `pg_restore` cannot be excused for by naming a statement fails the restore.
-fn outcome(output: &Output) -> Result<Outcome> {
+fn outcome(output: &Output, state: &TargetState) -> Result<Outcome> {
     let text = String::from_utf8_lossy(&output.stderr);
     let failures = failures(&text);
     let ignored = text.lines().find_map(|line| line.strip_prefix(IGNORED)?.trim().parse::<usize>().ok());
@@ -192,12 +165,31 @@ fn outcome(output: &Output) -> Result<Outcome> {
             text.lines().last().unwrap_or_default().trim_start_matches("pg_restore: error: ").to_owned();
         return Err(Error::new(Kind::Refused, format!("pg_restore failed ({}): {why}", output.status)));
     }
-    let uncounted = (ignored.unwrap_or(0) != failures.len()).then(|| {
-        let counted =
-            format!("pg_restore ignored {} errors and named {}", ignored.unwrap_or(0), failures.len());
-        Note::failed(format!("{counted}: {}", text.trim()))
-    });
-    Ok(Outcome { failures, uncounted })
+    let named = failures.len();
+    let (of_owners, failures): (Vec<_>, Vec<_>) =
+        failures.into_iter().partition(|failure| failure.refused_owner().is_some());
+    let mut notes = not_given(&of_owners, state);
+    if ignored.unwrap_or(0) != named {
+        let counted = format!("pg_restore ignored {} errors and named {named}", ignored.unwrap_or(0));
+        notes.push(Note::failed(format!("{counted}: {}", text.trim())));
+    }
+    Ok(Outcome { failures, notes })
+}
+
+/// Objects that stay the restoring user's for a reason that was not known before, by role.
+fn not_given(failures: &[Failure], state: &TargetState) -> Vec<Note> {
+    let mut by_role: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for failure in failures {
+        let role = failure.refused_owner().unwrap_or_default();
+        if state.can_give_to(&role) {
+            by_role.entry(role).or_default().push(&failure.error);
+        }
+    }
+    let note = |(role, errors): (String, Vec<&str>)| {
+        let (user, count) = (&state.user, errors.len());
+        Note::remark(format!("{user} keeps what belonged to {role}, {count} in number: {}", errors[0]))
+    };
+    by_role.into_iter().map(note).collect()
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -235,6 +227,12 @@ fn failures(text: &str) -> Vec<Failure> {
 }
 
 impl Failure {
+    /// The role that an object could not be given to, if that is what failed.
+    fn refused_owner(&self) -> Option<String> {
+        let (_, role) = self.command.trim().strip_prefix("ALTER ")?.rsplit_once(" OWNER TO ")?;
+        first_name(role)
+    }
+
     /// `None` for what is no difference: every new database has its schema `public`.
     pub(super) fn note(&self) -> Option<Note> {
         if self.error.starts_with("schema \"public\" already exists") {
@@ -262,19 +260,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn roles_are_read_from_the_listing() {
+    fn what_is_left_out_and_wrappers_are_read_from_the_script() {
         let sql = "-- Name: orders; Type: TABLE; Schema: public; Owner: shop owner\n\
                    -- Name: big; Type: TABLE; Schema: public; Owner: dba; Tablespace: ssd\n\
                    -- Name: public; Type: SCHEMA; Schema: -; Owner: -\n\
-                   GRANT SELECT ON TABLE public.orders TO \"Read \"\"er\";\nGRANT ALL ON TABLE public.orders TO PUBLIC;\n\
-                   GRANT SELECT ON TABLE public.orders TO boss WITH GRANT OPTION;\n\
                    CREATE SERVER far TYPE 'a' FOREIGN DATA WRAPPER \"Odd \"\"one\" OPTIONS (\n\
                    CREATE SERVER near FOREIGN DATA WRAPPER postgres_fdw;\n\
                    CREATE FOREIGN DATA WRAPPER own;\n";
         let needs = Needs::of(sql);
         let set = |roles: &[&str]| roles.iter().map(|role| (*role).to_owned()).collect::<BTreeSet<_>>();
-        assert_eq!(needs.owners, set(&["shop owner", "dba"]));
-        assert_eq!(needs.grantees, set(&["Read \"er", "boss"]));
         assert!(needs.left_out.contains("tablespaces"));
         assert_eq!(needs.wrappers, set(&["Odd \"one", "postgres_fdw"]));
         assert_eq!(needs.made_wrappers, set(&["own"]));
@@ -311,6 +305,15 @@ mod tests {
             note.text,
             "the comment on the extension file_fdw is the one it had: another role owns it in the target"
         );
+    }
+
+    #[test]
+    fn an_object_that_cannot_be_given_away_is_told_by_its_role() {
+        let text = "pg_restore: from TOC entry 215; 1259 16386 TABLE orders Shop\n\
+                    pg_restore: error: could not execute query: ERROR:  permission denied for schema public\n\
+                    Command was: ALTER TABLE public.\" OWNER TO x\" OWNER TO \"Shop\";\n\n\n";
+        let found = failures(text);
+        assert_eq!(found[0].refused_owner().as_deref(), Some("Shop"));
     }
 
     #[test]

@@ -16,6 +16,10 @@ use crate::source::sql_name;
 const MAINTENANCE: [&str; 2] = ["postgres", "template1"];
 /// Trusted extensions, which the owner of a database may create, begin with PostgreSQL 13.
 const TRUSTED_SINCE: u32 = 130_000;
+/// The schema `public` of a new database belongs to its owner.
+const OWNS_PUBLIC_SINCE: u32 = 150_000;
+/// From PostgreSQL 16 on, members of a role need not be allowed to become it.
+const SET_SINCE: u32 = 160_000;
 /// User objects named when a database is not empty.
 const NAMED: usize = 10;
 
@@ -46,7 +50,10 @@ const ABILITIES: &str = "\
 SELECT r.rolname::pg_catalog.text, r.rolsuper::pg_catalog.text, (r.rolsuper OR r.rolcreatedb)::pg_catalog.text, \
   pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')::pg_catalog.text, \
   (SELECT pg_catalog.bool_and(pg_catalog.has_schema_privilege(oid, 'CREATE')) FROM pg_catalog.pg_namespace \
-   WHERE nspname = 'public')::pg_catalog.text \
+   WHERE nspname = 'public')::pg_catalog.text, \
+  (SELECT pg_catalog.bool_and(pg_catalog.pg_has_role(nspowner, 'USAGE')) FROM pg_catalog.pg_namespace \
+   WHERE nspname = 'public')::pg_catalog.text, \
+  (SELECT datistemplate FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())::pg_catalog.text \
 FROM pg_catalog.pg_roles r WHERE r.rolname = CURRENT_USER";
 
 /// Whether the database is there, and whether it holds anything.
@@ -93,10 +100,15 @@ pub struct TargetState {
     /// Whether that user may create schemas, and tables in `public`, in the database; for an
     /// absent one, whether it could be created.
     pub can_create_objects: bool,
+    /// Whether that user has the rights of the owner of the schema `public`; for an absent database,
+    /// whether it would have.
+    pub owns_public: bool,
     /// Roles of the server.
     pub roles: BTreeSet<String>,
-    /// Those whose objects the user may own or give away.
+    /// Those that the user may give objects to and act for.
     pub memberships: BTreeSet<String>,
+    /// Those whose rights the user has without doing anything for it.
+    pub inherited: BTreeSet<String>,
     /// Extensions that the server could install, by name.
     pub extensions: BTreeMap<String, AvailableExtension>,
     /// Foreign data wrappers of the database, and whether the user may make servers of them.
@@ -137,7 +149,7 @@ async fn state(session: &Session, exists: bool) -> Result<TargetState> {
         .first()
         .ok_or_else(|| Error::new(Kind::Internal, "the target does not know its own user"))?;
     let contents = if exists { contents(session).await? } else { Contents::Absent };
-    let (roles, memberships) = roles(session).await?;
+    let (roles, memberships, inherited) = roles(session, &server).await?;
     let can_create_database = abilities.flag(2);
     let may_extend = if exists { abilities.flag(3) } else { can_create_database };
     let wrappers = if exists { wrappers(session).await? } else { BTreeMap::new() };
@@ -156,8 +168,14 @@ async fn state(session: &Session, exists: bool) -> Result<TargetState> {
         } else {
             can_create_database
         },
+        // Before PostgreSQL 15 it is the server's, and not the owner's of the database.
+        owns_public: match exists {
+            true => abilities.optional(5).is_none_or(|owns| owns == "true"),
+            false => abilities.flag(1) || server.version_number >= OWNS_PUBLIC_SINCE,
+        },
         roles,
         memberships,
+        inherited,
         extensions,
         wrappers,
         encoding: exists.then(|| server.encoding.clone()),
@@ -215,11 +233,17 @@ async fn contents(session: &Session) -> Result<Contents> {
     Ok(Contents::Occupied { objects, total: rows.len() as u64 })
 }
 
-/// All roles, and those the user is a member of.
-async fn roles(session: &Session) -> Result<(BTreeSet<String>, BTreeSet<String>)> {
-    let sql = "SELECT rolname::pg_catalog.text, \
-               pg_catalog.pg_has_role(oid, 'MEMBER')::pg_catalog.text FROM pg_catalog.pg_roles";
-    let rows = session.rows(sql).await.map_err(|error| fault::statement("listing roles", error))?;
-    let roles = rows.iter().map(|row| row.text(0)).collect();
-    Ok((roles, rows.iter().filter(|row| row.flag(1)).map(|row| row.text(0)).collect()))
+/// All roles, those the user may become, and those whose rights it has.
+async fn roles(
+    session: &Session,
+    server: &Server,
+) -> Result<(BTreeSet<String>, BTreeSet<String>, BTreeSet<String>)> {
+    let becomes = if server.version_number >= SET_SINCE { "SET" } else { "MEMBER" };
+    let sql = format!(
+        "SELECT rolname::pg_catalog.text, pg_catalog.pg_has_role(oid, '{becomes}')::pg_catalog.text, \
+         pg_catalog.pg_has_role(oid, 'USAGE')::pg_catalog.text FROM pg_catalog.pg_roles"
+    );
+    let rows = session.rows(&sql).await.map_err(|error| fault::statement("listing roles", error))?;
+    let with = |column: usize| rows.iter().filter(|row| row.flag(column)).map(|row| row.text(0)).collect();
+    Ok((rows.iter().map(|row| row.text(0)).collect(), with(1), with(2)))
 }

@@ -3,7 +3,6 @@
 use repo_format::catalog::Layout;
 use tokio::sync::mpsc::Receiver;
 
-use super::pg_restore::Omit;
 use super::{Target, fault};
 use crate::error::Result;
 use crate::source::RecordBatch;
@@ -72,13 +71,11 @@ impl Target {
     /// Gives the objects to their owners, and then their privileges and comments.
     async fn describe_large_objects(&self, session: &Session) -> Result<Vec<Note>> {
         let failed = |error| fault::statement("giving large objects to their owners", error);
-        let Omit { owners, privileges } = self.standing().omit;
-        let (grants, revokes) = if privileges { ("NULL", "NULL") } else { (GRANTS, REVOKES) };
         let owner = format!(
             "CASE WHEN {GIVES} THEN concat_ws(' ', CASE WHEN owner <> CURRENT_USER \
-               THEN format('ALTER LARGE OBJECT %s OWNER TO %I;', loid, owner) END, {revokes}) END"
+               THEN format('ALTER LARGE OBJECT %s OWNER TO %I;', loid, owner) END, {REVOKES}) END"
         );
-        let statements = format!("{}, {grants}, {COMMENT}", if owners { "NULL" } else { &owner });
+        let statements = format!("{owner}, {GRANTS}, {COMMENT}");
         let (mut notes, mut last) = (Vec::new(), 0u32);
         loop {
             session.run(&format!("BEGIN; {}", self.pins())).await.map_err(failed)?;
@@ -103,34 +100,29 @@ impl Target {
 
     /// What could not be given to whom.
     async fn large_object_notes(&self, session: &Session) -> Result<Vec<Note>, tokio_postgres::Error> {
-        let Omit { owners, privileges } = self.standing().omit;
         let mut notes = Vec::new();
-        if !owners {
-            let sql = format!(
-                "SELECT owner, count(*)::text, CURRENT_USER::text, \
-                   EXISTS (SELECT FROM pg_roles r WHERE r.rolname = owner)::text \
-                 FROM pg_temp.dbsnap_pages WHERE owner IS NOT NULL AND NOT {GIVES} GROUP BY owner ORDER BY owner"
-            );
-            for row in session.rows(&sql).await? {
-                let (owner, count, user) = (row.text(0), row.text(1), row.text(2));
-                let why = if row.flag(3) {
-                    format!("{user} may not give objects to {owner}")
-                } else {
-                    format!("the target has no role {owner}")
-                };
-                notes.push(Note::remark(format!("{count} large objects belong to {user}: {why}.")));
-            }
+        let sql = format!(
+            "SELECT owner, count(*)::text, CURRENT_USER::text, \
+               EXISTS (SELECT FROM pg_roles r WHERE r.rolname = owner)::text \
+             FROM pg_temp.dbsnap_pages WHERE owner IS NOT NULL AND NOT {GIVES} GROUP BY owner ORDER BY owner"
+        );
+        for row in session.rows(&sql).await? {
+            let (owner, count, user) = (row.text(0), row.text(1), row.text(2));
+            let why = if row.flag(3) {
+                format!("{user} may not give objects to {owner}")
+            } else {
+                format!("the target has no role {owner}")
+            };
+            notes.push(Note::remark(format!("{count} large objects belong to {user}: {why}.")));
         }
-        if !privileges {
-            let sql = "SELECT g.grantee, count(DISTINCT loid)::text FROM pg_temp.dbsnap_pages, \
-                json_to_recordset(privileges::json) AS g (grantee text) WHERE g.grantee <> owner \
-                AND NOT EXISTS (SELECT FROM pg_roles r WHERE r.rolname = g.grantee) GROUP BY 1 ORDER BY 1";
-            for row in session.rows(sql).await? {
-                let (grantee, count) = (row.text(0), row.text(1));
-                notes.push(Note::remark(format!(
-                    "{count} large objects lack their grants to {grantee}: the target has no such role."
-                )));
-            }
+        let sql = "SELECT g.grantee, count(DISTINCT loid)::text FROM pg_temp.dbsnap_pages, \
+            json_to_recordset(privileges::json) AS g (grantee text) WHERE g.grantee <> owner \
+            AND NOT EXISTS (SELECT FROM pg_roles r WHERE r.rolname = g.grantee) GROUP BY 1 ORDER BY 1";
+        for row in session.rows(sql).await? {
+            let (grantee, count) = (row.text(0), row.text(1));
+            notes.push(Note::remark(format!(
+                "{count} large objects lack their grants to {grantee}: the target has no such role."
+            )));
         }
         Ok(notes)
     }

@@ -18,7 +18,10 @@ mod matviews;
 mod partitions;
 pub(crate) mod pg_restore;
 mod preflight;
+pub(crate) mod privileges;
 mod sequences;
+mod statement;
+mod toc;
 
 pub use inspect::{AvailableExtension, Contents, TargetState, inspect};
 pub use preflight::{preflight, preflight_plan};
@@ -47,7 +50,7 @@ pub struct Target {
     notes: Vec<Note>,
     /// Connections whose load is done, for the next one: a database may have thousands of tables.
     idle: Mutex<Vec<Session>>,
-    /// What the restoring user may do, known once the schema was restored.
+    /// What decides how objects are made, known once the schema was restored.
     standing: OnceLock<Standing>,
     /// Constraints that are put back after the rows.
     checks: Mutex<Vec<checks::Check>>,
@@ -58,10 +61,11 @@ pub struct Target {
 }
 
 /// What decides how objects are made.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Standing {
     omit: pg_restore::Omit,
-    is_superuser: bool,
+    /// The target before anything was restored: its roles, and what the restoring user may do.
+    state: TargetState,
 }
 
 impl Target {
@@ -86,14 +90,14 @@ impl Target {
         Ok(names.iter().filter(|name| !found.contains(*name)).cloned().collect())
     }
 
-    fn standing(&self) -> Standing {
-        self.standing.get().copied().unwrap_or_default()
+    fn is_superuser(&self) -> bool {
+        self.standing.get().is_some_and(|standing| standing.state.is_superuser)
     }
 
     /// Keeps the restored database's own event triggers from what a restore does after they are
     /// there. Only superusers can have made them, and only superusers can switch them off.
     fn quiet(&self) -> &'static str {
-        if self.standing().is_superuser { "SET LOCAL session_replication_role = replica;" } else { "" }
+        if self.is_superuser() { "SET LOCAL session_replication_role = replica;" } else { "" }
     }
 
     async fn connect(&self) -> Result<Session> {

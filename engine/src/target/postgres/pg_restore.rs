@@ -21,7 +21,8 @@ pub(super) enum Section {
     PostData,
 }
 
-/// What is left out because the target cannot have it.
+/// What the tool leaves out: owners that the target cannot have, and privileges, which are restored
+/// statement by statement.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Omit {
     pub(super) owners: bool,

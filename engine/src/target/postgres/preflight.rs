@@ -44,7 +44,7 @@ async fn checks(
         foreign_servers(&state, url, &archive, others_write),
         encoding(&state, source),
         tool(&archive),
-        roles(&state, &archive),
+        roles(&state, &archive, others_write),
     ])
 }
 
@@ -243,13 +243,22 @@ fn tool(archive: &Result<(Tool, Needs)>) -> PreflightCheck {
     }
 }
 
-/// Never in the way: what cannot be given to its role belongs to the restoring user, and says so.
-fn roles(state: &TargetState, archive: &Result<(Tool, Needs)>) -> PreflightCheck {
+/// Never in the way: what cannot be given to its role belongs to the restoring user, and what names a
+/// role that is not there is left out.
+fn roles(state: &TargetState, archive: &Result<(Tool, Needs)>, others_write: bool) -> PreflightCheck {
     let Ok((_, needs)) = archive else { return check("roles", true, "not known without the schema archive") };
-    let notes = needs.notes(needs.omit(state), state);
+    let mut state = state.clone();
+    if others_write && !state.can_create_objects {
+        // What the one who carries the plan out may give to whom is not known: only roles are.
+        (state.is_superuser, state.owns_public) = (true, true);
+        state.user = "the restoring user".to_owned();
+    }
+    let state = &state;
+    let notes = needs.notes(state);
     if notes.is_empty() {
         return check("roles", true, "every owner and every grantee exists on the target");
     }
     let texts: Vec<String> = notes.iter().map(ToString::to_string).collect();
-    check("roles", true, texts.join(" "))
+    let warns = needs.privileges.as_ref().is_none_or(|privileges| privileges.is_cut(state));
+    PreflightCheck { warns, ..check("roles", true, texts.join(" ")) }
 }

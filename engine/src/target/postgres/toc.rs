@@ -1,0 +1,235 @@
+//! The table of contents of an archive of `pg_dump -Fc`: its entries as the database had them.
+//!
+//! A script that `pg_restore` prints has the same, but a name in it may look like a statement.
+//! Here every text has a length of its own, so what is read is what `pg_dump` wrote for that entry.
+
+/// What every archive begins with.
+const MAGIC: &[u8] = b"PGDMP";
+/// The minor versions of the format that are known: those of PostgreSQL 12 to 18.
+const KNOWN: std::ops::RangeInclusive<u8> = 14..=16;
+/// From this minor version on, the compression is one byte and no integer.
+const COMPRESSION_IS_BYTE: u8 = 15;
+/// From this minor version on, an entry says what kind of relation it is.
+const HAS_RELATION_KIND: u8 = 16;
+/// Seconds to the year and daylight saving.
+const TIME_FIELDS: usize = 7;
+/// The custom format, the only one whose contents are followed by a place in the file.
+const CUSTOM: u8 = 1;
+
+/// Kinds of entries that hold statements about privileges.
+pub(crate) const PRIVILEGES: [&str; 2] = ["ACL", "DEFAULT ACL"];
+
+/// The part of an archive that an entry is restored with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Before rows, as tables.
+    #[default]
+    PreData,
+    /// After rows, as indexes.
+    PostData,
+}
+
+/// One entry of an archive.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// "TABLE", "ACL", "DEFAULT ACL"
+    pub(crate) kind: String,
+    /// "orders", "TABLE orders" for its privileges
+    pub(crate) tag: String,
+    pub(crate) namespace: String,
+    pub(crate) owner: String,
+    pub(crate) part: Part,
+    /// The statements that make it. Those of entries that are not about privileges may have other
+    /// letters than the database.
+    pub(crate) definition: String,
+    /// Whether there is a statement that drops it: only such entries are given to their owners.
+    pub(crate) is_droppable: bool,
+}
+
+/// The entries of an archive in its order, and `None` for one whose format is not known or in whose
+/// encoding names of roles or statements about privileges cannot be read.
+pub(crate) fn read(archive: &[u8]) -> Option<Vec<Entry>> {
+    let (head, rest) = archive.split_first_chunk::<11>()?;
+    let [.., major, minor, _, int, offset, format] = *head;
+    if !head.starts_with(MAGIC) || major != 1 || !KNOWN.contains(&minor) || int != 4 || format != CUSTOM {
+        return None;
+    }
+    let mut reader = Reader { rest };
+    if minor >= COMPRESSION_IS_BYTE {
+        reader.skip(1)?
+    } else {
+        reader.number().map(drop)?
+    }
+    for _ in 0..TIME_FIELDS {
+        reader.number()?;
+    }
+    // The database, the server's version, the tool's version.
+    for _ in 0..3 {
+        reader.bytes()?;
+    }
+    let count = reader.number()?;
+    let (mut entries, mut part) = (Vec::new(), Part::default());
+    for _ in 0..count {
+        entries.push(reader.entry(minor, usize::from(offset), &mut part)?);
+    }
+    // Other encodings have the same letters only where all have.
+    let is_utf8 = entries.iter().any(|entry| entry.kind == "ENCODING" && entry.definition.contains("'UTF8'"));
+    let is_plain = |entry: &Entry| {
+        entry.owner.is_ascii() && (!PRIVILEGES.contains(&entry.kind.as_str()) || entry.definition.is_ascii())
+    };
+    (is_utf8 || entries.iter().all(is_plain)).then_some(entries)
+}
+
+struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.rest.split_at_checked(len)?;
+        self.rest = rest;
+        Some(taken)
+    }
+
+    fn skip(&mut self, len: usize) -> Option<()> {
+        self.take(len).map(drop)
+    }
+
+    /// A byte for the sign, then four from the least significant on.
+    fn number(&mut self) -> Option<i64> {
+        let (sign, digits) = self.take(5)?.split_first()?;
+        let size = i64::from(u32::from_le_bytes(digits.try_into().ok()?));
+        Some(if *sign == 0 { size } else { -size })
+    }
+
+    /// `Some(None)` for a text that is not there.
+    fn bytes(&mut self) -> Option<Option<&'a [u8]>> {
+        match usize::try_from(self.number()?) {
+            Ok(len) => self.take(len).map(Some),
+            Err(_) => Some(None),
+        }
+    }
+
+    /// A text that must be exact.
+    fn text(&mut self) -> Option<String> {
+        let bytes = self.bytes()?.unwrap_or_default();
+        std::str::from_utf8(bytes).ok().map(str::to_owned)
+    }
+
+    /// A text that is only shown.
+    fn shown(&mut self) -> Option<String> {
+        Some(String::from_utf8_lossy(self.bytes()?.unwrap_or_default()).into_owned())
+    }
+
+    /// `part` is the one of the entries before: one that belongs to none is restored with those.
+    fn entry(&mut self, minor: u8, offset: usize, part: &mut Part) -> Option<Entry> {
+        self.number()?; // Its number.
+        self.number()?; // Whether it has rows.
+        self.bytes()?; // The object's catalog.
+        self.bytes()?; // Its number there.
+        let (tag, kind) = (self.shown()?, self.text()?);
+        match self.number()? {
+            2 | 3 => *part = Part::PreData,
+            4 => *part = Part::PostData,
+            _ => {}
+        }
+        let is_exact = PRIVILEGES.contains(&kind.as_str());
+        let definition = if is_exact { self.text()? } else { self.shown()? };
+        let is_droppable = self.bytes()?.is_some_and(|statement| !statement.is_empty());
+        self.bytes()?; // How its rows are copied.
+        let namespace = self.shown()?;
+        self.bytes()?; // Its tablespace.
+        self.bytes()?; // Its access method.
+        if minor >= HAS_RELATION_KIND {
+            self.number()?;
+        }
+        let owner = self.text()?;
+        self.bytes()?; // Whether its rows had numbers, before PostgreSQL 12.
+        while self.bytes()?.is_some() {} // Entries it depends on.
+        self.skip(1 + offset)?;
+        Some(Entry { kind, tag, namespace, owner, part: *part, definition, is_droppable })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(out: &mut Vec<u8>, number: i32) {
+        out.push(u8::from(number < 0));
+        out.extend_from_slice(&number.unsigned_abs().to_le_bytes());
+    }
+
+    fn text(out: &mut Vec<u8>, text: &[u8]) {
+        number(out, text.len() as i32);
+        out.extend_from_slice(text);
+    }
+
+    /// An archive with these (kind, section, definition).
+    fn archive(minor: u8, entries: &[(&str, i32, &[u8])]) -> Vec<u8> {
+        let mut out = [MAGIC, &[1, minor, 0, 4, 8, 1]].concat();
+        if minor >= 15 {
+            out.push(2)
+        } else {
+            number(&mut out, -1)
+        }
+        (0..7).for_each(|field| number(&mut out, field));
+        ["shop", "15.18", "15.18"].iter().for_each(|known| text(&mut out, known.as_bytes()));
+        number(&mut out, entries.len() as i32);
+        for (kind, section, definition) in entries {
+            number(&mut out, 7);
+            number(&mut out, 0);
+            for known in ["1259", "16386", "orders", kind] {
+                text(&mut out, known.as_bytes());
+            }
+            number(&mut out, *section);
+            text(&mut out, definition);
+            text(&mut out, b"DROP TABLE public.orders;");
+            number(&mut out, -1);
+            for known in ["public", "", "heap"] {
+                text(&mut out, known.as_bytes());
+            }
+            if minor >= 16 {
+                number(&mut out, 114);
+            }
+            for known in ["shop owner", "false", "5"] {
+                text(&mut out, known.as_bytes());
+            }
+            number(&mut out, -1);
+            out.extend_from_slice(&[3; 9]);
+        }
+        out
+    }
+
+    #[test]
+    fn every_known_version_is_read() {
+        for minor in [14, 15, 16] {
+            let made =
+                archive(minor, &[("INDEX", 4, b"CREATE INDEX;"), ("ACL", 1, b"GRANT;"), ("TABLE", 2, b"")]);
+            let found = read(&made).unwrap();
+            assert_eq!(found.len(), 3);
+            assert_eq!((found[1].definition.as_str(), found[1].kind.as_str()), ("GRANT;", "ACL"));
+            assert_eq!((found[1].part, found[2].part), (Part::PostData, Part::PreData));
+            assert_eq!((found[2].owner.as_str(), found[2].is_droppable), ("shop owner", true));
+            assert_eq!((found[2].namespace.as_str(), found[2].tag.as_str()), ("public", "orders"));
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_or_cut_off_is_not_read() {
+        let good = archive(16, &[("ACL", 1, b"GRANT;")]);
+        assert!(read(&good).is_some());
+        (0..good.len()).for_each(|len| assert_eq!(read(&good[..len]), None, "{len}"));
+        for bad in
+            [archive(17, &[]), archive(13, &[]), b"other".to_vec(), archive(16, &[("ACL", 1, b"\xe9")])]
+        {
+            assert_eq!(read(&bad), None);
+        }
+        // Letters of another encoding matter only where roles are named.
+        let encoding = |name: &'static [u8]| ("ENCODING", 2, name);
+        let made = |name, kind| read(&archive(16, &[encoding(name), (kind, 1, "é".as_bytes())]));
+        assert!(made(b"SET client_encoding = 'UTF8';", "ACL").is_some());
+        assert!(made(b"SET client_encoding = 'LATIN1';", "ACL").is_none());
+        assert!(made(b"SET client_encoding = 'LATIN1';", "FUNCTION").is_some());
+    }
+}
