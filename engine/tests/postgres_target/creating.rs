@@ -102,3 +102,27 @@ async fn looking_needs_no_rights_and_works_on_a_database_that_is_not_there() {
     let superuser = inspect(&url(cluster, &database)).await.unwrap();
     assert!(superuser.can_create_database && superuser.can_create_objects && superuser.is_superuser);
 }
+
+#[tokio::test]
+async fn templates_are_no_targets_and_the_servers_own_database_is_warned_of() {
+    // A cluster of its own: nothing may have been made in its databases.
+    let cluster = Cluster::start();
+    cluster.execute("postgres", "CREATE DATABASE pattern IS_TEMPLATE true").await;
+    for template in ["template0", "template1", "pattern"] {
+        let url = url(&cluster, template);
+        for error in [
+            inspect(&url).await.unwrap_err(),
+            Target::create(&url, &source(&cluster, &[])).await.err().unwrap(),
+        ] {
+            assert_eq!(error.kind(), Kind::Invalid, "{template}: {error}");
+            assert!(error.message().contains("nothing is restored into a template"), "{template}: {error}");
+        }
+    }
+    let archive = crate::copier::archive(&cluster, "postgres");
+    for (name, warns) in [("postgres", true), ("new", false)] {
+        let checks =
+            engine::target::postgres::preflight(&url(&cluster, name), &source(&cluster, &[]), &archive).await;
+        let found = checks.unwrap().into_iter().find(|check| check.check == "target database").unwrap();
+        assert_eq!((found.ok, found.warns), (true, warns), "{found:?}");
+    }
+}

@@ -14,6 +14,8 @@ use crate::source::sql_name;
 
 /// Databases that are there on every server, to ask about one that is not.
 const MAINTENANCE: [&str; 2] = ["postgres", "template1"];
+/// It takes no connections, so it cannot be asked.
+const NEVER_A_TARGET: &str = "template0";
 /// Trusted extensions, which the owner of a database may create, begin with PostgreSQL 13.
 const TRUSTED_SINCE: u32 = 130_000;
 /// The schema `public` of a new database belongs to its owner.
@@ -120,12 +122,23 @@ pub struct TargetState {
 }
 
 /// Looks at the target of `url`. Reads only, and any user who can log in may do it.
+///
+/// # Errors
+/// [`Kind::Invalid`] for a template: new databases would begin with what is restored into it.
 pub async fn inspect(url: &PostgresUrl) -> Result<TargetState> {
+    if url.database() == NEVER_A_TARGET {
+        return Err(not_a_target("template0 is what new databases are made of"));
+    }
     match Connector::new(url)?.connect().await {
         Ok(session) => state(&session, true).await,
         Err(error) if error.kind() == Kind::NotFound => state(&maintenance(url).await?, false).await,
         Err(error) => Err(error),
     }
+}
+
+fn not_a_target(why: &str) -> Error {
+    let message = format!("nothing is restored into a template: {why}");
+    Error::new(Kind::Invalid, message).with_help("Name a database that does not exist yet.")
 }
 
 /// A session in a database that every server has.
@@ -148,6 +161,9 @@ async fn state(session: &Session, exists: bool) -> Result<TargetState> {
     let abilities = abilities
         .first()
         .ok_or_else(|| Error::new(Kind::Internal, "the target does not know its own user"))?;
+    if exists && abilities.flag(6) {
+        return Err(not_a_target("the database is a template"));
+    }
     let contents = if exists { contents(session).await? } else { Contents::Absent };
     let (roles, memberships, inherited) = roles(session, &server).await?;
     let can_create_database = abilities.flag(2);

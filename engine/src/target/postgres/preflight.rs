@@ -77,6 +77,16 @@ fn database(state: &TargetState, url: &PostgresUrl) -> PreflightCheck {
         Contents::Absent => {
             check("target database", true, format!("\"{name}\" does not exist and will be created"))
         }
+        // Every server has it, for tools to connect to.
+        Contents::Empty if name == "postgres" => PreflightCheck {
+            warns: true,
+            ..check(
+                "target database",
+                true,
+                "\"postgres\" is the server's own database for maintenance, and empty. A database with a name of \
+                 its own is easier to drop again",
+            )
+        },
         Contents::Empty => check("target database", true, format!("\"{name}\" exists and is empty")),
         Contents::Occupied { objects, total } => check(
             "target database",
