@@ -670,3 +670,29 @@ async fn owners_and_privileges_are_proven_but_for_those_of_missing_roles() {
     let proof = restore::prove(&test.repo, &snapshot, &target, &test.ctx).await.unwrap();
     assert!(proof.matches && proof.remarks.contains(&told), "{proof:#?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_domain_inside_arrays_that_refuses_rows_comes_back_not_valid() {
+    let (cluster, name, url) = database(
+        "CREATE TABLE stock (item int PRIMARY KEY); INSERT INTO stock VALUES (1), (2);
+         CREATE FUNCTION known(i int) RETURNS bool LANGUAGE sql AS 'SELECT EXISTS (SELECT FROM public.stock WHERE item = i)';
+         CREATE DOMAIN item AS int CONSTRAINT in_stock CHECK (known(VALUE));
+         CREATE TABLE wishes (id int PRIMARY KEY, items item[]); INSERT INTO wishes VALUES (1, '{1,2}'), (2, NULL);
+         DELETE FROM stock WHERE item = 2",
+    )
+    .await;
+    let test = TestRepo::new().await;
+    let snapshot = test.backup(&url).await;
+    let done = restored(&test, &snapshot, &cluster.superuser_url(&format!("{name}_restored"))).await;
+    assert!(done.proof.collections.iter().all(|found| found.matches), "{:#?}", done.proof);
+    assert_eq!(done.records, snapshot.manifest.records);
+    assert_eq!(done.proof.schema_differences, ["domain item in schema public is another in the target"]);
+    let [note] = done.notes.as_slice() else { panic!("{:?}", done.notes) };
+    for words in [
+        "\"in_stock\" of public.item is NOT VALID: it holds for new rows. Rows of the snapshot could not be loaded",
+        "loading public.wishes: value for domain public.item violates check constraint \"in_stock\"",
+        "PostgreSQL does not check again what is inside arrays",
+    ] {
+        assert!(!note.failed && note.text.contains(words), "{words} in {note:?}");
+    }
+}

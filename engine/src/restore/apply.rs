@@ -237,11 +237,26 @@ impl Restore<'_> {
     }
 
     async fn load(&self, target: &Target, found: &Cataloged) -> Result<()> {
-        let (sender, rows) = mpsc::channel(BATCHES);
-        let Cataloged { namespace, name, descriptor, .. } = found;
-        if descriptor.layout.kind == CollectionKind::View {
+        if found.descriptor.layout.kind == CollectionKind::View {
             return Ok(());
         }
+        let loaded = match self.load_once(target, found).await {
+            // What was refused left nothing behind.
+            Err(error) if error.kind() == Kind::Refused => {
+                if !target.relax(&error).await? {
+                    return Err(error);
+                }
+                self.load_once(target, found).await?
+            }
+            loaded => loaded?,
+        };
+        self.records.fetch_add(loaded, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn load_once(&self, target: &Target, found: &Cataloged) -> Result<u64> {
+        let (sender, rows) = mpsc::channel(BATCHES);
+        let Cataloged { namespace, name, descriptor, .. } = found;
         let (root, order) = (found.root(), descriptor.natural_order);
         let reading = self.repo.with_reader(move |reader| match order {
             None => send_all(&root, &sender, reader),
@@ -252,9 +267,7 @@ impl Restore<'_> {
         // Reading that fails ends the load early; a load that fails makes the reader stop, without
         // an error of its own.
         read?;
-        let loaded = loaded?;
-        self.records.fetch_add(loaded, Ordering::Relaxed);
-        Ok(())
+        loaded
     }
 }
 

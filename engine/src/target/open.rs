@@ -141,6 +141,15 @@ impl Target {
         }
     }
 
+    /// Takes a rule away that may have kept records from being loaded. Whether there is one, so that a
+    /// load that was refused is worth another try.
+    pub async fn relax(&self, refusal: &Error) -> Result<bool> {
+        match self {
+            Self::Postgres(target) => target.lift_domain_checks(refusal).await,
+            Self::MongoDb(_) => Ok(false),
+        }
+    }
+
     /// What can only be there after the records: indexes, constraints, validators, views.
     pub async fn post_data(&self, restoring: &Restoring<'_>) -> Result<Vec<Note>> {
         match self {

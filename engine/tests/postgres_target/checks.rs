@@ -17,6 +17,10 @@ CREATE TABLE z_order (item int CHECK (known(item))); INSERT INTO z_order VALUES 
 CREATE DOMAIN item AS int CONSTRAINT in_stock CHECK (known(VALUE)) CONSTRAINT small CHECK (VALUE < 1000);
 COMMENT ON CONSTRAINT in_stock ON DOMAIN item IS 'domain';
 CREATE TABLE a_wish (i item, id int); INSERT INTO a_wish VALUES (3, 1);
+CREATE FUNCTION is_plain(t text) RETURNS bool LANGUAGE sql AS 'SELECT t !~ ''[^a-z]''';
+CREATE DOMAIN word AS text CONSTRAINT plain CHECK (is_plain(VALUE)); CREATE DOMAIN short_word AS word CHECK (length(VALUE) < 9);
+CREATE TYPE words AS (first short_word, rest word[]); COMMENT ON CONSTRAINT plain ON DOMAIN word IS 'stays';
+CREATE TABLE texts (one word, many short_word[], pair words); INSERT INTO texts VALUES ('a', '{b,c}', ROW('d', '{e}'));
 CREATE TABLE base (id int, CONSTRAINT up CHECK (id > 0), CONSTRAINT alone CHECK (id < 1000) NO INHERIT);
 CREATE TABLE derived (CONSTRAINT up CHECK (id > 0), CONSTRAINT own CHECK (known(id))) INHERITS (base);
 CREATE TABLE derived_too () INHERITS (base);

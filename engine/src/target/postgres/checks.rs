@@ -4,8 +4,13 @@
 //! that a function in them reads, and by the clock, the collation and the search path of a restore.
 //! So they are taken off the empty tables and put back over the whole. Rows that one refuses even
 //! then are the source's own: it is put back NOT VALID, which holds for rows to come, and said.
+//!
+//! A domain whose values are inside arrays or composite types cannot be checked again by PostgreSQL.
+//! Its constraints stay on, as long as rows can be loaded under them.
 
 use std::collections::HashSet;
+
+use tokio_postgres::error::SqlState;
 
 use super::{Target, fault};
 use crate::Kind;
@@ -16,8 +21,7 @@ use crate::target::Note;
 
 /// Constraints that no parent has. A parent's go and come with its children's, so that after one
 /// round the next finds those of children that have a definition of their own. Of domains only
-/// those that call a user's function: a domain inside an array or a composite type cannot be
-/// checked again.
+/// those that call a user's function.
 const CHECKS: &str = "\
 SELECT c.oid::text, 'TABLE', n.nspname::text, r.relname::text, c.conname::text, pg_get_constraintdef(c.oid), \
   obj_description(c.oid, 'pg_constraint') \
@@ -44,6 +48,15 @@ pub(super) struct Check {
     name: String,
     definition: String,
     comment: Option<String>,
+    /// Why it could not stay on while rows were loaded, for one that cannot be checked again.
+    unchecked: Option<String>,
+}
+
+/// Constraints of domains that cannot be checked again.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    checks: Vec<Check>,
+    are_lifted: bool,
 }
 
 impl Check {
@@ -95,6 +108,10 @@ impl Target {
                 return Ok(());
             }
             for (_, check) in fresh {
+                if !check.is_of_table() && !self.can_be_checked_again(&session, &check).await? {
+                    self.kept_checks.lock().await.checks.push(check);
+                    continue;
+                }
                 match self.one(&session, "", &check.drop()).await {
                     Ok(()) => self.checks.lock().await.push(check),
                     // Of a table that this user could not even alter: rows are loaded under it.
@@ -103,6 +120,34 @@ impl Target {
                 }
             }
         }
+    }
+
+    /// Whether PostgreSQL would put another constraint on the domain: it refuses to where a table has
+    /// the domain inside an array or a composite type.
+    async fn can_be_checked_again(&self, session: &Session, check: &Check) -> Result<bool> {
+        let sql = format!("BEGIN; {} {} {} ADD CHECK (true)", self.pins(), self.quiet(), check.alter());
+        let tried = session.run(&sql).await;
+        session.run("ROLLBACK").await.map_err(|error| fault::statement("rolling back", error))?;
+        // Whatever else is wrong shows when the constraint is taken off.
+        let is_refused =
+            |error: tokio_postgres::Error| error.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED);
+        Ok(!tried.is_err_and(is_refused))
+    }
+
+    /// Takes the constraints of domains off that stayed on, after a load failed, maybe by one of them.
+    /// Whether there are any, so that the load may succeed when it is tried again.
+    pub async fn lift_domain_checks(&self, failed: &Error) -> Result<bool> {
+        let mut kept = self.kept_checks.lock().await;
+        if !kept.are_lifted && !kept.checks.is_empty() {
+            let session = self.connect().await?;
+            for check in &kept.checks {
+                self.one(&session, "", &check.drop()).await?;
+                let unchecked = Some(failed.message().to_owned());
+                self.checks.lock().await.push(Check { unchecked, ..check.clone() });
+            }
+            kept.are_lifted = true;
+        }
+        Ok(kept.are_lifted)
     }
 
     async fn checks_of(&self, session: &Session) -> Result<Vec<(u32, Check)>> {
@@ -118,6 +163,7 @@ impl Target {
             name: row.text(4),
             definition: row.text(5),
             comment: row.optional(6),
+            unchecked: None,
         };
         Ok(rows.iter().map(|row| (row.number(0), check(row))).collect())
     }
@@ -132,23 +178,14 @@ impl Target {
         let guard = session.cancel_guard();
         let mut notes = Vec::new();
         for group in checks.chunk_by(|a, b| a.is_of_table() && a.alter() == b.alter()) {
-            // One statement reads the table once for all its constraints.
-            let added: Vec<String> = group.iter().map(Check::add).collect();
-            let whole = self.one(&session, "", &format!("{} {}", group[0].alter(), added.join(", "))).await;
-            match whole {
-                Ok(()) => {}
-                Err(error) if error.kind() == Kind::Unreachable => return Err(error),
-                Err(error) if group.len() == 1 => {
-                    notes.extend(self.put_back(&session, &group[0], error).await?);
-                }
-                Err(_) => {
-                    for check in group {
-                        let sql = format!("{} {}", check.alter(), check.add());
-                        if let Err(error) = self.one(&session, "", &sql).await {
-                            notes.extend(self.put_back(&session, check, error).await?);
-                        }
-                    }
-                }
+            if let Some(why) = &group[0].unchecked {
+                let why = format!(
+                    "Rows of the snapshot could not be loaded under it ({why}), and PostgreSQL does not check again \
+                     what is inside arrays and composite types"
+                );
+                notes.push(self.put_back_unchecked(&session, &group[0], &why).await?);
+            } else {
+                notes.extend(self.put_back_checked(&session, group).await?);
             }
             for comment in group.iter().filter_map(Check::comment) {
                 if let Err(error) = self.one(&session, "", &comment).await {
@@ -158,6 +195,30 @@ impl Target {
         }
         guard.disarm();
         Ok(notes)
+    }
+
+    /// Puts constraints of one table back, or one of a domain.
+    async fn put_back_checked(&self, session: &Session, group: &[Check]) -> Result<Vec<Note>> {
+        // One statement reads the table once for all its constraints.
+        let added: Vec<String> = group.iter().map(Check::add).collect();
+        let whole = self.one(session, "", &format!("{} {}", group[0].alter(), added.join(", "))).await;
+        match whole {
+            Ok(()) => Ok(Vec::new()),
+            Err(error) if error.kind() == Kind::Unreachable => Err(error),
+            Err(error) if group.len() == 1 => {
+                Ok(self.put_back(session, &group[0], error).await?.into_iter().collect())
+            }
+            Err(_) => {
+                let mut notes = Vec::new();
+                for check in group {
+                    let sql = format!("{} {}", check.alter(), check.add());
+                    if let Err(error) = self.one(session, "", &sql).await {
+                        notes.extend(self.put_back(session, check, error).await?);
+                    }
+                }
+                Ok(notes)
+            }
+        }
     }
 
     /// One that could not be put back as the others: with the search path that its function may
@@ -181,13 +242,16 @@ impl Target {
                 Err(_) => {}
             }
         }
-        match self.one(session, "", &format!("{sql} NOT VALID")).await {
-            Ok(()) => Ok(Some(Note::remark(format!(
-                "{shown} is NOT VALID: it holds for new rows, and not for all that the snapshot has ({})",
-                why.message()
-            )))),
+        let why = format!("It does not hold for all that the snapshot has ({})", why.message());
+        self.put_back_unchecked(session, check, &why).await.map(Some)
+    }
+
+    async fn put_back_unchecked(&self, session: &Session, check: &Check, why: &str) -> Result<Note> {
+        let (sql, shown) = (format!("{} {} NOT VALID", check.alter(), check.add()), check.shown());
+        match self.one(session, "", &sql).await {
+            Ok(()) => Ok(Note::remark(format!("{shown} is NOT VALID: it holds for new rows. {why}"))),
             Err(error) if error.kind() == Kind::Unreachable => Err(error),
-            Err(error) => Ok(Some(Note::failed(format!("{shown} is missing: {}", error.message())))),
+            Err(error) => Ok(Note::failed(format!("{shown} is missing: {}", error.message()))),
         }
     }
 

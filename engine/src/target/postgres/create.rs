@@ -72,6 +72,7 @@ impl Target {
             standing: OnceLock::new(),
             checks: Mutex::new(Vec::new()),
             partitions: Mutex::new(Vec::new()),
+            kept_checks: Mutex::default(),
             load_notes: Mutex::new(Vec::new()),
         };
         if created {

@@ -56,6 +56,8 @@ pub struct Target {
     checks: Mutex<Vec<checks::Check>>,
     /// Partitions made without the archive, which are to get what their roots get.
     partitions: Mutex<Vec<partitions::Made>>,
+    /// Constraints that stay on while rows are loaded, if they can.
+    kept_checks: Mutex<checks::Kept>,
     /// What loading did differently.
     load_notes: Mutex<Vec<Note>>,
 }
