@@ -672,6 +672,33 @@ async fn owners_and_privileges_are_proven_but_for_those_of_missing_roles() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn row_security_that_is_forced_on_owners_comes_back_after_the_proof() {
+    let (cluster, name, url) = database(
+        "CREATE TABLE guarded (id int PRIMARY KEY); INSERT INTO guarded SELECT generate_series(1, 100);
+         CREATE TABLE t (id int PRIMARY KEY REFERENCES guarded); INSERT INTO t VALUES (7);
+         ALTER TABLE guarded ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+         CREATE POLICY few ON guarded USING (id < 10)",
+    )
+    .await;
+    cluster.execute("postgres", &format!("ALTER ROLE {name}_reader BYPASSRLS")).await;
+    let test = TestRepo::new().await;
+    let snapshot = test.backup(&url).await;
+    assert_eq!((&snapshot.manifest.missing, snapshot.manifest.records), (&Vec::new(), 101));
+    let (target, done) = restored_by_owner(&test, &snapshot, cluster, &name).await;
+    assert!(done.proof.matches, "{:#?}", done.proof);
+    assert!(done.notes.iter().all(|note| !note.failed), "{:?}", done.notes);
+    let restored = format!("{name}_restored");
+    let forced =
+        "SELECT concat_ws(' ', relrowsecurity, relforcerowsecurity) FROM pg_class WHERE relname = 'guarded'";
+    assert_eq!(cluster.query_one(&restored, forced).await, "t t");
+
+    // Its owner cannot prove it again, and is told why.
+    let proof = restore::prove(&test.repo, &snapshot, &target, &test.ctx).await.unwrap();
+    let told = proof.collections.iter().find(|found| found.name == "public.guarded").unwrap();
+    assert!(!proof.matches && told.examples[0].contains("cannot be read with these credentials"), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_domain_inside_arrays_that_refuses_rows_comes_back_not_valid() {
     let (cluster, name, url) = database(
         "CREATE TABLE stock (item int PRIMARY KEY); INSERT INTO stock VALUES (1), (2);

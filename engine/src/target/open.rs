@@ -167,10 +167,10 @@ impl Target {
     }
 
     /// Ends a proven restore with what may only be there once it is proven, because it removes
-    /// records: TTL indexes.
+    /// records or hides them: TTL indexes, and row security that is forced on owners.
     pub async fn finish(self, restoring: &Restoring<'_>) -> Result<Vec<Note>> {
         match self {
-            Self::Postgres(target) => target.finish().await.map(|()| Vec::new()),
+            Self::Postgres(target) => target.finish().await,
             Self::MongoDb(target) => target.finish(restoring).await,
         }
     }

@@ -144,6 +144,7 @@ impl Target {
         notes.extend(self.grant(&privileges, Stage::PostData).await?);
         notes.extend(self.put_checks_back().await?);
         notes.extend(self.refresh(unfilled).await?);
+        self.lift_row_security().await?;
         Ok(notes)
     }
 }

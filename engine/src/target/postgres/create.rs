@@ -73,6 +73,7 @@ impl Target {
             checks: Mutex::new(Vec::new()),
             partitions: Mutex::new(Vec::new()),
             kept_checks: Mutex::default(),
+            unforced: Mutex::new(Vec::new()),
             load_notes: Mutex::new(Vec::new()),
         };
         if created {
@@ -81,19 +82,22 @@ impl Target {
         Ok(target)
     }
 
-    /// Ends a proven restore: the database no longer says that it is unfinished.
-    pub async fn finish(self) -> Result<()> {
+    /// Ends a proven restore: row security holds for its owner too, and the database no longer says
+    /// that it is unfinished.
+    pub async fn finish(self) -> Result<Vec<Note>> {
+        let notes = self.force_row_security().await?;
         if self.created {
             let session = self.connect().await?;
             self.comment(&session, None).await?;
         }
-        Ok(())
+        Ok(notes)
     }
 
     /// Gives up: drops the database if this restore made it, and says what is left behind.
     pub async fn abandon(self) -> Result<String> {
         let name = self.url.database().to_owned();
         if !self.created {
+            self.force_row_security().await?;
             return Ok(format!(
                 "Database \"{name}\" was there before and is kept, with what was restored so far. Drop it, or empty \
                  it, before you try again."

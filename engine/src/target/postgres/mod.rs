@@ -19,6 +19,7 @@ mod partitions;
 pub(crate) mod pg_restore;
 mod preflight;
 pub(crate) mod privileges;
+mod row_security;
 mod sequences;
 mod statement;
 mod toc;
@@ -58,6 +59,8 @@ pub struct Target {
     partitions: Mutex<Vec<partitions::Made>>,
     /// Constraints that stay on while rows are loaded, if they can.
     kept_checks: Mutex<checks::Kept>,
+    /// Tables whose FORCE ROW LEVEL SECURITY is put back after the proof.
+    unforced: Mutex<Vec<String>>,
     /// What loading did differently.
     load_notes: Mutex<Vec<Note>>,
 }
