@@ -64,7 +64,8 @@ pub async fn apply(
     }
     let session = Session::begin_reading(repo, &[snapshot.id], ctx).await?;
     let ctx = Context { monitor: Arc::new(Steps::new(ctx.monitor.clone())), ..ctx.clone() };
-    let restore = Restore { repo, snapshot, scope, url, ctx, records: AtomicU64::new(0) };
+    let (records, sent) = (AtomicU64::new(0), Arc::default());
+    let restore = Restore { repo, snapshot, scope, url, ctx, records, sent };
     let restored = restore.run().await;
     session.conclude(restored).await
 }
@@ -76,6 +77,8 @@ struct Restore<'a> {
     url: DatabaseUrl,
     ctx: Context,
     records: AtomicU64,
+    /// Records on their way, which is what can be told while a large collection is loaded.
+    sent: Arc<AtomicU64>,
 }
 
 impl Restore<'_> {
@@ -203,7 +206,7 @@ impl Restore<'_> {
             phase: phase.to_owned(),
             collections_done: done,
             collections_total: total,
-            records: self.records.load(Ordering::Relaxed),
+            records: self.sent.load(Ordering::Relaxed),
             ..Progress::default()
         });
     }
@@ -258,9 +261,13 @@ impl Restore<'_> {
         let (sender, rows) = mpsc::channel(BATCHES);
         let Cataloged { namespace, name, descriptor, .. } = found;
         let (root, order) = (found.root(), descriptor.natural_order);
-        let reading = self.repo.with_reader(move |reader| match order {
-            None => send_all(&root, &sender, reader),
-            Some(order) => send_in_order(&root, order, &sender, reader),
+        let sent = self.sent.clone();
+        let reading = self.repo.with_reader(move |reader| {
+            let outgoing = Outgoing::new(&sender, &sent);
+            match order {
+                None => send_all(&root, outgoing, reader),
+                Some(order) => send_in_order(&root, order, outgoing, reader),
+            }
         });
         let loading = target.load(&descriptor.layout, namespace, name, descriptor.records, rows);
         let (read, loaded) = tokio::join!(reading, loading);
@@ -276,9 +283,8 @@ fn described(found: &Cataloged) -> Described<'_> {
 }
 
 /// Sends every record of a tree, long values moved back in. Ends when nobody listens any more.
-fn send_all(root: &tree::Root, sender: &mpsc::Sender<RecordBatch>, reader: &mut ObjectReader) -> Result<()> {
+fn send_all(root: &tree::Root, mut outgoing: Outgoing<'_>, reader: &mut ObjectReader) -> Result<()> {
     let mut cursor = tree::Cursor::new(root, None);
-    let mut outgoing = Outgoing::new(sender);
     while let Some((key, value)) = cursor.next(reader)? {
         if !outgoing.push(&key, &whole(value, reader)?) {
             return Ok(());
@@ -292,13 +298,12 @@ fn send_all(root: &tree::Root, sender: &mpsc::Sender<RecordBatch>, reader: &mut 
 fn send_in_order(
     root: &tree::Root,
     order: NaturalOrder,
-    sender: &mpsc::Sender<RecordBatch>,
+    mut outgoing: Outgoing<'_>,
     reader: &mut ObjectReader,
 ) -> Result<()> {
     let list = value::read(&order.into(), limits::RECORD as u64, reader)?;
     let mut keys = Cursor::new(&list, "natural order");
     let mut seen: HashMap<&[u8], u64> = HashMap::new();
-    let mut outgoing = Outgoing::new(sender);
     while !keys.is_empty() {
         let len = keys.bounded(limits::KEY)?;
         let key = keys.take(len)?;
@@ -319,12 +324,13 @@ fn send_in_order(
 /// Records on their way to the loader.
 struct Outgoing<'a> {
     sender: &'a mpsc::Sender<RecordBatch>,
+    sent: &'a AtomicU64,
     batch: RecordBatch,
 }
 
 impl<'a> Outgoing<'a> {
-    fn new(sender: &'a mpsc::Sender<RecordBatch>) -> Self {
-        Self { sender, batch: RecordBatch::with_capacity(BATCH) }
+    fn new(sender: &'a mpsc::Sender<RecordBatch>, sent: &'a AtomicU64) -> Self {
+        Self { sender, sent, batch: RecordBatch::with_capacity(BATCH) }
     }
 
     /// Whether anybody still listens. Nobody listening is the loader's failure, and its to tell.
@@ -334,13 +340,23 @@ impl<'a> Outgoing<'a> {
             return true;
         }
         let full = std::mem::replace(&mut self.batch, RecordBatch::with_capacity(BATCH));
-        self.sender.blocking_send(full).is_ok()
+        self.send(full)
     }
 
-    fn finish(self) {
-        if !self.batch.is_empty() {
-            let _ = self.sender.blocking_send(self.batch);
+    fn finish(mut self) {
+        let last = std::mem::take(&mut self.batch);
+        if !last.is_empty() {
+            self.send(last);
         }
+    }
+
+    fn send(&self, batch: RecordBatch) -> bool {
+        let count = batch.len() as u64;
+        let is_sent = self.sender.blocking_send(batch).is_ok();
+        if is_sent {
+            self.sent.fetch_add(count, Ordering::Relaxed);
+        }
+        is_sent
     }
 }
 

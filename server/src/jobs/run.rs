@@ -242,14 +242,17 @@ fn stopped(record: &JobRecord, problem: &Problem) -> Outcome {
 async fn tick(app: App, feed: Feed, gauge: Arc<Gauge>) {
     let id = feed.job().record.id;
     let mut ticks = 0_u32;
-    let mut unwritten = false;
+    let (mut unwritten, mut records_written) = (false, 0);
     loop {
         tokio::time::sleep(TICK).await;
         ticks = ticks.wrapping_add(1);
-        unwritten |= feed.publish_progress(gauge.read());
-        if unwritten && ticks.is_multiple_of(TICKS_PER_WRITE) {
-            unwritten = false;
-            if let Err(error) = app.meta.set_job_progress(id, gauge.read()).await {
+        let progress = gauge.read();
+        unwritten |= feed.publish_progress(progress.clone());
+        // The first records count at once: of a process that is killed only what is written is left.
+        let is_first = records_written == 0 && progress.records > 0;
+        if unwritten && (is_first || ticks.is_multiple_of(TICKS_PER_WRITE)) {
+            (unwritten, records_written) = (false, progress.records);
+            if let Err(error) = app.meta.set_job_progress(id, progress).await {
                 tracing::warn!(job = %id, %error, "its progress is not written");
             }
         }
