@@ -710,7 +710,7 @@ async fn a_domain_inside_arrays_that_refuses_rows_comes_back_not_valid() {
     .await;
     let test = TestRepo::new().await;
     let snapshot = test.backup(&url).await;
-    let done = restored(&test, &snapshot, &cluster.superuser_url(&format!("{name}_restored"))).await;
+    let done = restored(&name, &test, &snapshot).await;
     assert!(done.proof.collections.iter().all(|found| found.matches), "{:#?}", done.proof);
     assert_eq!(done.records, snapshot.manifest.records);
     assert_eq!(done.proof.schema_differences, ["domain item in schema public is another in the target"]);
