@@ -700,7 +700,7 @@ async fn row_security_that_is_forced_on_owners_comes_back_after_the_proof() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_domain_inside_arrays_that_refuses_rows_comes_back_not_valid() {
-    let (cluster, name, url) = database(
+    let (_, name, url) = database(
         "CREATE TABLE stock (item int PRIMARY KEY); INSERT INTO stock VALUES (1), (2);
          CREATE FUNCTION known(i int) RETURNS bool LANGUAGE sql AS 'SELECT EXISTS (SELECT FROM public.stock WHERE item = i)';
          CREATE DOMAIN item AS int CONSTRAINT in_stock CHECK (known(VALUE));

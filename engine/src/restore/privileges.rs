@@ -28,7 +28,9 @@ pub(super) fn compare(wanted: &Privileges, found: &Privileges, state: &TargetSta
     for object in objects {
         let sides = [of_wanted.get(object).copied(), of_found.get(object).copied()];
         let is_public = sides.iter().flatten().any(|of| of.stage == Stage::Given);
-        if !is_public || (state.owns_public && !is_public_another) {
+        // Of what one side has not at all there is nothing more to tell.
+        let is_in_both = is_made(object, wanted) == is_made(object, found);
+        if is_in_both && (!is_public || (state.owns_public && !is_public_another)) {
             differences.extend(difference(object, sides, state));
         }
     }
@@ -38,6 +40,19 @@ pub(super) fn compare(wanted: &Privileges, found: &Privileges, state: &TargetSta
 
 fn by_object(privileges: &Privileges) -> BTreeMap<&str, &OfObject> {
     privileges.objects.iter().map(|of| (of.object.as_str(), of)).collect()
+}
+
+/// Whether an archive makes the object that privileges are about, by its name there: privileges on a
+/// view are those on a TABLE, and a column has them beside its table.
+fn is_made(object: &str, archive: &Privileges) -> bool {
+    let Some((kind, name)) = object.split_once(' ') else { return false };
+    let is_named = |name: &str| archive.owners.keys().any(|made| made.ends_with(&format!(" {name}")));
+    if kind != "COLUMN" {
+        return is_named(name);
+    }
+    let (column, schema) = name.rsplit_once(" in schema ").unwrap_or((name, ""));
+    let mut tables = column.match_indices('.').map(|(dot, _)| &column[..dot]);
+    tables.any(|table| is_named(&format!("{table} in schema {schema}")))
 }
 
 /// How the statements about one object differ, but for those that the target cannot have.
