@@ -331,6 +331,8 @@ async fn restored_in_part(
     assert!(told.warns, "{told:?}");
     for missing in &snapshot.manifest.missing {
         assert!(told.detail.contains(&missing.name), "{told:?}");
+        let mut listed = plan.preview.collections.iter().map(|found| format!("{} (definition)", found.name));
+        assert!(listed.all(|name| name != missing.name), "{:?}", plan.preview);
     }
     let done =
         restore::apply(&test.repo, snapshot, &Scope::All, &plan, &plan.confirm_phrase, &target, &test.ctx)

@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::diff::{CollectionDiff, Counts, Status, Summary};
 use crate::error::{Error, Kind, Result};
 use crate::repo::{Repository, Session, Snapshot};
-use crate::source::{DatabaseUrl, Engine};
+use crate::source::{DatabaseUrl, Engine, definition_name};
 use crate::target::{PreflightCheck, Restoring, preflight};
 
 /// What is restored.
@@ -140,7 +140,7 @@ pub async fn plan(
         preflight.insert(0, completeness(&snapshot.manifest));
         let target = TargetIdentity::of(&url);
         let confirm_phrase = target.confirm_phrase();
-        Ok(Plan { preflight, preview: preview(&collections), confirm_phrase, target })
+        Ok(Plan { preflight, preview: preview(snapshot, &collections), confirm_phrase, target })
     }
     .await;
     session.conclude(plan).await
@@ -162,9 +162,16 @@ fn completeness(manifest: &Manifest) -> PreflightCheck {
     PreflightCheck { check: "snapshot".to_owned(), ok: true, warns: !manifest.is_complete(), detail }
 }
 
-/// Into an empty database everything is added.
-fn preview(collections: &[Cataloged]) -> Summary {
+/// Whether the snapshot has a collection's records and nothing to make it with.
+pub(super) fn lacks_definition(snapshot: &Snapshot, collection: &str) -> bool {
+    let name = definition_name(collection);
+    snapshot.manifest.missing.iter().any(|missing| missing.name == name)
+}
+
+/// Into an empty database everything is added that can be made.
+fn preview(snapshot: &Snapshot, collections: &[Cataloged]) -> Summary {
     let mut collections: Vec<_> = (collections.iter())
+        .filter(|found| !lacks_definition(snapshot, &found.display_name()))
         .map(|found| CollectionDiff {
             name: found.display_name(),
             status: Status::Added,

@@ -15,10 +15,11 @@ use crate::ingest::{Output, Tree};
 use crate::overlay::Overlay;
 use crate::reading::{Read, Target, read_database};
 use crate::repo::{ObjectReader, Repository, Session, Snapshot};
+use crate::restore::plan::lacks_definition;
 use crate::restore::{definitions, large_objects};
 use crate::rows;
 use crate::source::{
-    Consistency, DatabaseUrl, Engine, Incomplete, Options, Source, concerns, definition_name, missing_object,
+    Consistency, DatabaseUrl, Engine, Incomplete, Options, Source, concerns, missing_object,
 };
 
 /// Differing records that are named.
@@ -191,12 +192,6 @@ pub(super) async fn prove_collections(
         schema_differences: Vec::new(),
         remarks,
     })
-}
-
-/// Whether the snapshot has a collection's records and nothing to make it with.
-fn lacks_definition(snapshot: &Snapshot, collection: &str) -> bool {
-    let name = definition_name(collection);
-    snapshot.manifest.missing.iter().any(|missing| missing.name == name)
 }
 
 /// What these credentials cannot read may be there all the same.
