@@ -8,6 +8,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::stream::{self, Stream, StreamExt};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::ids::SessionId;
@@ -40,8 +41,7 @@ pub fn follow(app: &App, session: SessionId, job: Job, headers: &HeaderMap, rend
         return StatusCode::NO_CONTENT.into_response();
     }
     let receiver = jobs::watch(app, job.record.id);
-    let events = changes(Next::First(Box::new(job), receiver), render);
-    let events = events.take_until(app.drained.clone().cancelled_owned());
+    let events = changes(Next::First(Box::new(job), receiver), render, app.drained.clone());
     let events = events.take_until(Box::pin(over(app.clone(), session)));
     let answer = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
     // A proxy that collects what it passes on would tell all of it at the end.
@@ -58,8 +58,13 @@ async fn over(app: App, session: SessionId) {
     }
 }
 
-fn changes(first: Next, render: Render) -> impl Stream<Item = Result<Event, Infallible>> {
-    stream::unfold(first, move |next| async move {
+/// Ends with the job, or when no job goes on here any more.
+fn changes(
+    first: Next,
+    render: Render,
+    drained: CancellationToken,
+) -> impl Stream<Item = Result<Event, Infallible>> {
+    stream::unfold((first, drained), move |(next, drained)| async move {
         match next {
             Next::First(job, receiver) => {
                 // The receiver's state is newer than what was looked up before.
@@ -75,17 +80,22 @@ fn changes(first: Next, render: Render) -> impl Stream<Item = Result<Event, Infa
                     Some(receiver) if !state.is_final() => Next::Change(receiver, state, 1),
                     _ => Next::Nothing,
                 };
-                Some((Ok(event(&job, "state", 0, render)), next))
+                Some((Ok(event(&job, "state", 0, render)), (next, drained)))
             }
             Next::Change(mut receiver, before, number) => {
-                receiver.changed().await.ok()?;
+                // How a job was interrupted is told before its stream ends.
+                tokio::select! {
+                    biased;
+                    changed = receiver.changed() => changed.ok()?,
+                    () = drained.cancelled() => return None,
+                }
                 let job = receiver.borrow_and_update().clone();
                 let state = job.state();
                 let name = if state == before { "progress" } else { "state" };
                 let event = event(&job, name, number, render);
                 let next =
                     if state.is_final() { Next::Nothing } else { Next::Change(receiver, state, number + 1) };
-                Some((Ok(event), next))
+                Some((Ok(event), (next, drained)))
             }
             Next::Nothing => None,
         }
