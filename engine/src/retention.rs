@@ -11,7 +11,7 @@
 //! let snapshots = [snapshot(1, 1_000), snapshot(2, 2_000), snapshot(3, 90_000_000)];
 //! let day = |at_ms: i64| at_ms.div_euclid(86_400_000);
 //! let calendar = |at_ms| Period { day: day(at_ms), week: day(at_ms) / 7, month: day(at_ms) / 30 };
-//! let decision = decide(&snapshots, &Keep { daily: Some(7), ..Keep::default() }, calendar);
+//! let decision = decide(&snapshots, &Keep { daily: Some(7), ..Keep::default() }, 90_000_001, calendar);
 //! assert_eq!(decision.removed, [1]);
 //! ```
 
@@ -81,6 +81,8 @@ pub enum Reason {
     NewestComplete,
     /// It is not complete, and no newer one is: it may hold what no other does.
     NothingNewerIsComplete,
+    /// It is of a time that has not come: a clock was wrong.
+    NotYet,
     /// It is among the last.
     Last,
     /// It is the newest of a day.
@@ -91,6 +93,9 @@ pub enum Reason {
     Monthly,
 }
 
+/// Clocks of several servers differ by less.
+const CLOCKS_DIFFER_MS: i64 = 24 * 60 * 60 * 1000;
+
 /// What stays and what goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision<I> {
@@ -100,20 +105,26 @@ pub struct Decision<I> {
     pub removed: Vec<I>,
 }
 
-/// Applies `keep` to `snapshots`, in whatever order they come.
+/// Applies `keep` to `snapshots`, in whatever order they come. Those that a wrong clock dated later than
+/// now stay, and take no other's place: else they would be the newest for as long.
 pub fn decide<I: Copy + Ord, S: Ord>(
     snapshots: &[Snapshot<I, S>],
     keep: &Keep,
+    now_ms: i64,
     calendar: impl Fn(i64) -> Period,
 ) -> Decision<I> {
     let mut by_source: BTreeMap<&S, Vec<&Snapshot<I, S>>> = BTreeMap::new();
     // The id settles the order of two of one moment, so that the same list gives the same answer.
     let mut newest_first: Vec<&Snapshot<I, S>> = snapshots.iter().collect();
     newest_first.sort_by_key(|snapshot| std::cmp::Reverse((snapshot.at_ms, snapshot.id)));
-    for snapshot in &newest_first {
-        by_source.entry(&snapshot.source).or_default().push(snapshot);
-    }
     let mut reasons: BTreeMap<I, BTreeSet<Reason>> = BTreeMap::new();
+    for snapshot in &newest_first {
+        if snapshot.at_ms > now_ms.saturating_add(CLOCKS_DIFFER_MS) {
+            reasons.entry(snapshot.id).or_default().insert(Reason::NotYet);
+        } else {
+            by_source.entry(&snapshot.source).or_default().push(snapshot);
+        }
+    }
     for of_source in by_source.values() {
         for (id, reason) in kept_of(of_source, keep, &calendar) {
             reasons.entry(id).or_default().insert(reason);
@@ -174,6 +185,8 @@ mod tests {
 
     const HOUR_MS: i64 = 60 * 60 * 1000;
     const DAY_MS: i64 = 24 * HOUR_MS;
+    /// Later than all of them.
+    const NOW_MS: i64 = 1_000_000 * DAY_MS;
 
     /// Weeks of seven days and months of thirty: what the rules need to know of a calendar.
     fn calendar(at_ms: i64) -> Period {
@@ -196,11 +209,22 @@ mod tests {
     }
 
     #[test]
+    fn a_snapshot_of_a_time_to_come_is_in_nobodys_way() {
+        let all = [snapshot(1, 10, true), snapshot(2, 11, true), snapshot(3, 1000, true)];
+        let decision = decide(&all, &Keep { last: Some(1), ..Keep::default() }, 12 * DAY_MS, calendar);
+        assert_eq!(decision.kept[0], (3, vec![Reason::NotYet]));
+        assert_eq!(kept(&decision), [3, 2]);
+        // Another server's clock may be a little ahead.
+        let decision = decide(&all, &Keep { last: Some(1), ..Keep::default() }, 11 * DAY_MS, calendar);
+        assert_eq!(decision.removed, [1]);
+    }
+
+    #[test]
     fn each_rule_keeps_the_newest_of_its_periods() {
         // One a day for 70 days, numbered from the oldest.
         let all: Vec<_> = (0..70).map(|day| snapshot(day as u32, day, true)).collect();
         let keep = Keep { last: Some(2), daily: Some(3), weekly: Some(3), monthly: Some(2) };
-        let decision = decide(&all, &keep, calendar);
+        let decision = decide(&all, &keep, NOW_MS, calendar);
         // Weeks end with 62, 55 ..., months with 59, 29.
         assert_eq!(kept(&decision), [69, 68, 67, 62, 59, 55]);
         let reasons = [Reason::NewestComplete, Reason::Last, Reason::Daily, Reason::Weekly, Reason::Monthly];
@@ -211,7 +235,7 @@ mod tests {
     #[test]
     fn days_without_a_snapshot_do_not_count() {
         let all = [snapshot(1, 1, true), snapshot(2, 1, true), snapshot(3, 20, true), snapshot(4, 90, true)];
-        let decision = decide(&all, &Keep { daily: Some(3), ..Keep::default() }, calendar);
+        let decision = decide(&all, &Keep { daily: Some(3), ..Keep::default() }, NOW_MS, calendar);
         assert_eq!(kept(&decision), [4, 3, 2]);
         assert_eq!(decision.removed, [1]);
     }
@@ -225,7 +249,7 @@ mod tests {
             snapshot(4, 4, false),
             snapshot(5, 5, false),
         ];
-        let decision = decide(&all, &Keep { last: Some(1), ..Keep::default() }, calendar);
+        let decision = decide(&all, &Keep { last: Some(1), ..Keep::default() }, NOW_MS, calendar);
         assert_eq!(kept(&decision), [5, 4, 3]);
         assert_eq!(decision.kept[0].1, [Reason::NothingNewerIsComplete]);
         assert_eq!(decision.removed, [2, 1]);
@@ -236,15 +260,15 @@ mod tests {
         let other = |id, day| Snapshot { source: "other", ..snapshot(id, day, true) };
         let pinned = Snapshot { pinned: true, ..snapshot(1, 1, false) };
         let all = [pinned, snapshot(2, 2, true), snapshot(3, 3, true), other(4, 1), other(5, 2)];
-        let decision = decide(&all, &Keep { last: Some(1), ..Keep::default() }, calendar);
+        let decision = decide(&all, &Keep { last: Some(1), ..Keep::default() }, NOW_MS, calendar);
         assert_eq!(kept(&decision), [3, 5, 1]);
     }
 
     #[test]
     fn without_rules_nothing_goes_and_a_rule_of_none_leaves_the_newest() {
         let all = [snapshot(1, 1, true), snapshot(2, 2, true)];
-        assert!(decide(&all, &Keep::default(), calendar).removed.is_empty());
-        let decision = decide(&all, &Keep { last: Some(0), ..Keep::default() }, calendar);
+        assert!(decide(&all, &Keep::default(), NOW_MS, calendar).removed.is_empty());
+        let decision = decide(&all, &Keep { last: Some(0), ..Keep::default() }, NOW_MS, calendar);
         assert_eq!((kept(&decision), decision.removed), (vec![2], vec![1]));
     }
 
@@ -277,7 +301,7 @@ mod tests {
 
         #[test]
         fn every_snapshot_is_kept_or_removed_and_what_must_stay_stays(all in snapshots(), keep in rules()) {
-            let decision = decide(&all, &keep, calendar);
+            let decision = decide(&all, &keep, NOW_MS, calendar);
             let kept: BTreeSet<u32> = kept(&decision).into_iter().collect();
             let removed: BTreeSet<u32> = decision.removed.iter().copied().collect();
             prop_assert!(kept.is_disjoint(&removed));
@@ -297,18 +321,18 @@ mod tests {
         /// What a decision leaves, the same rules leave alone: applying them again removes nothing.
         #[test]
         fn what_is_left_stays(all in snapshots(), keep in rules()) {
-            let decision = decide(&all, &keep, calendar);
+            let decision = decide(&all, &keep, NOW_MS, calendar);
             let kept = kept(&decision);
             let left: Vec<_> = all.into_iter().filter(|one| kept.contains(&one.id)).collect();
-            prop_assert_eq!(decide(&left, &keep, calendar).removed, Vec::<u32>::new());
+            prop_assert_eq!(decide(&left, &keep, NOW_MS, calendar).removed, Vec::<u32>::new());
         }
 
         /// Incomplete snapshots change nothing about which complete ones stay.
         #[test]
         fn incomplete_ones_push_nothing_out(all in snapshots(), keep in rules()) {
             let complete: Vec<_> = all.iter().copied().filter(|one| one.complete).collect();
-            let with = kept(&decide(&all, &keep, calendar));
-            let without = kept(&decide(&complete, &keep, calendar));
+            let with = kept(&decide(&all, &keep, NOW_MS, calendar));
+            let without = kept(&decide(&complete, &keep, NOW_MS, calendar));
             prop_assert!(without.iter().all(|id| with.contains(id)));
             let is_complete = |id: &u32| complete.iter().any(|one| one.id == *id);
             prop_assert!(with.iter().filter(|id| is_complete(id)).all(|id| without.contains(id)));
@@ -324,8 +348,8 @@ mod tests {
                 weekly: greater(keep.weekly),
                 monthly: greater(keep.monthly),
             };
-            let with = kept(&decide(&all, &generous, calendar));
-            prop_assert!(kept(&decide(&all, &keep, calendar)).iter().all(|id| with.contains(id)));
+            let with = kept(&decide(&all, &generous, NOW_MS, calendar));
+            prop_assert!(kept(&decide(&all, &keep, NOW_MS, calendar)).iter().all(|id| with.contains(id)));
         }
     }
 }

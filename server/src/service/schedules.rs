@@ -99,7 +99,7 @@ pub async fn preview(app: &App, user: UserId, id: DatabaseId, new: &NewSchedule)
     databases::find(app, user, id).await?;
     let (timing, keep) = checked(new)?;
     let all = snapshots::list(app, user, id, PageRequest::all()).await?.items;
-    Ok(decide(all, &keep, &timing))
+    Ok(decide(all, &keep, &timing, app.now_ms()))
 }
 
 /// What would come free if a database's snapshots went that a preview removes.
@@ -121,13 +121,13 @@ pub async fn changes_rules(app: &App, id: DatabaseId, new: &NewSchedule) -> Resu
 /// What goes of the snapshots that are there now by a schedule's rules.
 pub async fn would_remove(app: &App, schedule: &Schedule) -> Result<Removal> {
     let all = snapshots::list(app, schedule.user_id, schedule.database_id, PageRequest::all()).await?.items;
-    let snapshots = decide(all, &schedule.keep, &schedule.timing).removed;
+    let snapshots = decide(all, &schedule.keep, &schedule.timing, app.now_ms()).removed;
     let freed = usage::freed(app, schedule.project_id, &snapshots).await?;
     Ok(Removal { snapshots, freed })
 }
 
 /// Applies rules to a database's snapshots, by the calendar of its time zone.
-pub fn decide(all: Vec<engine::repo::Snapshot>, keep: &Keep, timing: &Timing) -> Preview {
+pub fn decide(all: Vec<engine::repo::Snapshot>, keep: &Keep, timing: &Timing, now_ms: i64) -> Preview {
     let rows: Vec<_> = (all.iter().enumerate())
         .map(|(at, snapshot)| retention::Snapshot {
             // Newest come first, and of two of one moment the first listed is the newer.
@@ -139,7 +139,7 @@ pub fn decide(all: Vec<engine::repo::Snapshot>, keep: &Keep, timing: &Timing) ->
         })
         .collect();
     let zone = timing.zone();
-    let decision = retention::decide(&rows, keep, |at_ms| period(at_ms, &zone));
+    let decision = retention::decide(&rows, keep, now_ms, |at_ms| period(at_ms, &zone));
     let kept = decision.kept.into_iter().map(|(at, reasons)| (all[at.0].clone(), reasons)).collect();
     let removed = decision.removed.into_iter().map(|at| all[at.0].clone()).collect();
     Preview { kept, removed }

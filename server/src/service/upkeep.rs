@@ -32,7 +32,7 @@ pub async fn after_backup(app: &App, database: DatabaseId, ended: JobState) -> R
 async fn apply_rules(app: &App, schedule: &Schedule) -> Result<()> {
     let (user, project) = (schedule.user_id, schedule.project_id);
     let all = snapshots::list(app, user, schedule.database_id, PageRequest::all()).await?.items;
-    let removed = schedules::decide(all, &schedule.keep, &schedule.timing).removed;
+    let removed = schedules::decide(all, &schedule.keep, &schedule.timing, app.now_ms()).removed;
     if removed.is_empty() {
         return Ok(());
     }

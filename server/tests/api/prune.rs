@@ -306,7 +306,7 @@ async fn usage_is_told_by_database_and_snapshot() {
         "{cost:#}"
     );
     let page = browser.get(&format!("/snapshots/{first}")).await.text;
-    assert!(page.contains("Deleting it would free") && page.contains("public.customers"), "{page}");
+    assert!(page.contains("Only this snapshot needs") && page.contains("public.customers"), "{page}");
     let asked = api.post(&format!("/snapshots/{first}/cost"), json!({})).await.expect(StatusCode::ACCEPTED);
     assert_eq!(api.ended(&text(&asked["job_id"])).await["result"], cost);
     api.send(Method::DELETE, &format!("/snapshots/{first}"), Value::Null)

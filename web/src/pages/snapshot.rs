@@ -325,7 +325,13 @@ fn costs(view: &Snapshot) -> Markup {
                 }
             }
             @match &view.costs {
-                Costs::Counted(counted) => { (counted_costs(counted, view.shell.now_ms)) }
+                Costs::Counted(counted) => {
+                    (counted_costs(counted, view.shell.now_ms))
+                    p.empty {
+                        "Deleting it lets a clean-up free that, file by file: a file of which most is still needed stays whole until "
+                        "less of it is."
+                    }
+                }
                 _ => {
                     p.empty { "What it brought, and what would come free without it: all snapshots of the project are looked at for that." }
                 }
@@ -343,7 +349,7 @@ fn counted_costs(counted: &Counted, now_ms: i64) -> Markup {
         "What it costs",
         &html! {
             table {
-                caption { "Deleting it would free " (format::bytes(counted.freed_bytes)) span.muted { ", as counted " (format::ago(counted.at_ms, now_ms)) } }
+                caption { "Only this snapshot needs " (format::bytes(counted.freed_bytes)) span.muted { ", as counted " (format::ago(counted.at_ms, now_ms)) } }
                 thead { tr {
                     th scope="col" { "Part" }
                     th.num scope="col" { "In no older snapshot" }
