@@ -37,6 +37,8 @@ pub(crate) enum Defect {
     ReplaceIndexesLate,
     /// A manifest is committed before the index that it needs.
     CommitBeforeIndex,
+    /// Who removes a key slot relies on one that somebody else is removing.
+    RemoveSlotUnannounced,
 }
 
 #[cfg(not(test))]

@@ -48,6 +48,18 @@ pub fn slot(id: SlotId) -> String {
     format!("{SLOTS}{id}")
 }
 
+/// The file by which somebody says that they remove a slot; `by` is drawn for it.
+pub fn slot_removal(id: SlotId, by: SlotId) -> String {
+    format!("{SLOTS}{id}.{by}")
+}
+
+/// The slot that a file says is being removed; `None` for every other name.
+pub fn parse_slot_removal(name: &str) -> Option<SlotId> {
+    let (id, by) = name.strip_prefix(SLOTS)?.split_once('.')?;
+    SlotId::parse(by)?;
+    SlotId::parse(id)
+}
+
 /// The file of a session.
 pub fn session(id: SnapshotId) -> String {
     format!("{SESSIONS}{id}")

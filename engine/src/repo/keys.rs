@@ -142,31 +142,15 @@ impl Repository {
             .ok_or_else(|| Error::new(Kind::Internal, "a recovery slot was made without its key"))
     }
 
-    /// Removes a slot. Refused where the keys that are here would then open no slot any more. It
-    /// does not shut out who has copied the root key.
-    pub async fn remove_slot(&self, id: SlotId, keys: &Keyring) -> Result<()> {
-        let slots = self.slots(keys).await?;
-        if !slots.iter().any(|slot| slot.id == id) {
-            return Err(no_such_slot(id));
-        }
-        if !slots.iter().any(|slot| slot.id != id && slot.opens) {
-            return Err(Error::new(
-                Kind::Conflict,
-                "this is the last key that this server can open the repository with",
-            )
-            .with_help("Add another key of the server or of KMS first."));
-        }
-        self.store().delete(&files::slot(id)).await
-    }
-
     /// Replaces a slot by a new one of its kind, with a fresh wrapping and for a recovery key a new
     /// key. The old one goes last.
     pub async fn rotate_slot(&self, id: SlotId, keys: &Keyring) -> Result<NewSlot> {
+        let _one_at_a_time = self.0.removing_slot.lock().await;
         let slots = self.slots(keys).await?;
         let old = slots.iter().find(|slot| slot.id == id).ok_or_else(|| no_such_slot(id))?;
         let kind = old.kind.ok_or_else(|| Error::damaged(format!("the key slot {id} is damaged")))?;
         let made = self.add_slot(kind, keys).await?;
-        self.store().delete(&files::slot(id)).await?;
+        self.take_away(id, keys, Some(made.id)).await?;
         Ok(made)
     }
 
@@ -211,7 +195,7 @@ impl Repository {
     }
 }
 
-fn no_such_slot(id: SlotId) -> Error {
+pub(super) fn no_such_slot(id: SlotId) -> Error {
     Error::new(Kind::NotFound, format!("there is no key slot {id}"))
 }
 

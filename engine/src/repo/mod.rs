@@ -8,6 +8,7 @@ mod keys;
 mod marks;
 mod open;
 mod read;
+mod removal;
 mod session;
 mod view;
 mod write;
@@ -60,6 +61,8 @@ struct Inner {
     epoch: AtomicU32,
     /// Held while the index cache is brought up to date.
     refreshing: tokio::sync::Mutex<()>,
+    /// Held while a slot is taken away.
+    removing_slot: tokio::sync::Mutex<()>,
     marks: marks::Known,
 }
 
@@ -99,10 +102,11 @@ impl Repository {
         ctx: &Context,
     ) -> Result<Self> {
         let cache = Cache::open(cache, id)?;
-        let refreshing = tokio::sync::Mutex::default();
+        let (refreshing, removing_slot) = <(tokio::sync::Mutex<()>, tokio::sync::Mutex<()>)>::default();
         let (entropy, epoch) = (ctx.entropy.clone(), AtomicU32::new(FIRST_EPOCH));
         let marks = marks::Known::default();
-        Ok(Self(Arc::new(Inner { store, id, keys, cache, entropy, epoch, refreshing, marks })))
+        let inner = Inner { store, id, keys, cache, entropy, epoch, refreshing, removing_slot, marks };
+        Ok(Self(Arc::new(inner)))
     }
 
     /// The committed snapshots, newest first. A manifest that is damaged hides its snapshot and no

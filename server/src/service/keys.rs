@@ -52,7 +52,7 @@ pub async fn rotate(app: &App, user: UserId, id: ProjectId, slot: &str) -> Resul
     projects::find(app, user, id).await?;
     let slot = SlotId::parse(slot).ok_or_else(Problem::not_found)?;
     let made = app.repositories.get(id).await?.rotate_slot(slot, app.repositories.keyring()).await;
-    told(app, user, id, action::KEY_REPLACE, made.map_err(Problem::from)).await
+    told(app, user, id, action::KEY_REPLACE, made.map_err(problem)).await
 }
 
 /// Removes a slot, unless this server could then not open the repository any more.
@@ -65,19 +65,24 @@ pub async fn remove(app: &App, user: UserId, id: ProjectId, slot: &str) -> Resul
 
 async fn remove_slot(app: &App, id: ProjectId, slot: SlotId) -> Result<()> {
     let repository = app.repositories.get(id).await?;
-    repository.remove_slot(slot, app.repositories.keyring()).await.map_err(|error| match error.kind() {
+    repository.remove_slot(slot, app.repositories.keyring()).await.map_err(problem)?;
+    let left = repository.slots(app.repositories.keyring()).await?;
+    if !left.iter().any(|slot| slot.kind == Some(SlotKind::Recovery)) {
+        app.meta.set_recovery_key_made(id, None).await?;
+    }
+    Ok(())
+}
+
+/// What removing a slot failed with.
+fn problem(error: engine::Error) -> Problem {
+    match error.kind() {
         engine::Kind::Conflict => Problem::conflict(
             "last-key",
             "The last key stays",
             crate::error::sentences(error.message(), error.help()),
         ),
         _ => error.into(),
-    })?;
-    let left = repository.slots(app.repositories.keyring()).await?;
-    if !left.iter().any(|slot| slot.kind == Some(SlotKind::Recovery)) {
-        app.meta.set_recovery_key_made(id, None).await?;
     }
-    Ok(())
 }
 
 /// Begins a new epoch: what is stored from now on is sealed under a new data key.

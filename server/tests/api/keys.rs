@@ -57,6 +57,25 @@ async fn keys_are_listed_added_replaced_and_removed() {
     stranger.post(&format!("{keys}/epoch"), json!({})).await.problem(404, "not-found");
 }
 
+#[tokio::test]
+async fn of_two_keys_removed_at_once_one_stays() {
+    let server = Server::start().await;
+    let api = server.user("ada@example.com").await;
+    let project = api.project("shop").await;
+    let keys = format!("/projects/{project}/keys");
+    for _ in 0..5 {
+        api.post(&keys, json!({ "kind": "server" })).await.expect(StatusCode::CREATED);
+        let both = slots(&api, &project).await;
+        let remove = |slot: &Value| {
+            Answer::of(api.request(Method::DELETE, &format!("{keys}/{}", text(&slot["slot"]))))
+        };
+        let (first, second) = tokio::join!(remove(&both[0]), remove(&both[1]));
+        let refused = if first.status == StatusCode::NO_CONTENT { second } else { first };
+        refused.problem(409, "last-key");
+        assert_eq!(slots(&api, &project).await.len(), 1);
+    }
+}
+
 /// Of the first server nothing is left but its storage, and what its owner wrote down.
 #[tokio::test]
 async fn a_fresh_server_reads_the_whole_history_with_a_recovery_key() {
