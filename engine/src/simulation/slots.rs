@@ -43,7 +43,7 @@ async fn remove(stage: Stage, process: usize, seed: u64, slot: SlotId) -> Result
 /// How many of two removals at once succeeded, and whether a key is left.
 fn race(seed: u64, files: &BTreeMap<String, Bytes>, slots: &[SlotId]) -> (usize, bool) {
     let mut chance = Chance::new(seed);
-    let is_calm = seed % 2 == 0;
+    let is_calm = seed.is_multiple_of(2);
     let weather = Weather {
         faults: if is_calm { 0 } else { 60 },
         delays: 5,
