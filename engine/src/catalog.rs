@@ -5,6 +5,7 @@ use repo_format::record::Field;
 use repo_format::tree::{self, Root};
 use repo_format::{limits, value};
 
+use crate::diff::Side;
 use crate::error::{Error, Kind, Result};
 use crate::repo::{ObjectReader, Repository, Snapshot};
 use crate::source::Engine;
@@ -67,9 +68,10 @@ pub(crate) fn catalog_root(snapshot: &Snapshot) -> Root {
 }
 
 /// The collections of a snapshot, by namespace and name.
-pub async fn collections(repo: &Repository, snapshot: &Snapshot) -> Result<Vec<Cataloged>> {
+pub async fn collections(repo: &Repository, snapshot: impl Into<Side<'_>>) -> Result<Vec<Cataloged>> {
+    let Side { snapshot, overlay } = snapshot.into();
     let root = catalog_root(snapshot);
-    repo.with_reader(move |reader| {
+    repo.with_reader_over(overlay, move |reader| {
         let mut cursor = tree::Cursor::new(&root, None);
         let mut collections = Vec::new();
         while let Some((key, record)) = cursor.next(reader)? {
@@ -86,11 +88,16 @@ pub async fn collection(repo: &Repository, snapshot: &Snapshot, name: &str) -> R
 }
 
 /// As [`collection`], with `None` where there is none.
-pub(crate) async fn find(repo: &Repository, snapshot: &Snapshot, name: &str) -> Result<Option<Cataloged>> {
+pub(crate) async fn find(
+    repo: &Repository,
+    snapshot: impl Into<Side<'_>>,
+    name: &str,
+) -> Result<Option<Cataloged>> {
+    let Side { snapshot, overlay } = snapshot.into();
     let engine = Engine::parse(&snapshot.manifest.source.engine).ok_or_else(|| not_found(name))?;
     let (namespace, table) = engine.parse_display_name(name).ok_or_else(|| not_found(name))?;
     let (root, key) = (catalog_root(snapshot), catalog::key(&namespace, &table));
-    repo.with_reader(move |reader| {
+    repo.with_reader_over(overlay, move |reader| {
         let record = tree::get(&root, &key, reader)?;
         record.map(|record| Cataloged::parse(&key, &record, reader)).transpose()
     })

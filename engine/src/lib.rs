@@ -25,6 +25,7 @@
 #![deny(missing_docs)]
 
 pub mod backup;
+mod capture;
 pub mod catalog;
 pub mod clock;
 pub mod context;
@@ -40,6 +41,7 @@ mod faults;
 pub mod history;
 mod ingest;
 pub mod kms;
+pub mod live;
 pub mod monitor;
 mod overlay;
 mod patch;

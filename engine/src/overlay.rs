@@ -1,7 +1,9 @@
-//! Objects that are compared and then forgotten: a database read for a proof.
+//! Objects that are compared and then forgotten: a database read for a proof, or for a comparison
+//! with what it holds now.
 //!
-//! An overlay lies over a repository. It holds only what the repository does not have, in an
-//! unlinked file, sealed under a key that exists only in this process.
+//! An overlay lies over a repository. It holds what the repository does not have, in an unlinked
+//! file, sealed under a key that exists only in this process. So it is gone with the process, and
+//! with the last of its clones before that.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -18,7 +20,7 @@ use crate::error::{Error, Kind, Result};
 use crate::repo::Repository;
 
 /// Most bytes of differences kept: past this, two databases are not versions of each other.
-const MOST_BYTES: u64 = 16 << 30;
+pub(crate) const MOST_BYTES: u64 = 16 << 30;
 
 /// An overlay. Cheap to clone; clones share everything.
 #[derive(Clone)]
@@ -27,6 +29,7 @@ pub(crate) struct Overlay(Arc<Shared>);
 struct Shared {
     repository: Repository,
     entropy: Arc<dyn Entropy>,
+    most_bytes: u64,
     state: Mutex<State>,
 }
 
@@ -39,8 +42,8 @@ struct State {
 }
 
 impl Overlay {
-    /// An empty overlay, with its file below the context's scratch folder.
-    pub fn new(repository: &Repository, ctx: &Context) -> Result<Self> {
+    /// An empty overlay, with its file below the context's scratch folder. It takes `most_bytes`.
+    pub fn new(repository: &Repository, most_bytes: u64, ctx: &Context) -> Result<Self> {
         let key = SealKey::ephemeral(random(ctx.entropy.as_ref()));
         let state = State {
             file: tempfile::tempfile_in(&ctx.scratch).map_err(failed)?,
@@ -52,6 +55,7 @@ impl Overlay {
         Ok(Self(Arc::new(Shared {
             repository: repository.clone(),
             entropy: ctx.entropy.clone(),
+            most_bytes,
             state: Mutex::new(state),
         })))
     }
@@ -65,6 +69,11 @@ impl Overlay {
         if self.0.repository.cache().may_rely_on(&id)? {
             return Ok(());
         }
+        self.keep(kind, id, plaintext)
+    }
+
+    /// Keeps an object, whether the repository has it or not.
+    pub fn keep(&self, kind: ObjectKind, id: ObjectId, plaintext: &[u8]) -> Result<()> {
         let mut state = self.state();
         if state.places.contains_key(&id) {
             return Ok(());
@@ -73,14 +82,33 @@ impl Overlay {
         let nonce = random(self.0.entropy.as_ref());
         state.sealer.seal(Subject::Object(kind, id), plaintext, nonce, &mut frame)?;
         let start = state.end;
-        if start + frame.len() as u64 > MOST_BYTES {
-            return Err(Error::new(Kind::Unsupported, "the two sides differ in more than 16 GiB of data"));
+        let most = self.0.most_bytes;
+        if start + frame.len() as u64 > most {
+            let message = format!("the two sides differ in more than {} MiB of data", most >> 20);
+            return Err(Error::new(Kind::Unsupported, message).with_help(
+                "Take a snapshot of the database and compare with that, which has no such limit.",
+            ));
         }
         state.file.seek(SeekFrom::Start(start)).map_err(failed)?;
         state.file.write_all(&frame).map_err(failed)?;
         state.end += frame.len() as u64;
         state.places.insert(id, (start, frame.len()));
         Ok(())
+    }
+
+    /// Whether it has an object.
+    pub fn has(&self, id: &ObjectId) -> bool {
+        self.state().places.contains_key(id)
+    }
+
+    /// Objects in it.
+    pub fn objects(&self) -> u64 {
+        self.state().places.len() as u64
+    }
+
+    /// Bytes of its file.
+    pub fn size_bytes(&self) -> u64 {
+        self.state().end
     }
 
     /// An object of the overlay; `None` when it has none of that id.

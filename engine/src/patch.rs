@@ -220,7 +220,9 @@ mod tests {
         let repo = Repository::create(store, &key, &cache, &ctx).await.unwrap();
         for overlaid in [false, true] {
             let output = if overlaid {
-                Output::Overlay(crate::overlay::Overlay::new(&repo, &ctx).unwrap())
+                Output::Overlay(
+                    crate::overlay::Overlay::new(&repo, crate::overlay::MOST_BYTES, &ctx).unwrap(),
+                )
             } else {
                 Output::Repository(crate::repo::Writer::new(&repo))
             };

@@ -1,4 +1,4 @@
-//! Comparing two snapshots of one project.
+//! Comparing two snapshots of one project, or a snapshot with a database that was read to be compared.
 //!
 //! Collections are matched by name, records by key, cells by column name. What is equal is found
 //! equal by its hash and not read. A column that only one side has counts as NULL on the other.
@@ -8,6 +8,7 @@
 mod align;
 pub(crate) mod definitions;
 mod json;
+mod keep;
 mod objects;
 mod schema;
 mod window;
@@ -20,11 +21,14 @@ use crate::catalog::{self, Cataloged};
 use crate::context::Context;
 use crate::document::{self, Differences};
 use crate::error::{Error, Kind, Result};
+use crate::live::Reading;
 use crate::monitor::Progress;
+use crate::overlay::Overlay;
 use crate::repo::{ObjectReader, ReadStats, Repository, Session, Snapshot};
 use crate::rows::{self, Page, PageRequest};
 use crate::source::concerns;
 use align::Alignment;
+pub(crate) use keep::Keeper;
 
 pub use crate::document::Operation;
 pub use crate::rows::{Cell, Content, Row};
@@ -35,13 +39,33 @@ pub use window::Window;
 /// Bytes of a patch that is shown; longer ones are left out and the change is marked.
 const LONGEST_PATCH: usize = 1 << 20;
 
+/// The newer side of a comparison: a snapshot, or a database that was read to be compared.
+#[derive(Clone, Copy)]
+pub struct Side<'a> {
+    pub(crate) snapshot: &'a Snapshot,
+    /// Where objects are that the repository need not have.
+    pub(crate) overlay: Option<&'a Overlay>,
+}
+
+impl<'a> From<&'a Snapshot> for Side<'a> {
+    fn from(snapshot: &'a Snapshot) -> Self {
+        Self { snapshot, overlay: None }
+    }
+}
+
+impl<'a> From<&'a Reading> for Side<'a> {
+    fn from(reading: &'a Reading) -> Self {
+        Self { snapshot: &reading.snapshot, overlay: Some(&reading.overlay) }
+    }
+}
+
 /// What became of a collection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// Only the newer snapshot has it.
+    /// Only the newer side has it.
     Added,
-    /// Only the older snapshot has it.
+    /// Only the older side has it.
     Removed,
     /// Its data or its schema differs.
     Changed,
@@ -52,9 +76,9 @@ pub enum Status {
 /// How many records differ, exactly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
-    /// Only in the newer snapshot.
+    /// Only on the newer side.
     pub added: u64,
-    /// Only in the older snapshot.
+    /// Only on the older side.
     pub removed: u64,
     /// In both, with another value.
     pub changed: u64,
@@ -87,12 +111,12 @@ pub struct CollectionDiff {
     pub rekeyed: Option<String>,
 }
 
-/// The comparison of two snapshots.
+/// What a comparison found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
-    /// Every collection that both snapshots could hold, those with the most differences first.
+    /// Every collection that both sides could hold, those with the most differences first.
     pub collections: Vec<CollectionDiff>,
-    /// Names that one of the snapshots could not read, so that nothing can be said of them.
+    /// Names that could not be read on one of the sides, so that nothing can be said of them.
     pub not_compared: Vec<String>,
     /// What differs beside collections (views, functions, types, privileges, where sequences stand),
     /// in words. `None` when that is not known, as in comparisons made before it was looked at.
@@ -157,17 +181,24 @@ pub struct Filter {
 /// Compares two snapshots: which collections differ, and in how many records.
 pub async fn summary(repo: &Repository, from: &Snapshot, to: &Snapshot, ctx: &Context) -> Result<Summary> {
     let session = Session::begin_reading(repo, &[from.id, to.id], ctx).await?;
-    let summary = compare_all(repo, from, to, ctx).await;
+    let summary = compare_all(repo, from, to.into(), ctx).await;
     session.conclude(summary).await
 }
 
-async fn compare_all(repo: &Repository, from: &Snapshot, to: &Snapshot, ctx: &Context) -> Result<Summary> {
+/// As [`summary`], within the caller's session. What the pages of changes will ask for is kept in the
+/// overlay, where there is one.
+pub(crate) async fn compare_all(
+    repo: &Repository,
+    from: &Snapshot,
+    to: Side<'_>,
+    ctx: &Context,
+) -> Result<Summary> {
     let (old, new) = (catalog::collections(repo, from).await?, catalog::collections(repo, to).await?);
     let mut not_compared: Vec<String> = from
         .manifest
         .missing
         .iter()
-        .chain(&to.manifest.missing)
+        .chain(&to.snapshot.manifest.missing)
         .map(|missing| missing.name.clone())
         .collect();
     not_compared.sort();
@@ -176,15 +207,18 @@ async fn compare_all(repo: &Repository, from: &Snapshot, to: &Snapshot, ctx: &Co
         .into_iter()
         .filter(|pair| !not_compared.iter().any(|missing| concerns(missing, &pair.name())))
         .collect();
-    let ctx = ctx.clone();
+    let (ctx, overlay) = (ctx.clone(), to.overlay.cloned());
     let (mut collections, stats) = repo
-        .with_reader(move |reader| {
+        .with_reader_over(to.overlay, move |reader| {
             let mut progress = Progress { collections_total: pairs.len() as u64, ..Progress::default() };
             let mut collections = Vec::with_capacity(pairs.len());
             for pair in pairs {
                 ctx.check()?;
                 progress.phase = format!("comparing {}", pair.name());
                 ctx.monitor.progress(&progress);
+                if let Some(overlay) = &overlay {
+                    Keeper::new(reader, overlay, &ctx).pair(&pair)?;
+                }
                 collections.push(compare(&pair, reader, &ctx)?);
                 progress.collections_done += 1;
                 progress.bytes_read = reader.stats().bytes;
@@ -364,20 +398,21 @@ fn count_aligned(
 pub async fn changes(
     repo: &Repository,
     from: &Snapshot,
-    to: &Snapshot,
+    to: impl Into<Side<'_>>,
     collection: &str,
     filter: &Filter,
     page: &PageRequest,
 ) -> Result<Page<Change>> {
+    let to = to.into();
     if let Some(missing) = from
         .manifest
         .missing
         .iter()
-        .chain(&to.manifest.missing)
+        .chain(&to.snapshot.manifest.missing)
         .find(|found| concerns(&found.name, collection))
     {
         let message =
-            format!("{collection} cannot be compared: one of the snapshots could not read {}", missing.name);
+            format!("{collection} cannot be compared: {} could not be read on one side", missing.name);
         return Err(Error::new(Kind::Unsupported, message).with_help(missing.reason.clone()));
     }
     let pair = Pair {
@@ -394,7 +429,9 @@ pub async fn changes(
     }
     let start = rows::start_key(page, &layout, repo.keys().row())?;
     let (page, filter) = (page.clone(), filter.clone());
-    repo.with_reader(move |reader| page_of_changes(&pair, &layout, start, &filter, &page, reader)).await
+    let work =
+        move |reader: &mut ObjectReader| page_of_changes(&pair, &layout, start, &filter, &page, reader);
+    repo.with_reader_over(to.overlay, work).await
 }
 
 fn check_column(pair: &Pair, column: &str) -> Result<()> {
@@ -543,7 +580,7 @@ impl Walk {
             (Some(old), Some(new)) => Self::Both(Diff::every_pair(&old.root(), &new.root(), start)),
             (None, Some(new)) => Self::Added(tree::Cursor::new(&new.root(), start)),
             (Some(old), None) => Self::Removed(tree::Cursor::new(&old.root(), start)),
-            (None, None) => return Err(Error::new(Kind::NotFound, "neither snapshot has this collection")),
+            (None, None) => return Err(Error::new(Kind::NotFound, "neither side has this collection")),
         })
     }
 

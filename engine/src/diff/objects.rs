@@ -1,4 +1,4 @@
-//! What differs between two snapshots beside tables: views, functions, types, privileges and so on,
+//! What differs between the two sides beside tables: views, functions, types, privileges and so on,
 //! and where sequences stand.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use repo_format::manifest::SequenceState;
 
 use super::definitions::{self, Definition, Name};
-use super::{CollectionDiff, Status};
+use super::{CollectionDiff, Side, Status};
 use crate::error::Result;
 use crate::repo::{Repository, Snapshot};
 use crate::restore::schema_archive;
@@ -21,15 +21,15 @@ const SEQUENCES_NAMED: usize = 100;
 pub(super) async fn changes(
     repo: &Repository,
     from: &Snapshot,
-    to: &Snapshot,
+    to: Side<'_>,
     collections: &[CollectionDiff],
 ) -> Result<Option<Vec<String>>> {
-    if [from, to].iter().any(|side| side.manifest.source.engine != Engine::Postgres.as_str()) {
+    if [from, to.snapshot].iter().any(|side| side.manifest.source.engine != Engine::Postgres.as_str()) {
         return Ok(None);
     }
-    let moved = moved_sequences(&from.manifest.sequences, &to.manifest.sequences);
+    let moved = moved_sequences(&from.manifest.sequences, &to.snapshot.manifest.sequences);
     let Some(mut lines) = definition_changes(repo, from, to, collections).await? else {
-        let unknown = "whether other objects differ is not known: a snapshot has no schema archive";
+        let unknown = "whether other objects differ is not known: a side has no schema archive";
         let told = (!moved.is_empty()).then(|| moved.into_iter().chain([unknown.to_owned()]).collect());
         return Ok(told);
     };
@@ -40,10 +40,12 @@ pub(super) async fn changes(
 async fn definition_changes(
     repo: &Repository,
     from: &Snapshot,
-    to: &Snapshot,
+    to: Side<'_>,
     collections: &[CollectionDiff],
 ) -> Result<Option<Vec<String>>> {
-    let (Some(old), Some(new)) = (&from.manifest.schema, &to.manifest.schema) else { return Ok(None) };
+    let (Some(old), Some(new)) = (&from.manifest.schema, &to.snapshot.manifest.schema) else {
+        return Ok(None);
+    };
     if old.text_hash == new.text_hash {
         return Ok(Some(Vec::new()));
     }

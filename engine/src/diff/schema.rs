@@ -13,7 +13,7 @@ pub(crate) fn changes(old: &Cataloged, new: &Cataloged) -> Vec<String> {
         return Vec::new();
     }
     if old.descriptor.schema_version != new.descriptor.schema_version {
-        return vec!["not compared: the two snapshots describe schemas by different rules".to_owned()];
+        return vec!["not compared: the two sides describe schemas by different rules".to_owned()];
     }
     text_changes(&old.schema, &new.schema)
 }

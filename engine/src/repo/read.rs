@@ -130,8 +130,18 @@ impl Repository {
         &self,
         work: impl FnOnce(&mut ObjectReader) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        self.with_reader_over(None, work).await
+    }
+
+    /// As [`with_reader`](Self::with_reader), and the reader looks into `overlay` first.
+    pub(crate) async fn with_reader_over<T: Send + 'static>(
+        &self,
+        overlay: Option<&Overlay>,
+        work: impl FnOnce(&mut ObjectReader) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let _place = READERS.acquire().await.map_err(|_| Error::new(Kind::Internal, "reading was closed"))?;
         let mut reader = ObjectReader::new(self);
+        reader.lay_over_if(overlay);
         let result = tokio::task::spawn_blocking(move || work(&mut reader)).await;
         result.map_err(|error| Error::new(Kind::Internal, "reading ended early").with_source(error))?
     }
@@ -231,7 +241,8 @@ impl Lookup for ObjectReader {
             if self.ahead.len() >= READS || self.ahead_bytes >= LOOK_AHEAD {
                 break;
             }
-            if self.ahead.contains_key(&id) {
+            let is_over = self.overlay.as_ref().is_some_and(|overlay| overlay.has(&id));
+            if is_over || self.ahead.contains_key(&id) {
                 continue;
             }
             let bytes = match self.repository.cache().place(&id) {

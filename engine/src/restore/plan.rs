@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalog::{self, Cataloged};
 use crate::context::Context;
-use crate::diff::{CollectionDiff, Counts, Status, Summary};
+use crate::diff::{CollectionDiff, Counts, Side, Status, Summary};
 use crate::error::{Error, Kind, Result};
 use crate::repo::{Repository, Session, Snapshot};
 use crate::source::{DatabaseUrl, Engine, definition_name};
@@ -185,7 +185,8 @@ fn preview(snapshot: &Snapshot, collections: &[Cataloged]) -> Summary {
 }
 
 /// The bytes of a snapshot's schema archive.
-pub(crate) async fn schema_archive(repo: &Repository, snapshot: &Snapshot) -> Result<Vec<u8>> {
+pub(crate) async fn schema_archive(repo: &Repository, snapshot: impl Into<Side<'_>>) -> Result<Vec<u8>> {
+    let Side { snapshot, overlay } = snapshot.into();
     let Some(schema) = snapshot.manifest.schema.clone() else {
         return Err(Error::new(
             Kind::Unsupported,
@@ -194,5 +195,5 @@ pub(crate) async fn schema_archive(repo: &Repository, snapshot: &Snapshot) -> Re
         .with_help("Install pg_dump of the server's version or newer, and take another snapshot."));
     };
     let place = OutOfLine { len: schema.len, depth: schema.depth, root: schema.root };
-    repo.with_reader(move |reader| value::read(&place, limits::RECORD as u64, reader)).await
+    repo.with_reader_over(overlay, move |reader| value::read(&place, limits::RECORD as u64, reader)).await
 }

@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::diff;
 use crate::error::Result;
 use crate::ingest::{Output, Tree};
-use crate::overlay::Overlay;
+use crate::overlay::{self, Overlay};
 use crate::reading::{Read, Target, read_database};
 use crate::repo::{ObjectReader, Repository, Session, Snapshot};
 use crate::restore::plan::lacks_definition;
@@ -152,7 +152,7 @@ pub(super) async fn prove_collections(
     url: &DatabaseUrl,
     ctx: &Context,
 ) -> Result<Proof> {
-    let overlay = Overlay::new(repo, ctx)?;
+    let overlay = Overlay::new(repo, overlay::MOST_BYTES, ctx)?;
     let output = Output::Overlay(overlay.clone());
     let choose = |source: &Source| {
         let (present, _) = split(source, expected, url);
