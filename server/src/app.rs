@@ -15,6 +15,7 @@ use crate::auth::{Origin, Passwords, Rotations, Throttle, TokenKeys};
 use crate::config::Config;
 use crate::error::causes;
 use crate::jobs::Queue;
+use crate::live_readings::LiveReadings;
 use crate::meta::{self, Meta};
 use crate::metrics::Metrics;
 use crate::repositories::Repositories;
@@ -34,6 +35,7 @@ pub struct Parts {
     pub meta: Meta,
     pub storage: Storage,
     pub repositories: Repositories,
+    pub live_readings: LiveReadings,
     pub queue: Queue,
     pub passwords: Passwords,
     pub token_keys: TokenKeys,
@@ -113,6 +115,7 @@ impl App {
         let passwords = Passwords::new(Arc::clone(&entropy));
         let app = Self(Arc::new(Parts {
             repositories: Repositories::new(storage.clone(), keyring, config.data_dir.join("cache")),
+            live_readings: LiveReadings::default(),
             queue: Queue::new(config.workers, config.data_dir.join("scratch")),
             passwords,
             token_keys,

@@ -64,6 +64,8 @@ pub mod action {
         RECORDS_READ = "records.read",
         BACKUP_START = "backup.start",
         BACKUP_END = "backup.end",
+        LIVE_DIFF_START = "live-diff.start",
+        LIVE_DIFF_END = "live-diff.end",
         RESTORE_PLAN_START = "restore-plan.start",
         RESTORE_PLAN_END = "restore-plan.end",
         RESTORE_START = "restore.start",

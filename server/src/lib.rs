@@ -12,6 +12,7 @@ pub mod error;
 pub mod events;
 pub mod ids;
 pub mod jobs;
+pub mod live_readings;
 pub mod meta;
 pub mod metrics;
 pub mod operate;

@@ -107,8 +107,8 @@ fn connection(
     });
 }
 
-/// Looks at the clock now and then. It is the schedules that say what is due: a look that comes late,
-/// or twice, changes nothing but the delay.
+/// Looks at the clock now and then, for what is due and for what was kept long enough. It is the
+/// schedules that say what is due: a look that comes late, or twice, changes nothing but the delay.
 async fn keep_schedules(app: App) {
     let mut ticks = tokio::time::interval(CLOCK_LOOK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -117,6 +117,7 @@ async fn keep_schedules(app: App) {
             _ = ticks.tick() => {}
             () = app.stopping.cancelled() => return,
         }
+        app.live_readings.forget_unused(app.now_ms());
         if let Err(problem) = schedules::queue_due(&app).await {
             tracing::error!(
                 cause = problem.describe(),

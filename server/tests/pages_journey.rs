@@ -95,6 +95,7 @@ async fn from_registering_to_a_proven_restore() {
     check_rows(&browser, &diff).await;
     check_filters(&browser, &diff).await;
     check_records(&browser, &history).await;
+    compare_live(&browser, &database, cluster, &name).await;
     restore(&browser, &history, cluster, &name).await;
     follow_jobs(&browser, &history).await;
 }
@@ -225,6 +226,29 @@ async fn check_filters(browser: &Browser, diff: &Page) {
     let wrong = browser.open(&format!("{orders}?column=nonsense")).await;
     assert_eq!(wrong.status, 422);
     wrong.says("nonsense");
+}
+
+/// With the newest snapshot from the history, and with any from its own page.
+async fn compare_live(browser: &Browser, database: &str, cluster: &Cluster, name: &str) {
+    let history = browser.open(database).await;
+    let equal = browser.wait(browser.press(&history, "Compare with the live database").await).await;
+    equal.says("No differences.");
+    equal.says("B newer shop prod live database, read at");
+
+    cluster.execute(name, "UPDATE orders SET status = 'lost' WHERE id = 77").await;
+    let snapshot = browser.open(&first_snapshot(&history)).await;
+    let diff = browser.wait(browser.press(&snapshot, "Compare with the live database").await).await;
+    assert_eq!(diff.table("Tables that differ")[0], ["public.orders", "0", "1", "0", "2,998"]);
+    let orders = browser.open(&diff.link("public.orders")).await;
+    orders.says("live database, read at");
+    let rows = orders.table("Changes of public.orders");
+    assert!(rows[0].iter().any(|cell| cell == "was −pending now +lost"), "{rows:?}");
+
+    cluster.execute(name, "UPDATE orders SET status = 'pending' WHERE id = 77").await;
+    let again = browser.wait(browser.press(&orders, "Compare again").await).await;
+    again.says("No differences.");
+    assert_ne!(again.path, diff.path);
+    browser.open(&diff.link("public.orders")).await.says("lost");
 }
 
 async fn check_records(browser: &Browser, history: &Page) {

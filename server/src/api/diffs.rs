@@ -8,39 +8,28 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{self, Json, ListQuery, Path, Query};
+use super::openapi::ProblemBody;
 use super::rfc3339;
-use super::snapshots::RecordValue;
+use super::snapshots::{Missing, RecordValue};
 use super::words::{ChangeKindWord, CountsBody, OperationBody, StatusWord};
 use crate::app::App;
 use crate::auth::ApiUser;
 use crate::error::{Problem, Result};
-use crate::ids::{DiffId, JobId, ProjectId};
-use crate::meta::{JobState, Page};
-use crate::service::diffs::{self, FoundDiff};
+use crate::ids::{DatabaseId, DiffId, JobId, ProjectId};
+use crate::meta::{ComparedWith, JobState, Page};
+use crate::service::diffs::{self, FoundDiff, ReadFacts};
 
+/// One of `to` and `live` says what to compare with.
 #[derive(Deserialize, ToSchema)]
 pub struct NewDiff {
+    /// A snapshot.
     from: String,
-    #[schema(required, nullable = false)]
+    /// A snapshot of the same project.
+    #[schema(nullable = false)]
     to: Option<String>,
-    /// The database's id, of a comparison with what it holds now: told apart from a mistake, and
-    /// refused.
-    #[schema(ignore)]
-    live: Option<serde::de::IgnoredAny>,
-}
-
-impl NewDiff {
-    /// The snapshot to compare with.
-    fn to(&self) -> Result<&str> {
-        if self.live.is_some() {
-            let detail = "Comparing with the live database is not supported yet. Take a snapshot, and compare with that.";
-            let status = StatusCode::UNPROCESSABLE_ENTITY;
-            return Err(Problem::new(status, "unsupported", "Not supported", detail).with("field", "live"));
-        }
-        self.to
-            .as_deref()
-            .ok_or_else(|| Problem::invalid("to", "Give the id of the snapshot to compare with."))
-    }
+    /// A database of the same project, to be read now.
+    #[schema(nullable = false)]
+    live: Option<String>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -55,7 +44,12 @@ pub struct DiffBody {
     project_id: ProjectId,
     job_id: JobId,
     from: String,
-    to: String,
+    /// The other snapshot; null where it is a live database.
+    #[schema(required)]
+    to: Option<String>,
+    /// The live database; null where it is another snapshot.
+    #[schema(required)]
+    live: Option<LiveBody>,
     state: JobState,
     created_at: String,
     /// Absent until the comparison is made.
@@ -72,6 +66,24 @@ pub struct DiffBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     objects_read: Option<u64>,
+}
+
+/// The live side of a comparison.
+#[derive(Serialize, ToSchema)]
+pub struct LiveBody {
+    /// Its id.
+    database: DatabaseId,
+    /// The moment it was read at; null until it was.
+    #[schema(required)]
+    read_at: Option<String>,
+    /// Whether all of it is of that moment; null until it was read.
+    #[schema(required)]
+    point_in_time: Option<bool>,
+    /// What could not be read then, and is not compared.
+    incomplete: Vec<Missing>,
+    /// Whether the records that differ can be listed: for an hour after they last were, as long as the
+    /// server runs. The counts stay.
+    has_changes: bool,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -164,7 +176,11 @@ impl From<Window> for WindowBody {
 impl From<FoundDiff> for DiffBody {
     fn from(found: FoundDiff) -> Self {
         let state = found.state();
-        let FoundDiff { diff, summary, .. } = found;
+        let FoundDiff { diff, summary, read, has_pages, .. } = found;
+        let (to, live) = match diff.to {
+            ComparedWith::Snapshot(to) => (Some(to), None),
+            ComparedWith::Live { database_id } => (None, Some(LiveBody::new(database_id, read, has_pages))),
+        };
         let (collections, not_compared, other_objects, objects_read) = match summary {
             Some(summary) => {
                 let collections = summary.collections.into_iter().map(CollectionBody::from).collect();
@@ -182,13 +198,29 @@ impl From<FoundDiff> for DiffBody {
             project_id: diff.project_id,
             job_id: diff.job_id,
             from: diff.from,
-            to: diff.to,
+            to,
+            live,
             state,
             created_at: rfc3339(diff.created_ms),
             collections,
             not_compared,
             other_objects,
             objects_read,
+        }
+    }
+}
+
+impl LiveBody {
+    fn new(database: DatabaseId, read: Option<ReadFacts>, has_changes: bool) -> Self {
+        let (at_ms, point_in_time) =
+            (read.as_ref().map(|read| read.at_ms), read.as_ref().map(|read| read.point_in_time));
+        let missing = read.map(|read| read.missing).unwrap_or_default().into_iter();
+        Self {
+            database,
+            read_at: at_ms.map(rfc3339),
+            point_in_time,
+            incomplete: missing.map(|(name, reason)| Missing { name, reason }).collect(),
+            has_changes,
         }
     }
 }
@@ -245,7 +277,7 @@ impl TryFrom<Change> for ChangeBody {
     }
 }
 
-/// Compares two snapshots of one project.
+/// Compares two snapshots of one project, or a snapshot with what a database of the project holds now.
 #[utoipa::path(
     post, path = "/diffs", tag = "diffs",
     request_body = NewDiff,
@@ -256,7 +288,18 @@ pub async fn start(
     ApiUser(visitor): ApiUser,
     Json(body): Json<NewDiff>,
 ) -> Result<(StatusCode, axum::Json<Started>)> {
-    let (id, job_id) = diffs::start(&app, visitor.user_id, &body.from, body.to()?).await?;
+    let (id, job_id) = match (&body.to, &body.live) {
+        (Some(to), None) => diffs::start(&app, visitor.user_id, &body.from, to).await?,
+        (None, Some(live)) => diffs::start_live(&app, visitor.user_id, &body.from, live).await?,
+        (None, None) => {
+            let detail = "Give the id of the snapshot to compare with, or of a database as live.";
+            return Err(Problem::invalid("to", detail));
+        }
+        (Some(_), Some(_)) => {
+            let detail = "Compare with a snapshot or with a live database: leave out one of to and live.";
+            return Err(Problem::invalid("live", detail));
+        }
+    };
     Ok((StatusCode::ACCEPTED, axum::Json(Started { id, job_id })))
 }
 
@@ -294,7 +337,11 @@ pub async fn get(
 #[utoipa::path(
     get, path = "/diffs/{id}/collections/{name}/changes", tag = "diffs",
     params(("id" = String, Path), ("name" = String, Path, description = "The collection's name, percent-encoded"), ChangesQuery),
-    responses((status = 200, description = "A page", body = Page<ChangeBody>)),
+    responses(
+        (status = 200, description = "A page", body = Page<ChangeBody>),
+        (status = 409, description = "`not-compared-yet`: the live database is still being read", body = ProblemBody),
+        (status = 410, description = "`reading-gone`: what was read of the live database is not kept any more", body = ProblemBody),
+    ),
 )]
 pub async fn changes(
     State(app): State<App>,
@@ -314,17 +361,6 @@ pub async fn changes(
 mod tests {
     use super::*;
     use engine::diff::Counts;
-
-    #[test]
-    fn a_comparison_with_the_live_database_is_told_from_a_mistake() {
-        let refused = |body: serde_json::Value| {
-            serde_json::from_value::<NewDiff>(body).unwrap().to().map(str::to_owned).unwrap_err().body()
-        };
-        let live = refused(serde_json::json!({ "from": "a", "live": "d1" }));
-        assert_eq!((&live["type"], &live["field"]), (&"unsupported".into(), &"live".into()));
-        assert!(live["detail"].as_str().unwrap().contains("not supported yet"), "{live}");
-        assert_eq!(refused(serde_json::json!({ "from": "a" }))["field"], "to");
-    }
 
     #[test]
     fn a_rekeyed_table_has_no_counts() {

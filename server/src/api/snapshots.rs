@@ -37,8 +37,8 @@ pub struct RecordsQuery {
 
 #[derive(Serialize, ToSchema)]
 pub struct Missing {
-    name: String,
-    reason: String,
+    pub(super) name: String,
+    pub(super) reason: String,
 }
 
 #[derive(Serialize, ToSchema)]

@@ -2,17 +2,18 @@
 
 use engine::Context;
 use engine::repo::{Repository, Snapshot};
-use engine::{backup, cost, diff, prune, restore, source, verify};
+use engine::{backup, cost, diff, live, prune, restore, source, verify};
 use repo_format::id::SnapshotId;
-use repo_format::manifest::Trigger;
+use repo_format::manifest::{Manifest, Trigger};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::app::App;
 use crate::error::{Problem, Result};
-use crate::ids::{DatabaseId, DiffId, RestoreId};
-use crate::meta::{JobRecord, JobState, Scope, VerifyMode, Work};
-use crate::service::{addresses, upkeep};
+use crate::ids::{DatabaseId, DiffId, ProjectId, RestoreId};
+use crate::meta::{ComparedWith, JobRecord, JobState, Scope, VerifyMode, Work};
+use crate::service::diffs::ReadFacts;
+use crate::service::{addresses, databases, diffs, upkeep};
 
 type Done = (JobState, Value);
 
@@ -24,6 +25,7 @@ pub async fn run(app: App, record: JobRecord, context: Context) -> Result<Done> 
             run_backup(&app, database_id, note, trigger, &context).await
         }
         Work::Diff { diff_id } => run_diff(&app, diff_id, &context).await,
+        Work::LiveDiff { diff_id, database_id } => run_live_diff(&app, diff_id, database_id, &context).await,
         Work::RestorePlan { restore_id } => run_plan(&app, restore_id, &context).await,
         Work::RestoreApply { restore_id } => run_apply(&app, &record, restore_id, &context).await,
         Work::Verify { mode } => run_verify(&app, &record, mode, &context).await,
@@ -50,29 +52,10 @@ async fn run_backup(
     trigger: Trigger,
     context: &Context,
 ) -> Result<Done> {
-    let database = app.meta.database(id).await?.ok_or_else(Problem::not_found)?;
-    let sealed = database.url.as_ref().ok_or_else(|| {
-        if database.removed_ms.is_none() {
-            let detail = "The database came out of the storage, which holds no credentials. Give its URL in its settings.";
-            return Problem::conflict("no-credentials", "No credentials", detail);
-        }
-        let detail = "The database was removed. Connect it again to back it up.";
-        Problem::conflict("database-removed", "The database was removed", detail)
-    })?;
-    let url = opened(app, &id.to_string(), sealed)?;
-    let parsed = addresses::check_url(app, &url).await?;
-    source::refuse_writers(&parsed).await?;
-    let repository = app.repositories.get(database.project_id).await?;
-    let request = backup::Request {
-        source_id: id.to_string(),
-        source_name: database.name,
-        url: url.to_string(),
-        consistency: database.consistency,
-        trigger,
-        note,
-    };
+    let (project_id, request) = request(app, id, trigger, note).await?;
+    let repository = app.repositories.get(project_id).await?;
     let snapshot = backup::run(&repository, &request, context).await?;
-    app.repositories.saw(snapshot.id, database.project_id);
+    app.repositories.saw(snapshot.id, project_id);
     let manifest = &snapshot.manifest;
     let state = if manifest.is_complete() { JobState::Succeeded } else { JobState::Incomplete };
     let result = json!({
@@ -81,28 +64,79 @@ async fn run_backup(
         "records": manifest.records,
         "logical_bytes": manifest.logical_bytes,
         "new_bytes": manifest.new_bytes,
-        "incomplete": manifest.missing.iter()
-            .map(|missing| json!({ "name": missing.name, "reason": missing.reason }))
-            .collect::<Vec<_>>(),
+        "incomplete": missing(manifest),
     });
     Ok((state, result))
+}
+
+/// What reading a database takes, once it is allowed where it is and its credentials cannot write.
+async fn request(
+    app: &App,
+    id: DatabaseId,
+    trigger: Trigger,
+    note: Option<String>,
+) -> Result<(ProjectId, backup::Request)> {
+    let database = app.meta.database(id).await?.ok_or_else(Problem::not_found)?;
+    let url = opened(app, &id.to_string(), databases::credentials(&database)?)?;
+    let parsed = addresses::check_url(app, &url).await?;
+    source::refuse_writers(&parsed).await?;
+    let request = backup::Request {
+        source_id: id.to_string(),
+        source_name: database.name,
+        url: url.to_string(),
+        consistency: database.consistency,
+        trigger,
+        note,
+    };
+    Ok((database.project_id, request))
+}
+
+/// What could not be read, and why.
+fn missing(manifest: &Manifest) -> Value {
+    let missing = manifest.missing.iter();
+    missing.map(|missing| json!({ "name": missing.name, "reason": missing.reason })).collect()
 }
 
 async fn run_diff(app: &App, id: DiffId, context: &Context) -> Result<Done> {
     let diff = app.meta.diff(id).await?.ok_or_else(Problem::not_found)?;
     let repository = app.repositories.get(diff.project_id).await?;
     let from = snapshot(&repository, &diff.from).await?;
-    let to = snapshot(&repository, &diff.to).await?;
+    let ComparedWith::Snapshot(to) = &diff.to else { return Err(Problem::not_found()) };
+    let to = snapshot(&repository, to).await?;
     let summary = diff::summary(&repository, &from, &to, context).await?;
-    let plain = serde_json::to_vec(&summary).map_err(Problem::internal)?;
-    let sealed = app.summaries.seal(&id.to_string(), &plain, app.entropy.as_ref());
-    app.meta.set_diff_summary(id, sealed).await?;
     let result = json!({
         "diff_id": id,
         "objects_read": summary.objects_read,
         "bytes_read": summary.bytes_read,
     });
+    diffs::keep(app, id, summary, None).await?;
     Ok((JobState::Succeeded, result))
+}
+
+async fn run_live_diff(app: &App, id: DiffId, database: DatabaseId, context: &Context) -> Result<Done> {
+    let diff = app.meta.diff(id).await?.ok_or_else(Problem::not_found)?;
+    let (_, request) = request(app, database, Trigger::Manual, None).await?;
+    let repository = app.repositories.get(diff.project_id).await?;
+    let from = snapshot(&repository, &diff.from).await?;
+    let (reading, summary) =
+        live::compare(&repository, &from, &request, &live::Options::default(), context).await?;
+    let manifest = reading.manifest();
+    // Of what could not be read nothing is said: not even that it is the same.
+    let state = if manifest.is_complete() { JobState::Succeeded } else { JobState::Incomplete };
+    let result = json!({
+        "diff_id": id,
+        "root": manifest.catalog_root.to_string(),
+        "records": manifest.records,
+        "objects_read": summary.objects_read,
+        "bytes_read": summary.bytes_read,
+        "objects_kept": reading.objects(),
+        "bytes_kept": reading.size_bytes(),
+        "incomplete": missing(manifest),
+    });
+    let facts = ReadFacts::of(manifest);
+    app.live_readings.keep(id, diff.project_id, diff.from, reading, app.now_ms());
+    diffs::keep(app, id, summary, Some(facts)).await?;
+    Ok((state, result))
 }
 
 async fn run_plan(app: &App, id: RestoreId, context: &Context) -> Result<Done> {

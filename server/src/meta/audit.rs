@@ -4,7 +4,7 @@
 use redb::WriteTransaction;
 
 use super::rows::{self, AUDIT, AUDIT_HEADS, USERS};
-use super::{ConnectedDatabase, Error, JobRecord, Meta, Page, Restore, Result, User, Work};
+use super::{ConnectedDatabase, Diff, Error, JobRecord, Meta, Page, Restore, Result, User, Work};
 use crate::api::rfc3339;
 use crate::audit::{Actor, Detail, Entry, Event, Filter, Head, NOBODY, Outcome};
 use crate::ids::UserId;
@@ -102,6 +102,15 @@ fn of_job(tx: &WriteTransaction, job: &JobRecord, action: &'static str, detail: 
         }
         Work::Verify { mode } => Event::new(action, format!("project/{}", job.project_id)).with("mode", mode),
         Work::Prune { .. } => Event::new(action, format!("project/{}", job.project_id)),
+        Work::LiveDiff { diff_id, database_id } => {
+            let database: Option<ConnectedDatabase> =
+                rows::get(&tx.open_table(rows::DATABASES)?, &database_id.to_string())?;
+            let diff: Option<Diff> = rows::get(&tx.open_table(rows::DIFFS)?, &diff_id.to_string())?;
+            let event = Event::new(action, format!("database/{database_id}")).with("diff_id", diff_id);
+            event
+                .with("database", database.map(|database| database.name))
+                .with("snapshot_id", diff.map(|diff| diff.from))
+        }
         Work::Diff { diff_id } => Event::new(action, format!("diff/{diff_id}")),
         Work::Cost { snapshot_id } => Event::new(action, format!("snapshot/{snapshot_id}")),
     };

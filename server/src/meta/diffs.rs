@@ -5,16 +5,26 @@ use serde::{Deserialize, Serialize};
 
 use super::rows::{self, DIFFS, DIFFS_BY_PAIR, DIFFS_BY_PROJECT, Order};
 use super::{Meta, Page, PageRequest, Result};
-use crate::ids::{DiffId, JobId, ProjectId};
+use crate::ids::{DatabaseId, DiffId, JobId, ProjectId};
 use crate::server_key::Sealed;
+
+/// What a snapshot is compared with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ComparedWith {
+    /// Another snapshot.
+    Snapshot(String),
+    /// What a database holds when the job reads it.
+    Live { database_id: DatabaseId },
+}
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Diff {
     pub id: DiffId,
     pub project_id: ProjectId,
-    /// Snapshot ids.
+    /// A snapshot's id.
     pub from: String,
-    pub to: String,
+    pub to: ComparedWith,
     pub job_id: JobId,
     /// The engine's summary: it names customers' tables, so it is sealed.
     pub summary: Option<Sealed>,
@@ -22,9 +32,12 @@ pub struct Diff {
 }
 
 impl Diff {
-    /// The key under which the same comparison is found again.
-    fn pair(&self) -> String {
-        pair(self.project_id, &self.from, &self.to)
+    /// The key under which the same comparison is found again; none where another one would differ.
+    fn pair(&self) -> Option<String> {
+        match &self.to {
+            ComparedWith::Snapshot(to) => Some(pair(self.project_id, &self.from, to)),
+            ComparedWith::Live { .. } => None,
+        }
     }
 }
 
@@ -39,7 +52,10 @@ impl Meta {
             let id = diff.id.to_string();
             rows::put(tx, DIFFS, &id, &diff)?;
             rows::link(tx, DIFFS_BY_PROJECT, &rows::below(diff.project_id, &id), "")?;
-            rows::link(tx, DIFFS_BY_PAIR, &diff.pair(), &id)
+            match diff.pair() {
+                Some(pair) => rows::link(tx, DIFFS_BY_PAIR, &pair, &id),
+                None => Ok(()),
+            }
         })
         .await
     }
@@ -85,11 +101,35 @@ pub(super) fn remove_of_project(tx: &WriteTransaction, project: ProjectId) -> Re
         rows::children(&tx.open_table(DIFFS_BY_PROJECT)?, project, Order::OldestFirst, &PageRequest::all())?;
     for id in &links.items {
         let diff: Option<Diff> = rows::get(&tx.open_table(DIFFS)?, id)?;
-        if let Some(diff) = diff {
-            rows::unlink(tx, DIFFS_BY_PAIR, &diff.pair())?;
+        if let Some(pair) = diff.and_then(|diff| diff.pair()) {
+            rows::unlink(tx, DIFFS_BY_PAIR, &pair)?;
         }
         rows::remove(tx, DIFFS, id)?;
         rows::unlink(tx, DIFFS_BY_PROJECT, &rows::below(project, id))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine::clock::System;
+
+    #[test]
+    fn what_was_stored_before_there_were_live_comparisons_is_read() {
+        let ids =
+            (DiffId::new(&System, &System), ProjectId::new(&System, &System), JobId::new(&System, &System));
+        let row = serde_json::json!({
+            "id": ids.0, "project_id": ids.1, "from": "a", "to": "b", "job_id": ids.2, "summary": null,
+            "created_ms": 1,
+        });
+        let diff: Diff = serde_json::from_value(row.clone()).unwrap();
+        assert_eq!(diff.to, ComparedWith::Snapshot("b".to_owned()));
+        assert_eq!(serde_json::to_value(&diff).unwrap(), row);
+        let live = ComparedWith::Live { database_id: DatabaseId::new(&System, &System) };
+        let diff = Diff { to: live.clone(), ..diff };
+        assert_eq!(diff.pair(), None);
+        let again: Diff = serde_json::from_slice(&serde_json::to_vec(&diff).unwrap()).unwrap();
+        assert_eq!(again.to, live);
+    }
 }

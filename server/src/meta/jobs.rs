@@ -92,6 +92,11 @@ pub enum Work {
     Diff {
         diff_id: DiffId,
     },
+    /// Reads a database and compares a snapshot with it.
+    LiveDiff {
+        diff_id: DiffId,
+        database_id: DatabaseId,
+    },
     RestorePlan {
         restore_id: RestoreId,
     },
@@ -113,14 +118,15 @@ pub enum Work {
 
 impl Work {
     /// All the words of [`Work::kind`].
-    pub const KINDS: [&'static str; 7] =
-        ["backup", "diff", "restore-plan", "restore-apply", "verify", "prune", "cost"];
+    pub const KINDS: [&'static str; 8] =
+        ["backup", "diff", "live-diff", "restore-plan", "restore-apply", "verify", "prune", "cost"];
 
     /// The word of the API.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Backup { .. } => "backup",
             Self::Diff { .. } => "diff",
+            Self::LiveDiff { .. } => "live-diff",
             Self::RestorePlan { .. } => "restore-plan",
             Self::RestoreApply { .. } => "restore-apply",
             Self::Verify { .. } => "verify",
@@ -129,11 +135,12 @@ impl Work {
         }
     }
 
-    /// What the audit log calls its beginning and its end; nothing of what only reads.
+    /// What the audit log calls its beginning and its end; nothing of what only reads what is stored.
     pub fn actions(&self) -> Option<(&'static str, &'static str)> {
         match self {
             Self::Backup { .. } => Some((action::BACKUP_START, action::BACKUP_END)),
             Self::Diff { .. } | Self::Cost { .. } => None,
+            Self::LiveDiff { .. } => Some((action::LIVE_DIFF_START, action::LIVE_DIFF_END)),
             Self::RestorePlan { .. } => Some((action::RESTORE_PLAN_START, action::RESTORE_PLAN_END)),
             Self::RestoreApply { .. } => Some((action::RESTORE_START, action::RESTORE_END)),
             Self::Verify { .. } => Some((action::VERIFY_START, action::VERIFY_END)),
@@ -156,7 +163,10 @@ impl Work {
     /// Jobs of one lane run one after the other; no lane, no order.
     fn lane(&self) -> String {
         match self {
-            Self::Backup { database_id, .. } => format!("backup/{database_id}"),
+            // A database is read by one job at a time.
+            Self::Backup { database_id, .. } | Self::LiveDiff { database_id, .. } => {
+                format!("backup/{database_id}")
+            }
             Self::RestoreApply { restore_id } => format!("restore/{restore_id}"),
             Self::Diff { .. }
             | Self::RestorePlan { .. }

@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 pub use audit::Verified;
 pub use databases::{ConnectedDatabase, Endpoint, Environment, Protection};
-pub use diffs::Diff;
+pub use diffs::{ComparedWith, Diff};
 pub use identities::{Identity, LinkOutcome, Provider, UnlinkOutcome};
 pub use jobs::{Finish, JobRecord, JobState, VerifyMode, Work};
 pub use projects::Project;

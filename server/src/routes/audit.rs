@@ -19,7 +19,7 @@ use crate::service::audit;
 const ROWS: usize = 50;
 
 /// Actions as the filter offers them: in groups, then the groups' members by name.
-const CHOICES: [(&str, &str); 15] = [
+const CHOICES: [(&str, &str); 16] = [
     ("account", "Account"),
     (action::SIGN_IN, "Signing in"),
     ("project", "Projects"),
@@ -27,6 +27,7 @@ const CHOICES: [(&str, &str); 15] = [
     ("database", "Databases"),
     ("schedule", "Schedules"),
     ("backup", "Backups"),
+    ("live-diff", "Live comparisons"),
     ("snapshot", "Snapshots"),
     ("records", "Looking at records"),
     ("restore-plan", "Restore plans"),

@@ -1,7 +1,8 @@
-//! Comparing snapshots.
+//! Comparing snapshots, with each other and with the live database.
 
 use axum::Form;
 use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
 use axum::response::Response;
 use engine::diff::Filter;
 use engine::rows;
@@ -9,7 +10,7 @@ use serde::Deserialize;
 use web::components::change::ChangeKind;
 use web::components::system::System;
 use web::pages::changes::{self, ChangeList, Changes};
-use web::pages::diff::{self, Diff, Outcome, Side};
+use web::pages::diff::{self, Diff, Outcome, Shows, Side};
 use web::urls;
 
 use super::place::{self, Place, id};
@@ -18,6 +19,7 @@ use crate::app::App;
 use crate::auth::{PageUser, Visitor};
 use crate::error::{Problem, Result};
 use crate::ids::DiffId;
+use crate::meta::ComparedWith;
 use crate::service::diffs::FoundDiff;
 use crate::service::{diffs, snapshots};
 use crate::view;
@@ -25,11 +27,12 @@ use crate::view;
 /// Changed records on a page.
 const ROWS: usize = 100;
 
-/// The two snapshots chosen.
+/// The snapshot chosen, and another one or a database to compare it with.
 #[derive(Deserialize)]
 pub struct Chosen {
     from: String,
-    to: String,
+    to: Option<String>,
+    live: Option<String>,
 }
 
 /// What of a table's changes to show. An empty choice is none.
@@ -41,13 +44,17 @@ pub struct Choices {
     cursor: Option<String>,
 }
 
-/// Compares two snapshots.
+/// Compares a snapshot.
 pub async fn start(
     State(app): State<App>,
     PageUser(visitor): PageUser,
     Form(chosen): Form<Chosen>,
 ) -> Result<Response> {
-    let (id, _) = diffs::start(&app, visitor.user_id, &chosen.from, &chosen.to).await?;
+    let (id, _) = match (&chosen.to, &chosen.live) {
+        (_, Some(database)) => diffs::start_live(&app, visitor.user_id, &chosen.from, database).await?,
+        (Some(to), None) => diffs::start(&app, visitor.user_id, &chosen.from, to).await?,
+        (None, None) => return Err(Problem::invalid("to", "Choose what to compare with.")),
+    };
     Ok(see_other(&urls::diff(&id.to_string())))
 }
 
@@ -60,6 +67,11 @@ pub async fn page(
     let found = diffs::find(&app, visitor.user_id, id(DiffId::parse, &diff)?).await?;
     let (system, [from, to]) = sides(&app, &visitor, &found).await?;
     let not_compared = found.summary.as_ref().map(|summary| summary.not_compared.clone()).unwrap_or_default();
+    let reason = |name: &String| {
+        let mut missing = found.read.as_ref()?.missing.iter();
+        missing.find(|(missing, _)| missing == name).map(|(_, reason)| reason.clone())
+    };
+    let not_compared = not_compared.into_iter().map(|name| (name.clone(), reason(&name))).collect();
     let other_objects = found.summary.as_ref().and_then(|summary| summary.other_objects.clone());
     let outcome = match (&found.summary, &found.job) {
         (Some(summary), _) => Outcome::Summary(view::diff::rows(summary)),
@@ -68,7 +80,9 @@ pub async fn page(
     };
     let project = place::project(&app, &visitor, found.diff.project_id).await?;
     let shell = shell(&app, &visitor);
-    let view = Diff { shell, project, id: diff, system, from, to, not_compared, other_objects, outcome };
+    let has_pages = found.has_pages;
+    let view =
+        Diff { shell, project, id: diff, system, from, to, not_compared, has_pages, other_objects, outcome };
     Ok(html(diff::page(&view)))
 }
 
@@ -107,6 +121,8 @@ pub async fn changes(
     match fill(&app, &visitor, found.diff.id, &mut view).await {
         Ok(()) => Ok(html(changes::page(&view))),
         Err(problem) if problem.status.is_server_error() => Err(problem),
+        // The comparison's own page says so, and how to come by another one.
+        Err(problem) if problem.status == StatusCode::GONE => Ok(see_other(&urls::diff(&view.diff))),
         Err(problem) => {
             view.problem = Some(shown(&problem));
             Ok(again(&problem, changes::page(&view)))
@@ -158,7 +174,19 @@ fn parse_kind(text: &str) -> Result<ChangeKind> {
 /// Both sides, and of which system they are.
 async fn sides(app: &App, visitor: &Visitor, found: &FoundDiff) -> Result<(System, [Side; 2])> {
     let (system, from) = side(app, visitor, &found.diff.from).await?;
-    let (_, to) = side(app, visitor, &found.diff.to).await?;
+    let to = match &found.diff.to {
+        ComparedWith::Snapshot(to) => side(app, visitor, to).await?.1,
+        ComparedWith::Live { database_id } => {
+            let place = Place::of(app, visitor, *database_id).await?;
+            Side {
+                shows: Shows::Live(found.read.as_ref().map(|read| read.at_ms)),
+                database: place.named(),
+                environment: place.environment(),
+                note: None,
+                point_in_time: found.read.as_ref().is_none_or(|read| read.point_in_time),
+            }
+        }
+    };
     Ok((system, [from, to]))
 }
 
@@ -167,10 +195,9 @@ async fn side(app: &App, visitor: &Visitor, id: &str) -> Result<(System, Side)> 
     let place = Place::of_snapshot(app, visitor, &found).await?;
     let manifest = &found.snapshot.manifest;
     let side = Side {
-        snapshot: id.to_owned(),
+        shows: Shows::Snapshot(id.to_owned(), manifest.started_ms),
         database: place.named(),
         environment: place.environment(),
-        at_ms: manifest.started_ms,
         note: found.snapshot.note().map(str::to_owned),
         point_in_time: view::history::point_in_time(manifest),
     };

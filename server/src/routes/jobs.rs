@@ -27,7 +27,9 @@ pub async fn page(
 ) -> Result<Response> {
     let found = jobs::find(&app, visitor.user_id, id(JobId::parse, &job)?).await?;
     let database = match found.record.work {
-        Work::Backup { database_id, .. } => Some(Place::of(&app, &visitor, database_id).await?.named()),
+        Work::Backup { database_id, .. } | Work::LiveDiff { database_id, .. } => {
+            Some(Place::of(&app, &visitor, database_id).await?.named())
+        }
         _ => None,
     };
     let view = JobPage {
@@ -79,7 +81,9 @@ pub fn result(job: &Job) -> Option<(String, String)> {
         Work::Backup { .. } => {
             text("snapshot_id").map(|id| ("Open the snapshot".to_owned(), urls::snapshot(id)))
         }
-        Work::Diff { diff_id } => Some(("Open the comparison".to_owned(), urls::diff(&diff_id.to_string()))),
+        Work::Diff { diff_id } | Work::LiveDiff { diff_id, .. } => {
+            Some(("Open the comparison".to_owned(), urls::diff(&diff_id.to_string())))
+        }
         Work::RestorePlan { restore_id } | Work::RestoreApply { restore_id } => {
             Some(("Open the restore".to_owned(), urls::restore(&restore_id.to_string())))
         }

@@ -124,6 +124,7 @@ async fn snapshot_view(app: &App, visitor: &Visitor, found: &FoundSnapshot) -> R
         notes: manifest.notes.clone(),
         costs: super::usage::costs(app, visitor, found).await?,
         parent: manifest.parent.map(|parent| parent.to_string()),
+        connected: place.database.removed_ms.is_none(),
         project: place.project,
         problem: None,
     })

@@ -348,11 +348,24 @@ async fn disconnect(app: &App, id: DatabaseId) -> Result<()> {
         })
         .await?;
     for job in app.meta.active_jobs().await? {
-        if matches!(job.work, Work::Backup { database_id, .. } if database_id == id) {
+        if matches!(job.work, Work::Backup { database_id, .. } | Work::LiveDiff { database_id, .. } if database_id == id)
+        {
             jobs::cancel(app, job.id).await?;
         }
     }
     Ok(())
+}
+
+/// The sealed URL to read a database with, which a removed one has no more.
+pub fn credentials(database: &ConnectedDatabase) -> Result<&Sealed> {
+    database.url.as_ref().ok_or_else(|| {
+        if database.removed_ms.is_none() {
+            let detail = "The database came out of the storage, which holds no credentials. Give its URL in its settings.";
+            return Problem::conflict("no-credentials", "No credentials", detail);
+        }
+        let detail = "The database was removed. Connect it again to read it.";
+        Problem::conflict("database-removed", "The database was removed", detail)
+    })
 }
 
 /// Queues a backup, behind those of the same database that are there already.

@@ -198,6 +198,9 @@ pub(super) async fn remove(
         .with("database", &snapshot.manifest.source.name)
         .with("root", snapshot.manifest.catalog_root.to_string());
     let done = repository.delete_snapshot(snapshot.id, app.clock.as_ref()).await;
+    if done.is_ok() {
+        app.live_readings.forget_snapshot(&snapshot.id.to_string());
+    }
     let done = done.map_err(|error| match error.kind() {
         engine::Kind::Conflict => pinned("The snapshot is pinned. Unpin it first, if it is to go."),
         _ => error.into(),

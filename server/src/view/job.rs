@@ -85,6 +85,7 @@ pub fn kind(work: &Work) -> Kind {
     match work {
         Work::Backup { .. } => Kind::Backup,
         Work::Diff { .. } => Kind::Diff,
+        Work::LiveDiff { .. } => Kind::LiveDiff,
         Work::RestorePlan { .. } => Kind::RestorePlan,
         Work::RestoreApply { .. } => Kind::Restore,
         Work::Verify { .. } => Kind::Verify,

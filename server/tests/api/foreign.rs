@@ -155,6 +155,8 @@ async fn every_route_of_the_api_hides_what_belongs_to_others() {
             assert_eq!(answer.status, StatusCode::NOT_FOUND, "{method} {path}: {}", answer.text);
         }
     }
+    let live = json!({ "from": foreign.snapshot, "live": foreign.database });
+    other.post("/diffs", live).await.problem(404, "not-found");
     for list in ["/projects", "/restores"] {
         assert_eq!(other.get(list).await.expect(StatusCode::OK)["items"], json!([]), "{list}");
     }

@@ -92,8 +92,6 @@ async fn comparison(api: &Api, first: &str, second: &str) {
     let id = text(&started["id"]);
     let again = api.post("/diffs", json!({ "from": first, "to": second })).await.expect(StatusCode::ACCEPTED);
     assert_eq!(again, started, "snapshots never change, and neither does their comparison");
-    let live = api.post("/diffs", json!({ "from": first, "live": "a database" })).await;
-    assert_eq!(live.problem(422, "unsupported")["field"], "live");
     assert_eq!(api.post("/diffs", json!({ "from": first })).await.problem(422, "invalid")["field"], "to");
     assert_eq!(api.post("/diffs", json!({ "from": 7 })).await.problem(422, "invalid")["field"], "from");
 

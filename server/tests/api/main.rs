@@ -12,6 +12,7 @@ mod foreign;
 mod harness;
 mod journey;
 mod keys;
+mod live;
 mod marks;
 mod mongodb;
 #[path = "../pages/mongodb_shop.rs"]

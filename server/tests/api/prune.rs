@@ -170,7 +170,9 @@ async fn a_deleted_snapshot_is_no_parent_any_more() {
         let listed = listed["items"].as_array().unwrap().iter().find(|one| one["id"] == id).unwrap().clone();
         assert_eq!(listed["parent"], one);
         let page = browser.get(&format!("/snapshots/{id}")).await.text;
-        let offered = page.split("name=\"from\" value=\"").nth(1).map(|rest| rest.split('"').next().unwrap());
+        let form = page.split("<form").find(|form| form.contains("Compare with the one before"));
+        let from = form.and_then(|form| form.split("name=\"from\" value=\"").nth(1));
+        let offered = from.map(|rest| rest.split('"').next().unwrap());
         assert_eq!(offered, one.as_str(), "{page}");
         one
     };

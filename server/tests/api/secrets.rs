@@ -134,6 +134,10 @@ async fn a_planted_password_is_found_nowhere() {
     let job = all.api(&api, Method::POST, &format!("{database}/backups"), json!({})).await;
     let job = text(&job.expect(StatusCode::ACCEPTED)["job_id"]);
     let snapshot = text(&api.ended(&job).await["result"]["snapshot_id"]);
+    let live = json!({ "from": snapshot, "live": connected["id"] });
+    let compared = all.api(&api, Method::POST, "/diffs", live.clone()).await.expect(StatusCode::ACCEPTED);
+    let compared_job = text(&compared["job_id"]);
+    assert_eq!(api.ended(&compared_job).await["state"], "succeeded");
     let plan = json!({ "snapshot": snapshot, "scope": { "all": true }, "target": { "url": target } });
     let planned = all.api(&api, Method::POST, "/restores/plan", plan).await.expect(StatusCode::ACCEPTED);
     api.ended(&text(&planned["job_id"])).await;
@@ -148,11 +152,14 @@ async fn a_planted_password_is_found_nowhere() {
     cluster.execute(&name, &format!("ALTER ROLE {reader} PASSWORD 'another'")).await;
     let failed = api.start_backup(&text(&connected["id"])).await;
     assert_eq!(api.ended(&failed).await["state"], "failed");
+    let not_compared = all.api(&api, Method::POST, "/diffs", live).await.expect(StatusCode::ACCEPTED);
+    let not_compared = text(&not_compared["job_id"]);
+    assert_eq!(api.ended(&not_compared).await["state"], "failed");
 
     for path in ["/projects".to_owned(), databases, format!("/projects/{project}/jobs"), database.clone()] {
         all.api(&api, Method::GET, &path, Value::Null).await;
     }
-    for job in [&job, &applied, &failed] {
+    for job in [&job, &applied, &failed, &compared_job, &not_compared] {
         all.api(&api, Method::GET, &format!("/jobs/{job}"), Value::Null).await;
         all.page(&browser, Method::GET, &format!("/jobs/{job}"), &[]).await;
     }

@@ -45,6 +45,13 @@ impl Browser {
         page(request.send().await.expect(action)).await
     }
 
+    /// Presses the button with these words, the first of them, in whose form nothing is typed.
+    pub async fn press(&self, page_: &Page, words: &str) -> Page {
+        let (action, sent) = page_.form_with(words);
+        let request = self.client.post(format!("{}{action}", self.base)).form(&sent);
+        page(request.send().await.expect(words)).await
+    }
+
     /// Loads the page again, as its `<meta refresh>` says, until it no longer asks for that.
     pub async fn wait(&self, mut page: Page) -> Page {
         let until = Instant::now() + Duration::from_secs(120);
@@ -120,15 +127,22 @@ impl Page {
             attribute(tag, "action").as_deref() == Some(action)
         });
         let form = form.unwrap_or_else(|| panic!("no form for {action} on {}: {}", self.path, self.text()));
-        let inputs = form.split("<input ").skip(1).filter_map(|rest| rest.split_once('>'));
-        let sent = inputs.filter(|(tag, _)| {
-            !matches!(attribute(tag, "type").as_deref(), Some("radio" | "checkbox"))
-                || tag.contains(" checked")
+        fields(form)
+    }
+
+    /// The action of the form with this button, and what it sends by itself.
+    #[track_caller]
+    fn form_with(&self, button: &str) -> (String, Vec<(String, String)>) {
+        let mut forms = self.html.split("<form ").skip(1).filter_map(|rest| rest.split_once("</form>"));
+        let form = forms.find_map(|(form, _)| {
+            let mut buttons = form.split("<button").skip(1).filter_map(|rest| rest.split_once("</button>"));
+            let is_it =
+                |(rest, _): (&str, &str)| rest.split_once('>').is_some_and(|(_, text)| words(text) == button);
+            buttons.any(is_it).then_some(form)
         });
-        sent.filter_map(|(tag, _)| {
-            Some((attribute(tag, "name")?, attribute(tag, "value").unwrap_or_default()))
-        })
-        .collect()
+        let form = form.unwrap_or_else(|| panic!("no button {button:?} on {}: {}", self.path, self.text()));
+        let tag = form.split_once('>').map_or("", |(tag, _)| tag);
+        (attribute(tag, "action").expect("because every form says where it goes"), fields(form))
     }
 
     /// Actions of the page's forms.
@@ -136,6 +150,16 @@ impl Page {
         let tags = self.html.split("<form ").skip(1).filter_map(|rest| rest.split_once('>'));
         tags.filter_map(|(tag, _)| attribute(tag, "action")).collect()
     }
+}
+
+/// Names and values that a form sends by itself.
+fn fields(form: &str) -> Vec<(String, String)> {
+    let inputs = form.split("<input ").skip(1).filter_map(|rest| rest.split_once('>'));
+    let sent = inputs.filter(|(tag, _)| {
+        !matches!(attribute(tag, "type").as_deref(), Some("radio" | "checkbox")) || tag.contains(" checked")
+    });
+    sent.filter_map(|(tag, _)| Some((attribute(tag, "name")?, attribute(tag, "value").unwrap_or_default())))
+        .collect()
 }
 
 /// The markup of each cell of a row.

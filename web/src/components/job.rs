@@ -12,6 +12,8 @@ pub enum Kind {
     Backup,
     /// Compares two snapshots.
     Diff,
+    /// Reads a database and compares a snapshot with it.
+    LiveDiff,
     /// Looks at a restore's target and works out what would be written.
     RestorePlan,
     /// Carries a restore out.
@@ -30,6 +32,7 @@ impl Kind {
         match self {
             Self::Backup => "Backup",
             Self::Diff => "Comparison",
+            Self::LiveDiff => "Comparison with the live database",
             Self::RestorePlan => "Restore plan",
             Self::Restore => "Restore",
             Self::Verify => "Verification",

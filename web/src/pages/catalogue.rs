@@ -70,6 +70,7 @@ pub fn samples() -> Vec<(&'static str, Markup)> {
         ("diff", diff::page(&diff::Diff::sample())),
         ("diff-documents", diff::page(&diff::Diff::sample_documents())),
         ("diff-equal", diff::page(&diff::Diff::sample_equal())),
+        ("diff-live", diff::page(&diff::Diff::sample_live())),
         ("diff-running", diff::page(&diff::Diff::sample_running())),
         ("changes", changes::page(&changes::Changes::sample())),
         ("changes-documents", changes::page(&changes::Changes::sample_documents())),

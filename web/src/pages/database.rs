@@ -3,6 +3,7 @@
 use maud::{Markup, html};
 
 use super::Named;
+use super::{diff::compare_live, snapshot::COMPARE_LIVE};
 use crate::{
     components::{
         Problem, alert,
@@ -165,6 +166,9 @@ pub fn page(view: &Database) -> Markup {
             (note(&html! { p { "This database was removed. Its snapshots can be looked at, compared and restored." } }))
         }
         @if view.snapshots.is_empty() { (no_snapshot(view)) } @else { (history(view)) }
+        @if view.connected && !view.paged {
+            @if let Some(newest) = view.snapshots.first() { (live(newest, view)) }
+        }
         @if !view.connected && !view.snapshots.is_empty() { (delete_all(view)) }
     };
     let crumbs = [
@@ -231,6 +235,19 @@ fn delete_all(view: &Database) -> Markup {
             input type="hidden" name="delete_snapshots" value="yes";
             (Field::code("confirm", "Type the database's name", "").hint(&view.database.name).render())
             div.actions { button.danger-quiet type="submit" { "Delete all its snapshots" } }
+        }
+    }
+}
+
+fn live(newest: &SnapshotRow, view: &Database) -> Markup {
+    html! {
+        section.card.padded aria-labelledby="live" {
+            h2 #live { "Changed since then" }
+            p {
+                "What " (view.database.name) " holds now is read and compared with the newest snapshot. That makes no "
+                "snapshot. To compare with an older one, open that."
+            }
+            (compare_live(&newest.id, &view.database.id, COMPARE_LIVE))
         }
     }
 }
@@ -333,6 +350,23 @@ fn pick(name: &str, letter: &str, taken: &str, id: &str, checked: bool) -> Marku
         label {
             span.visually-hidden { (letter) ": " (taken) }
             input type="radio" name=(name) value=(id) checked[checked];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_connected_can_be_compared_with_its_newest_snapshot() {
+        let view = Database::sample();
+        let html = page(&view).into_string();
+        assert!(html.contains(COMPARE_LIVE), "{html}");
+        let newest = format!(r#"type="hidden" name="from" value="{}""#, view.snapshots[0].id);
+        assert!(html.contains(&newest) && html.contains(r#"name="live" value="d1""#), "{html}");
+        for view in [Database::sample_removed(), Database::sample_empty()] {
+            assert!(!page(&view).into_string().contains(COMPARE_LIVE));
         }
     }
 }

@@ -18,17 +18,24 @@ use crate::{
     urls,
 };
 
+/// What a side shows.
+#[derive(Clone, Debug)]
+pub enum Shows {
+    /// A snapshot: its id, and when it was taken.
+    Snapshot(String, i64),
+    /// What the database itself held: when it was read, once it was.
+    Live(Option<i64>),
+}
+
 /// One side of a comparison.
 #[derive(Clone, Debug)]
 pub struct Side {
-    /// The snapshot.
-    pub snapshot: String,
+    /// A snapshot or the live database.
+    pub shows: Shows,
     /// Of which database.
     pub database: Named,
     /// What that is for.
     pub environment: Environment,
-    /// When it was taken.
-    pub at_ms: i64,
     /// The note beside it.
     pub note: Option<String>,
     /// Whether all of it is of one moment.
@@ -78,8 +85,11 @@ pub struct Diff {
     pub from: Side,
     /// The second side, B.
     pub to: Side,
-    /// Names of what A or B could not read when it was taken, so that nothing can be said of it.
-    pub not_compared: Vec<String>,
+    /// What could not be read for A or B, so that nothing can be said of it: its name, and why where that
+    /// is not said with a snapshot.
+    pub not_compared: Vec<(String, Option<String>)>,
+    /// Whether the changed records can be listed: of a live database not for ever.
+    pub has_pages: bool,
     /// What differs beside tables (views, functions, privileges), in words; none when not known.
     pub other_objects: Option<Vec<String>>,
     /// The result, or the job that works on it or failed to.
@@ -100,14 +110,27 @@ impl Side {
     pub fn samples() -> [Self; 2] {
         let now = crate::samples::NOW_MS;
         let side = |snapshot: &str, hours: i64, note: Option<&str>| Self {
-            snapshot: snapshot.to_owned(),
+            shows: Shows::Snapshot(snapshot.to_owned(), now - hours * 3_600_000),
             database: Named::new("d1", "shop"),
             environment: Environment::Prod,
-            at_ms: now - hours * 3_600_000,
             note: note.map(str::to_owned),
             point_in_time: true,
         };
         [side("s2", 13, None), side("s1", 2, Some("after the price import"))]
+    }
+
+    /// The database itself, a minute ago.
+    pub fn sample_live() -> Self {
+        let [_, side] = Self::samples();
+        Self { shows: Shows::Live(Some(crate::samples::NOW_MS - 60_000)), note: None, ..side }
+    }
+
+    /// The moment it shows; of what is being read, the latest.
+    fn at_ms(&self) -> i64 {
+        match &self.shows {
+            Shows::Snapshot(_, at_ms) => *at_ms,
+            Shows::Live(read_ms) => read_ms.unwrap_or(i64::MAX),
+        }
     }
 }
 
@@ -130,7 +153,8 @@ impl Diff {
             system: System::PostgreSql,
             from,
             to,
-            not_compared: vec!["public.payroll".to_owned()],
+            not_compared: vec![("public.payroll".to_owned(), None)],
+            has_pages: true,
             other_objects: Some(vec![
                 "function price(integer) in schema public changed".to_owned(),
                 "view best_sellers in schema public added".to_owned(),
@@ -183,6 +207,13 @@ impl Diff {
         view
     }
 
+    /// A snapshot and the live database, of which a table could not be read, after its pages are gone.
+    pub fn sample_live() -> Self {
+        let reason = "permission denied: run GRANT SELECT ON public.payroll TO dbsnap_ro".to_owned();
+        let not_compared = vec![("public.payroll".to_owned(), Some(reason))];
+        Self { to: Side::sample_live(), not_compared, has_pages: false, ..Self::sample() }
+    }
+
     /// Two equal snapshots.
     pub fn sample_equal() -> Self {
         let mut view = Self { other_objects: Some(Vec::new()), ..Self::sample() };
@@ -211,6 +242,7 @@ pub fn page(view: &Diff) -> Markup {
                 }
             }
             Outcome::Summary(rows) => {
+                @if !view.has_pages { (pages_gone()) }
                 @if !view.not_compared.is_empty() { (not_compared(&view.not_compared)) }
                 (summary(view, rows))
             }
@@ -222,18 +254,37 @@ pub fn page(view: &Diff) -> Markup {
 
 /// The header that says what is compared with what, on the summary and on every table of it.
 pub fn direction(from: &Side, to: &Side, now_ms: i64) -> Markup {
-    let (from_age, to_age) = if from.at_ms <= to.at_ms { ("older", "newer") } else { ("newer", "older") };
+    let (from_age, to_age) = if from.at_ms() <= to.at_ms() { ("older", "newer") } else { ("newer", "older") };
     html! {
         div.direction role="group" aria-label="What is compared" {
             (side("A", from_age, from, now_ms))
             span.arrow aria-hidden="true" { "→" }
             span.visually-hidden { "compared with" }
             (side("B", to_age, to, now_ms))
-            form.inline method="post" action=(urls::DIFFS) {
-                input type="hidden" name="from" value=(to.snapshot);
-                input type="hidden" name="to" value=(from.snapshot);
-                button.small type="submit" { "Swap A and B" }
+            @match (&from.shows, &to.shows) {
+                (Shows::Snapshot(from, _), Shows::Snapshot(to, _)) => {
+                    form.inline method="post" action=(urls::DIFFS) {
+                        input type="hidden" name="from" value=(to);
+                        input type="hidden" name="to" value=(from);
+                        button.small type="submit" { "Swap A and B" }
+                    }
+                }
+                (Shows::Snapshot(from, _), Shows::Live(Some(_))) => {
+                    (compare_live(from, &to.database.id, "Compare again"))
+                }
+                _ => {}
             }
+        }
+    }
+}
+
+/// The button that compares a snapshot with what a database holds now.
+pub(super) fn compare_live(snapshot: &str, database: &str, words: &str) -> Markup {
+    html! {
+        form.inline method="post" action=(urls::DIFFS) {
+            input type="hidden" name="from" value=(snapshot);
+            input type="hidden" name="live" value=(database);
+            button type="submit" { (words) }
         }
     }
 }
@@ -242,16 +293,36 @@ fn side(letter: &str, age: &str, side: &Side, now_ms: i64) -> Markup {
     html! {
         div.side {
             p { strong.letter { (letter) } " " span.age { (age) } " " (side.database.name) " " (tag::environment(side.environment)) }
-            p { a href=(urls::snapshot(&side.snapshot)) { (format::time(side.at_ms, now_ms)) } " " (tag::moments(side.point_in_time)) }
+            p {
+                @match &side.shows {
+                    Shows::Snapshot(id, at_ms) => { a href=(urls::snapshot(id)) { (format::time(*at_ms, now_ms)) } }
+                    Shows::Live(Some(at_ms)) => { "live database, read at " (format::time(*at_ms, now_ms)) }
+                    Shows::Live(None) => { "live database" }
+                }
+                " " (tag::moments(side.point_in_time))
+            }
             @if let Some(note) = &side.note { p.muted.clip { (note) } }
         }
     }
 }
 
-fn not_compared(names: &[String]) -> Markup {
+fn not_compared(names: &[(String, Option<String>)]) -> Markup {
     warning(&html! {
-        p { strong { "Not compared, because A or B could not read it:" } }
-        ul { @for name in names { li { code { (name) } } } }
+        p { strong { "Not compared, because it could not be read for A or B:" } }
+        ul {
+            @for (name, reason) in names {
+                li { code { (name) } @if let Some(reason) = reason { ": " (reason) } }
+            }
+        }
+    })
+}
+
+fn pages_gone() -> Markup {
+    note(&html! {
+        p {
+            "What was read of the live database is kept for an hour after it was last looked at, and not after a "
+            "restart of the server. The counts below stay; compare again to see the changed records."
+        }
     })
 }
 
@@ -438,6 +509,18 @@ mod tests {
         assert!(
             !html.contains("No differences.") && html.contains("<li>view v in schema public changed</li>")
         );
+    }
+
+    #[test]
+    fn the_live_database_is_no_snapshot() {
+        let html = page(&Diff::sample_live()).into_string();
+        assert!(html.contains("live database, read at "), "{html}");
+        assert!(html.contains(r#"name="live" value="d1""#) && html.contains("Compare again"), "{html}");
+        assert!(!html.contains("Swap A and B") && html.contains("kept for an hour"), "{html}");
+        assert!(html.contains("<code>public.payroll</code>: permission denied"), "{html}");
+        let reading = Side { shows: Shows::Live(None), ..Side::sample_live() };
+        let html = page(&Diff { to: reading, has_pages: true, ..Diff::sample_running() }).into_string();
+        assert!(!html.contains("read at") && !html.contains("Compare again"), "{html}");
     }
 
     #[test]

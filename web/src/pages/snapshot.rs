@@ -3,6 +3,7 @@
 use maud::{Markup, html};
 
 use super::Named;
+use super::diff::compare_live;
 use crate::{
     components::{
         Problem, alert, fact,
@@ -17,6 +18,9 @@ use crate::{
     layout::{Frame, Section, Shell},
     urls,
 };
+
+/// The words of the button that compares with what the database holds now.
+pub(super) const COMPARE_LIVE: &str = "Compare with the live database";
 
 /// A collection of a snapshot.
 #[derive(Clone, Debug)]
@@ -110,6 +114,8 @@ pub struct Snapshot {
     pub costs: Costs,
     /// The snapshot before it.
     pub parent: Option<String>,
+    /// Whether the database is connected, so that it can be compared with what that holds now.
+    pub connected: bool,
     /// Why the last request was not carried out.
     pub problem: Option<Problem>,
 }
@@ -160,6 +166,7 @@ impl Snapshot {
             ],
             costs: Costs::Unknown,
             parent: Some("02f0c41d07be85a3316c0e4f1a27d9b5".to_owned()),
+            connected: true,
             problem: None,
         }
     }
@@ -232,6 +239,7 @@ pub fn page(view: &Snapshot) -> Markup {
             }
             div.actions {
                 @if let Some(parent) = &view.parent { (compare_with(parent, &view.id)) }
+                @if view.connected { (compare_live(&view.id, &view.database.id, COMPARE_LIVE)) }
                 (pin_button(view))
                 a.button.primary href=(urls::restore_new(&view.id)) { "Restore" }
             }
