@@ -725,3 +725,23 @@ async fn a_domain_inside_arrays_that_refuses_rows_comes_back_not_valid() {
         assert!(!note.failed && note.text.contains(words), "{words} in {note:?}");
     }
 }
+
+/// A time zone that is set on a database is no part of its schema, and is not restored.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_with_a_time_zone_of_its_own_has_the_schema_it_would_have_without() {
+    let (cluster, name, url) = database(
+        "CREATE TABLE p (t timestamptz NOT NULL, v int) PARTITION BY RANGE (t);
+         CREATE TABLE p1 PARTITION OF p FOR VALUES FROM ('2024-01-01 00:00+00') TO ('2025-01-01 00:00+00');
+         CREATE TABLE d (t timestamptz DEFAULT '2024-01-01 00:00+00', CHECK (t > '2000-01-01 00:00+00'));
+         INSERT INTO p VALUES ('2024-06-01 12:00+00', 1); INSERT INTO d DEFAULT VALUES",
+    )
+    .await;
+    let test = TestRepo::new().await;
+    let before = test.backup(&url).await;
+    cluster.execute(&name, &format!("ALTER DATABASE \"{name}\" SET timezone = 'Asia/Tokyo'")).await;
+    let after = test.backup(&url).await;
+    let summary = engine::diff::summary(&test.repo, &before, &after, &test.ctx).await.unwrap();
+    assert!(summary.other_objects.is_none_or(|others| others.is_empty()), "a schema in another time zone");
+    let done = restored(&name, &test, &after).await;
+    assert!(done.proof.matches, "{:#?}", done.proof);
+}

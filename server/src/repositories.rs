@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use engine::Context;
 use engine::repo::{Keyring, Repository};
 use engine::store::Storage;
+use engine::{Context, Error, Kind};
 use repo_format::id::SnapshotId;
 use tokio::sync::OnceCell;
 
@@ -37,7 +37,10 @@ impl Repositories {
 
     /// A project's repository.
     pub async fn get(&self, project: ProjectId) -> Result<Repository> {
-        self.open_with(project, &self.keyring).await
+        self.get_with(project, async |store, cache, ctx| {
+            Repository::open(store, &self.keyring, &cache, &ctx).await.map_err(gone)
+        })
+        .await
     }
 
     /// As [`get`](Self::get), with other keys than this server's if it is not open yet.
@@ -104,4 +107,15 @@ impl Repositories {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ProjectId, Arc<OnceCell<Repository>>>> {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A project has a repository, so one that is not found is somewhere else.
+fn gone(error: Error) -> Error {
+    if error.kind() != Kind::NotFound {
+        return error;
+    }
+    Error::new(Kind::Storage, "the project's repository is not in the storage").with_help(
+        "Bring the storage back: mount the folder again, for example, or set DBSNAP_STORAGE to where the \
+         repositories are.",
+    )
 }

@@ -18,12 +18,14 @@ use crate::store::{Created, Store};
 impl Repository {
     /// Fails if the repository is no longer in its storage, as when a folder was a mount and is none
     /// any more: what would be written there could be opened by nobody.
-    pub(crate) async fn check_there(&self) -> Result<()> {
+    pub async fn check_there(&self) -> Result<()> {
         if self.store().has(files::CONFIG).await? {
             return Ok(());
         }
         Err(Error::new(Kind::Storage, "the repository is no longer in its storage: its config is gone")
-            .with_help("Nothing was written. Bring the storage back: mount the folder again, for example."))
+            .with_help(
+                "Nothing was written there. Bring the storage back: mount the folder again, for example.",
+            ))
     }
 
     /// Makes a new repository in an empty store, with one slot for a key of `keys`. A store that

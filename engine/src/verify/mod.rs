@@ -69,6 +69,10 @@ const ABSENT: &str = "it is missing: no index that can be read names it in a pac
 pub async fn run(repo: &Repository, mode: Mode, ctx: &Context) -> Result<Report> {
     // Before the index is listed: what a snapshot needs that is listed here is in it.
     let begun_with = repo.snapshot_ids().await?;
+    if begun_with.is_empty() {
+        // Else the session would be the first file of a place that lost its own.
+        repo.check_there().await?;
+    }
     let session = Session::begin_reading(repo, &[], ctx).await?;
     let report = Verify::new(repo, mode, ctx).run(begun_with).await;
     session.conclude(report).await

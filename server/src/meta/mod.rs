@@ -19,9 +19,11 @@ mod store;
 mod upgrade;
 mod users;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use engine::clock::{Clock, System};
 use redb::{Database, ReadTransaction, ReadableDatabase, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
@@ -122,7 +124,13 @@ impl<T> Page<T> {
 #[derive(Clone)]
 pub struct Meta {
     store: Arc<Store>,
+    /// The file, and when there was last seen to be room beside it, by the clock that never jumps. None
+    /// where the store is in no file.
+    room: Option<Arc<(PathBuf, AtomicU64)>>,
 }
+
+/// Whoever asks whether the disk is full does not write to it each time.
+const ROOM_BELIEVED_MS: u64 = 10_000;
 
 impl Meta {
     /// Opens the store in `path`, making it on the first start. One process at a time.
@@ -133,12 +141,24 @@ impl Meta {
             store::prove_room(&reopened)?;
             Database::open(&reopened)
         })?;
-        Ok(Self { store: Arc::new(store) })
+        let room = Some(Arc::new((path.to_owned(), AtomicU64::new(0))));
+        Ok(Self { store: Arc::new(store), room })
     }
 
-    /// Whether the store answers and would take a write.
+    /// Whether the store answers and would take a write, and the disk has room for one.
     pub async fn check(&self) -> Result<()> {
-        self.run(Store::check).await
+        let room = self.room.clone();
+        self.run(move |store| {
+            store.check()?;
+            let Some((path, proven_ms)) = room.as_deref() else { return Ok(()) };
+            let now_ms = System.elapsed_ms() + ROOM_BELIEVED_MS;
+            if now_ms - proven_ms.load(Ordering::Relaxed) >= ROOM_BELIEVED_MS {
+                store::prove_room(path).map_err(redb::StorageError::from)?;
+                proven_ms.store(now_ms, Ordering::Relaxed);
+            }
+            Ok(())
+        })
+        .await
     }
 
     async fn read<T: Send + 'static>(

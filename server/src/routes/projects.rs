@@ -169,10 +169,14 @@ async fn overview(app: &App, visitor: &Visitor) -> Result<Projects> {
         has_compared = has_compared
             || (!project.is_example
                 && !diffs::list(app, visitor.user_id, project.id, one).await?.items.is_empty());
-        let databases = rows(app, visitor, &project).await?;
+        // One repository that is out of reach hides no other project.
+        let (databases, problem) = match rows(app, visitor, &project).await {
+            Ok(databases) => (databases, None),
+            Err(problem) => (Vec::new(), Some(shown(&problem))),
+        };
         let is_example = project.is_example;
         let project = Named::new(project.id.to_string(), project.name);
-        cards.push(ProjectCard { project, databases, is_example });
+        cards.push(ProjectCard { project, databases, is_example, problem });
     }
     // Asked of the storage only where it matters: each look costs requests.
     let is_new = cards.iter().all(|card| card.is_example);

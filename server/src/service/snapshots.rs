@@ -50,6 +50,15 @@ impl FoundSnapshot {
     }
 }
 
+/// A repository's snapshots. That it has none is not believed of one that is gone from its storage.
+pub(super) async fn of(repository: &Repository) -> Result<Vec<Snapshot>> {
+    let all = repository.snapshots().await?;
+    if all.is_empty() {
+        repository.check_there().await?;
+    }
+    Ok(all)
+}
+
 /// A database's snapshots, newest first. Those of a removed database, too. The parent of each is the
 /// snapshot before it that is there now.
 pub async fn list(
@@ -95,7 +104,7 @@ fn place_of(cursor: &str) -> Option<ListPlace> {
 
 /// The snapshots of a source, newest first, with the parents that are there.
 async fn of_source(repository: &Repository, source: &str) -> Result<Vec<Snapshot>> {
-    let mut all = repository.snapshots().await?;
+    let mut all = of(repository).await?;
     all.retain(|snapshot| snapshot.manifest.source.id == source);
     resolve_parents(&mut all);
     Ok(all)

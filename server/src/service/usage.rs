@@ -50,7 +50,7 @@ pub async fn of_project(app: &App, user: UserId, project: ProjectId) -> Result<U
     projects::find(app, user, project).await?;
     let repository = app.repositories.get(project).await?;
     let mut by_source: BTreeMap<String, Vec<Snapshot>> = BTreeMap::new();
-    for snapshot in repository.snapshots().await? {
+    for snapshot in snapshots::of(&repository).await? {
         by_source.entry(snapshot.manifest.source.id.clone()).or_default().push(snapshot);
     }
     let databases = app.meta.databases_of(project, PageRequest::all()).await?.items.into_iter();

@@ -13,6 +13,7 @@ mod harness;
 mod journey;
 mod keys;
 mod live;
+mod lost_storage;
 mod marks;
 mod mongodb;
 #[path = "../pages/mongodb_shop.rs"]

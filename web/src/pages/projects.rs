@@ -65,6 +65,8 @@ pub struct ProjectCard {
     pub databases: Vec<DatabaseRow>,
     /// Whether its history came with the program.
     pub is_example: bool,
+    /// Why nothing can be told of its databases.
+    pub problem: Option<Problem>,
 }
 
 /// The dashboard.
@@ -154,6 +156,7 @@ impl Projects {
                 project: Named::new("p1", "Web shop"),
                 databases: DatabaseRow::samples(),
                 is_example: false,
+                problem: None,
             }],
             unclaimed: 0,
             has_compared: true,
@@ -179,6 +182,7 @@ impl Projects {
             project: Named::new("p9", "Example shop"),
             databases: Vec::new(),
             is_example: true,
+            problem: None,
         };
         Self { projects: vec![example], unclaimed: 0, ..Self::sample_first_run() }
     }
@@ -270,7 +274,9 @@ fn project_card(card: &ProjectCard, now_ms: i64) -> Markup {
                     }
                 }
             }
-            @if card.is_example {
+            @if let Some(problem) = &card.problem {
+                (alert(problem))
+            } @else if card.is_example {
                 p.empty {
                     "A made-up shop on two days, to look around in. There is no database behind it; its settings delete it. "
                     a href=(urls::project(&card.project.id)) { "Open the example" }

@@ -92,6 +92,8 @@ impl Snapshot {
         let mut command = tool.command(self.connector.url());
         // The server that holds the snapshot, whatever else its name may mean by now.
         command.env("PGHOSTADDR", self.holder.address().ip().to_string());
+        // Bounds and defaults are printed in it, and a database may have one of its own.
+        command.env("PGTZ", "UTC");
         command.args(["--format=custom", "--schema-only", "--no-password"]);
         command.arg(format!("--snapshot={}", self.evidence().snapshot_name));
         // pg_dump waits for its locks for ever if it is let.

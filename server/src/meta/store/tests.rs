@@ -91,7 +91,7 @@ fn opened(path: &Path, disk: &Arc<Disk>) -> Result<Database, DatabaseError> {
 fn on(path: PathBuf, disk: &Arc<Disk>) -> Meta {
     let reopened = (path.clone(), Arc::clone(disk));
     let store = Store::new(opened(&path, disk).unwrap(), move || opened(&reopened.0, &reopened.1)).unwrap();
-    Meta { store: Arc::new(Store { pause_ms: 0, ..store }) }
+    Meta { store: Arc::new(Store { pause_ms: 0, ..store }), room: None }
 }
 
 /// Two rows that belong together.
@@ -173,7 +173,7 @@ async fn another_file_in_its_place_is_refused() {
     let (path, other) = (folder.path().join("meta.redb"), folder.path().join("other.redb"));
     let shared = Arc::clone(&disk);
     let store = Store::new(opened(&path, &disk).unwrap(), move || opened(&other, &shared)).unwrap();
-    let meta = Meta { store: Arc::new(Store { pause_ms: 0, ..store }) };
+    let meta = Meta { store: Arc::new(Store { pause_ms: 0, ..store }), room: None };
     disk.set_room(0);
     meta.write(|tx| put_both(tx, 1)).await.unwrap_err();
     disk.set_room(i64::MAX);
