@@ -405,6 +405,34 @@ async fn p08_ownership_of_anything_is_named_with_what_gives_it_away() {
     assert!(report.ok, "{report:#?}");
 }
 
+/// The server's files and settings are written by privileges on what is no table of the database.
+#[tokio::test]
+async fn p08_what_writes_to_the_server_is_named_too() {
+    let database = Database::with("CREATE TABLE t (id int PRIMARY KEY)").await;
+    let role = &database.role;
+    assert!(test(&database.url).await.ok);
+    database
+        .execute(&format!(
+            "GRANT EXECUTE ON FUNCTION lo_export(oid, text) TO {role}; GRANT ALTER SYSTEM ON PARAMETER work_mem TO {role};
+             GRANT INSERT ON information_schema.sql_features TO {role}"
+        ))
+        .await;
+    let report = test(&database.url).await;
+    assert_eq!(
+        report.privileges,
+        [
+            "function lo_export(oid,text): EXECUTE",
+            "parameter work_mem: ALTER SYSTEM",
+            "table information_schema.sql_features: INSERT"
+        ]
+    );
+    let fix = stage(&report, Stage::ReadOnly).fix.clone().unwrap();
+    let statements: Vec<&str> = fix.lines().filter(|line| line.ends_with(';')).collect();
+    database.execute(&statements.join("\n")).await;
+    let report = test(&database.url).await;
+    assert!(report.ok, "{report:#?}");
+}
+
 /// What logged in counts, whoever the session begins as.
 #[tokio::test]
 async fn p08_a_session_that_begins_as_another_role_hides_nothing() {

@@ -93,7 +93,7 @@ async fn check_current(session: &Session, server: &Server) -> Result<Findings> {
             findings.fixes.push(format!("ALTER ROLE {} NO{attribute};", ident(&role)));
         }
     }
-    let granted = session.rows(GRANTED).await.map_err(asking)?;
+    let granted = session.rows(&granted(server)).await.map_err(asking)?;
     let revoke = |row: &TextRow| row.text(0);
     if findings.privileges.iter().any(|privilege| privilege == "role attribute SUPERUSER") {
         findings.fixes = vec!["A superuser cannot be made read-only: create a role of its own.".to_owned()];
@@ -191,10 +191,16 @@ const MEMBERSHIPS: &str = "\
 /// was granted to PUBLIC: a new role would hold it too, which is why the second column tells them
 /// apart. A name with a line break or the like is left out, since the statements are shown to be
 /// copied line by line.
-const GRANTED: &str = "\
-    WITH self AS (SELECT oid, quote_ident(rolname) AS name FROM pg_roles WHERE rolname = current_user), \
+fn granted(server: &Server) -> String {
+    let parameters = if server.version_number >= PARAMETERS_SINCE {
+        "UNION ALL SELECT 7, 'PARAMETER', parname, '', 10, paracl FROM pg_parameter_acl"
+    } else {
+        ""
+    };
+    format!(
+        "WITH self AS (SELECT oid, quote_ident(rolname) AS name FROM pg_roles WHERE rolname = current_user), \
       ns AS (SELECT oid, nspname, nspowner, nspacl FROM pg_namespace \
-        WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'), \
+        WHERE nspname !~ '^pg_'), \
       rel AS (SELECT c.oid, c.relacl, c.relowner, CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind, \
           quote_ident(ns.nspname) || '.' || quote_ident(c.relname) AS name \
         FROM pg_class c JOIN ns ON ns.oid = c.relnamespace WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')), \
@@ -208,15 +214,27 @@ const GRANTED: &str = "\
         UNION ALL SELECT 4, kind, name, '', relowner, relacl FROM rel \
         UNION ALL SELECT 4, kind, name, ' (' || quote_ident(attname) || ')', relowner, attacl FROM rel \
           JOIN pg_attribute ON attrelid = rel.oid AND attacl IS NOT NULL AND NOT attisdropped \
-        UNION ALL SELECT 5, 'LARGE OBJECT', oid::text, '', lomowner, lomacl FROM large) \
+        UNION ALL SELECT 5, 'LARGE OBJECT', oid::text, '', lomowner, lomacl FROM large \
+        UNION ALL SELECT 6, 'FUNCTION', p.oid::regprocedure::text, '', proowner, proacl FROM pg_proc p WHERE {FILE_WRITERS} \
+        {parameters}) \
     SELECT format('REVOKE %s ON %s %s FROM %s;', \
       string_agg(privilege_type || suffix, ', ' ORDER BY privilege_type, suffix), acl.kind, acl.name, \
       CASE grantee WHEN 0 THEN 'PUBLIC' ELSE self.name END), (grantee = 0)::text \
     FROM acl, self, aclexplode(items) \
     WHERE (grantee = 0 OR (grantee = self.oid AND owner <> self.oid)) AND acl.name || suffix !~ '[[:cntrl:]]' \
       AND (privilege_type IN ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER', 'MAINTAIN', 'CREATE') \
-        OR (privilege_type = 'USAGE' AND kind = 'SEQUENCE')) \
-    GROUP BY place, acl.kind, acl.name, grantee, self.name ORDER BY place, acl.name, grantee";
+        OR (privilege_type, kind) IN (('USAGE', 'SEQUENCE'), ('EXECUTE', 'FUNCTION'), ('ALTER SYSTEM', 'PARAMETER'))) \
+    GROUP BY place, acl.kind, acl.name, grantee, self.name ORDER BY place, acl.name, grantee"
+    )
+}
+
+/// Functions of the server and its extensions that write files on its machine. Who may call one was
+/// granted that by name.
+const FILE_WRITERS: &str = "p.proname IN ('lo_export', 'lo_import', 'pg_file_write', 'pg_file_rename', 'pg_file_unlink') \
+    AND p.prolang IN (SELECT l.oid FROM pg_language l WHERE l.lanname IN ('internal', 'c'))";
+
+/// The first version in which the right to change a setting of the server can be granted.
+const PARAMETERS_SINCE: u32 = 150_000;
 
 /// The kind of objects that there may be millions of.
 const LARGE_OBJECT: &str = "large object";
@@ -227,10 +245,16 @@ const LARGE_OBJECTS: usize = 1000;
 /// object may replace it, and the server keeps a list of what every role owns.
 fn objects(server: &Server) -> String {
     let maintain = if server.version_number >= 170_000 { ", 'MAINTAIN'" } else { "" };
+    let parameters = if server.version_number >= PARAMETERS_SINCE {
+        "UNION ALL SELECT 'parameter', parname, 'ALTER SYSTEM', role.oid FROM role, pg_parameter_acl \
+         WHERE has_parameter_privilege(role.oid, parname, 'ALTER SYSTEM')"
+    } else {
+        ""
+    };
     format!(
         "WITH role AS (SELECT oid, rolname FROM pg_roles \
              WHERE pg_has_role(current_user, oid, 'MEMBER') AND rolname !~ '^pg_'), \
-           ns AS (SELECT oid, nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'), \
+           ns AS (SELECT oid, nspname FROM pg_namespace WHERE nspname !~ '^pg_'), \
            rel AS (SELECT c.oid, c.relkind, c.relowner, quote_ident(ns.nspname) || '.' || quote_ident(c.relname) AS name \
              FROM pg_class c JOIN ns ON ns.oid = c.relnamespace WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')), \
            owned AS (SELECT classid, objid, refobjid AS role FROM pg_shdepend JOIN role ON role.oid = refobjid \
@@ -254,6 +278,9 @@ fn objects(server: &Server) -> String {
                  AND CASE p WHEN 'OWNER' THEN d.datdba = role.oid ELSE has_database_privilege(role.oid, d.oid, p) END \
              UNION ALL SELECT 'tablespace', quote_ident(spcname), 'CREATE', role.oid FROM role, pg_tablespace s \
                WHERE has_tablespace_privilege(role.oid, s.oid, 'CREATE') \
+             UNION ALL SELECT 'function', p.oid::regprocedure::text, 'EXECUTE', role.oid FROM role, pg_proc p \
+               WHERE {FILE_WRITERS} AND has_function_privilege(role.oid, p.oid, 'EXECUTE') \
+             {parameters} \
              UNION ALL SELECT i.type, i.identity, 'OWNER', owned.role FROM owned, \
                LATERAL pg_identify_object(owned.classid, owned.objid, 0) i \
                WHERE i.identity IS NOT NULL AND owned.classid <> 'pg_largeobject'::regclass \
