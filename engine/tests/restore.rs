@@ -698,6 +698,21 @@ async fn row_security_that_is_forced_on_owners_comes_back_after_the_proof() {
     let proof = restore::prove(&test.repo, &snapshot, &target, &test.ctx).await.unwrap();
     let told = proof.collections.iter().find(|found| found.name == "public.guarded").unwrap();
     assert!(!proof.matches && told.examples[0].contains("cannot be read with these credentials"), "{told:?}");
+
+    // What the proof of its rows does not see, its definition, is compared all the same.
+    let clerk = format!("{name}_clerk");
+    let sql = format!("CREATE ROLE {clerk}; ALTER POLICY few ON guarded TO {clerk}");
+    cluster.execute(&name, &sql).await;
+    let snapshot = test.backup(&url).await;
+    let (_, done) = restored_by_owner(&test, &snapshot, &Cluster::start(), &name).await;
+    assert!(done.proof.collections.iter().all(|found| found.matches), "{:#?}", done.proof);
+    assert_eq!(
+        done.proof.schema_differences,
+        ["policy guarded few in schema public is missing in the target"],
+        "{:?}",
+        done.notes
+    );
+    assert!(!done.proof.matches);
 }
 
 #[tokio::test(flavor = "multi_thread")]

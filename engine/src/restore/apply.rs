@@ -101,8 +101,9 @@ impl Restore<'_> {
         match self.fill(&target, &restoring, &collections).await {
             Ok((mut notes, mut proof)) => {
                 notes.extend(target.finish(&restoring).await?);
-                let schemas = prove_schemas(self.repo, self.snapshot, &collections, &self.url, &self.ctx);
-                proof.add(schemas.await?);
+                let Self { repo, snapshot, url, ctx, .. } = self;
+                let schemas = prove_schemas(repo, snapshot, &collections, &proof, url, ctx).await?;
+                proof.add(schemas);
                 // What was left out was told when it was.
                 proof.remarks.retain(|remark| !notes.iter().any(|note| note.text == *remark));
                 Ok(Restored { proof, records: self.records.load(Ordering::Relaxed), notes })

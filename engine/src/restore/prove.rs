@@ -88,18 +88,21 @@ pub async fn prove(repo: &Repository, snapshot: &Snapshot, url: &str, ctx: &Cont
     let proof = async {
         let expected = catalog::collections(repo, snapshot).await?;
         let mut proof = prove_collections(repo, snapshot, &expected, &url, ctx).await?;
-        proof.add(prove_schemas(repo, snapshot, &expected, &url, ctx).await?);
+        let schemas = prove_schemas(repo, snapshot, &expected, &proof, &url, ctx).await?;
+        proof.add(schemas);
         Ok(proof)
     }
     .await;
     session.conclude(proof).await
 }
 
-/// Compares the target's definitions with the snapshot's.
+/// Compares the target's definitions with the snapshot's, but for those of collections that `proof` tells
+/// are not there.
 pub(super) async fn prove_schemas(
     repo: &Repository,
     snapshot: &Snapshot,
     expected: &[Cataloged],
+    proof: &Proof,
     url: &DatabaseUrl,
     ctx: &Context,
 ) -> Result<Schemas> {
@@ -111,7 +114,7 @@ pub(super) async fn prove_schemas(
     let lost: BTreeSet<&str> = missing.iter().map(|missing| missing_object(&missing.name)).collect();
     let mut differences = schema_differences(expected, &found, url);
     differences.retain(|(name, what)| !lost.contains(name.as_str()) && !is_of_partition(&lost, what));
-    let (_, absent) = split(&source, expected, url);
+    let absent = proof.collections.iter().filter(|found| found.found_root.is_empty());
     let sequences = source.sequences().await?;
     let is_absent = |wanted: &&SequenceState| {
         !sequences.iter().any(|found| found.namespace == wanted.namespace && found.name == wanted.name)
@@ -119,7 +122,7 @@ pub(super) async fn prove_schemas(
     // Told where the sequences' states are compared.
     let without = snapshot.manifest.sequences.iter().filter(is_absent);
     let told: Vec<String> = (differences.iter().map(|(name, _)| name.clone()))
-        .chain(absent.iter().map(Cataloged::display_name))
+        .chain(absent.map(|found| found.name.clone()))
         .chain(lost.iter().map(|name| (*name).to_owned()))
         .chain(without.map(|wanted| Engine::Postgres.display_name(&wanted.namespace, &wanted.name)))
         .collect();
