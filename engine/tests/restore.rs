@@ -193,6 +193,10 @@ async fn restored_by_owner(
     (target, done)
 }
 
+fn missing_names(snapshot: &engine::repo::Snapshot) -> Vec<&str> {
+    snapshot.manifest.missing.iter().map(|missing| missing.name.as_str()).collect()
+}
+
 /// A role that owns large objects reads them through functions, which show zeros where no page is.
 #[tokio::test(flavor = "multi_thread")]
 async fn large_objects_are_proven_by_an_owner_who_is_no_superuser() {
@@ -365,7 +369,7 @@ async fn a_partition_without_a_definition_is_made_from_its_place() {
         .await;
     let test = TestRepo::new().await;
     let snapshot = test.backup(&url).await;
-    let names: Vec<&str> = snapshot.manifest.missing.iter().map(|missing| missing.name.as_str()).collect();
+    let names = missing_names(&snapshot);
     assert_eq!(names, ["public.\"P 2\"", "public.p3"]);
 
     let done = restored_in_part(&name, &test, &snapshot).await;
@@ -407,8 +411,7 @@ async fn a_tree_of_partitions_is_restored_as_far_as_it_was_described() {
         .await;
     let test = TestRepo::new().await;
     let snapshot = test.backup(&url).await;
-    let mut names: Vec<&str> =
-        snapshot.manifest.missing.iter().map(|missing| missing.name.as_str()).collect();
+    let mut names = missing_names(&snapshot);
     names.sort_unstable();
     let part = |name: &str| format!("public.{name} (partition of public.q)");
     assert_eq!(names, ["public.q1", &part("q1a"), &part("q1b"), "public.q2b", &part("q2b")]);
@@ -445,8 +448,7 @@ async fn what_needs_a_table_without_a_definition_is_left_out_and_the_rest_is_res
         .await;
     let test = TestRepo::new().await;
     let snapshot = test.backup(&url).await;
-    let mut names: Vec<&str> =
-        snapshot.manifest.missing.iter().map(|missing| missing.name.as_str()).collect();
+    let mut names = missing_names(&snapshot);
     names.sort_unstable();
     let expected = ["checked", "deep", "defaulted", "heir", "hidden", "typed"]
         .map(|name| format!("public.{name}{}", if name == "hidden" { "" } else { " (definition)" }));

@@ -133,7 +133,7 @@ impl Queue {
     }
 
     /// A folder for what an operation spills; whoever makes it removes it.
-    pub fn scratch(&self, id: JobId) -> PathBuf {
+    fn scratch(&self, id: JobId) -> PathBuf {
         self.scratch_dir.join(id.to_string())
     }
 
@@ -162,6 +162,20 @@ impl Queue {
         let running = feeds.values().filter(|feed| feed.state() == JobState::Running).count();
         (feeds.len() - running, running)
     }
+}
+
+/// What an operation needs that somebody waits for, and that is no job: it ends with the server. The folder
+/// is its caller's to remove; what stays goes with the next start.
+pub fn errand(app: &App) -> Result<(PathBuf, engine::Context)> {
+    let scratch = app.queue.scratch(new_id(app));
+    crate::private::create_folder(&scratch).map_err(Problem::internal)?;
+    let context = engine::Context {
+        cancel: app.stopping.child_token(),
+        clock: Arc::clone(&app.clock),
+        entropy: Arc::clone(&app.entropy),
+        ..engine::Context::new(&scratch)
+    };
+    Ok((scratch, context))
 }
 
 /// An id for a job that is about to be queued, so that what it works on can name it before. Later ones

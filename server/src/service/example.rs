@@ -1,15 +1,15 @@
 //! The example: a project whose history comes with the program, for whoever wants to see differences
 //! before connecting a database. It is a project like any other, but that nothing is backed up into it.
 
+use engine::example;
 use engine::source::Consistency;
-use engine::{Context, example};
 
 use super::{diffs, projects};
 use crate::app::App;
-use crate::error::{Problem, Result};
+use crate::error::Result;
 use crate::ids::{DatabaseId, DiffId, UserId};
+use crate::jobs;
 use crate::meta::{ConnectedDatabase, Endpoint, Environment, PageRequest, Project};
-use crate::private;
 
 const NAME: &str = "Example shop";
 
@@ -40,16 +40,8 @@ async fn snapshots(app: &App, project: &Project) -> Result<[String; 2]> {
     for snapshot in there.drain(..) {
         repository.delete_snapshot(snapshot.id, app.clock.as_ref()).await?;
     }
-    let scratch = app.queue.scratch(crate::jobs::new_id(app));
-    private::create_folder(&scratch).map_err(Problem::internal)?;
-    let ctx = Context {
-        cancel: app.stopping.child_token(),
-        clock: std::sync::Arc::clone(&app.clock),
-        entropy: std::sync::Arc::clone(&app.entropy),
-        ..Context::new(&scratch)
-    };
+    let (scratch, ctx) = jobs::errand(app)?;
     let taken = example::run(&repository, &database.to_string(), NAME, &ctx).await;
-    // What stays goes with the next start.
     let _ = tokio::fs::remove_dir_all(&scratch).await;
     Ok(taken?.map(|snapshot| snapshot.id.to_string()))
 }

@@ -1,10 +1,8 @@
 //! What is stored: by project, by database, by snapshot.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use engine::Context;
 use engine::cost::{self, Freed};
 use engine::repo::Snapshot;
 
@@ -12,8 +10,8 @@ use super::{projects, snapshots};
 use crate::app::App;
 use crate::error::{Problem, Result, causes};
 use crate::ids::{JobId, ProjectId, UserId};
+use crate::jobs;
 use crate::meta::{ConnectedDatabase, PageRequest, Work};
-use crate::{jobs, private};
 
 /// How long an answer may wait for a count that reads a whole project's nodes.
 const COUNTING: Duration = Duration::from_secs(5);
@@ -81,21 +79,13 @@ pub async fn freed(app: &App, project: ProjectId, going: &[Snapshot]) -> Result<
         return Ok(Some(Freed::default()));
     }
     let repository = app.repositories.get(project).await?;
-    let scratch = app.queue.scratch(jobs::new_id(app));
-    private::create_folder(&scratch).map_err(Problem::internal)?;
-    let context = Context {
-        cancel: app.stopping.child_token(),
-        clock: Arc::clone(&app.clock),
-        entropy: Arc::clone(&app.entropy),
-        ..Context::new(&scratch)
-    };
+    let (scratch, context) = jobs::errand(app)?;
     // Whoever does not wait any more ends it.
     let _ended_with_this = context.cancel.clone().drop_guard();
     let ids: Vec<_> = going.iter().map(|snapshot| snapshot.id).collect();
     let runtime = tokio::runtime::Handle::current();
     let counting = tokio::task::spawn_blocking(move || {
         let counted = runtime.block_on(cost::freed(&repository, &ids, &context));
-        // What stays goes with the next start.
         let _ = std::fs::remove_dir_all(&scratch);
         counted
     });

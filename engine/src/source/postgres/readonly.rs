@@ -150,8 +150,8 @@ fn owner_advice(user: &str, owner: &str, is_direct_member: bool) -> String {
 }
 
 /// The statement that gives an object of the role to the database's owner; that of a table gives its
-/// own sequences too. A name with a line break or
-/// the like is left out, since statements are shown to be copied line by line.
+/// own sequences too. A name with a line break or the like is left out, since statements are shown to be
+/// copied line by line.
 fn give_away(kind: &str, name: &str, new_owner: &str) -> Option<String> {
     let keyword = match kind {
         // Its owner may not be changed, nor may a database's whose owner is the one to give to.
