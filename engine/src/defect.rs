@@ -39,6 +39,8 @@ pub(crate) enum Defect {
     CommitBeforeIndex,
     /// Who removes a key slot relies on one that somebody else is removing.
     RemoveSlotUnannounced,
+    /// A prune goes on although a snapshot's manifest was lost.
+    ForgetMissing,
 }
 
 #[cfg(not(test))]

@@ -154,7 +154,7 @@ pub fn deletion(id: SnapshotId) -> String {
     format!("{MARKS}{id}.deleted")
 }
 
-/// The n-th later fact about a snapshot.
+/// The n-th later fact about a snapshot; with 0 the mark that only says that there is the snapshot.
 pub fn mark(id: SnapshotId, n: u64) -> String {
     format!("{MARKS}{id}.{n}")
 }
@@ -162,7 +162,11 @@ pub fn mark(id: SnapshotId, n: u64) -> String {
 /// Which mark of which snapshot a name is of; `None` in the second place is its deletion.
 pub fn parse_mark(name: &str) -> Option<(SnapshotId, Option<u64>)> {
     let (id, rest) = name.strip_prefix(MARKS)?.split_once('.')?;
-    let n = if rest == "deleted" { None } else { Some(parse_number(rest)?) };
+    let n = match rest {
+        "deleted" => None,
+        "0" => Some(0),
+        n => Some(parse_number(n)?),
+    };
     Some((SnapshotId::parse(id)?, n))
 }
 
@@ -184,6 +188,7 @@ mod tests {
             assert_eq!(parse_prune(&prune(10, file)), Some((10, file)));
         }
         assert_eq!(parse_mark(&mark(id, 3)), Some((id, Some(3))));
+        assert_eq!(parse_mark(&mark(id, 0)), Some((id, Some(0))));
         assert_eq!(parse_mark(&deletion(id)), Some((id, None)));
         for wrong in ["gc/", "gc/0", "gc/01", "gc/+1", "gc/1.", "gc/1.verdicts", "gc/x", "1"] {
             assert_eq!(parse_prune(wrong), None, "{wrong}");

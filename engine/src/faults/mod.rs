@@ -6,6 +6,7 @@
 
 mod damage;
 mod disk;
+mod missing;
 mod nth;
 
 use std::cell::Cell;

@@ -6,6 +6,7 @@ use repo_format::files::{self, PruneFile};
 use repo_format::id::{PackId, SnapshotId};
 use repo_format::prune::{self, Run};
 
+use crate::defect::{Defect, is_planted};
 use crate::error::{Error, Kind, Result};
 use crate::prune::needed::Needed;
 use crate::prune::reach::Reach;
@@ -107,14 +108,34 @@ impl Prune<'_> {
         Ok(listed.filter_map(|file| Some((pack(&file.name)?, file.size_bytes))).collect())
     }
 
+    /// What a snapshot needs cannot be counted without its manifest, which somebody may yet bring back.
+    async fn check_none_missing(&self, parents: &[(SnapshotId, SnapshotId)]) -> Result<()> {
+        let missing = self.repo.missing_snapshots(parents).await?;
+        let Some((id, why)) = missing.first_key_value() else { return Ok(()) };
+        let more = match missing.len() {
+            1 => String::new(),
+            n => format!(" ({} more are missing, too)", n - 1),
+        };
+        let what = format!("the file snapshots/{id} is missing{more}: {why}, and no prune removed it");
+        Err(damaged(what).with_help(format!(
+            "Put the file back from a copy of the storage. If there is none, delete the snapshot by DELETE \
+             /api/v1/snapshots/{id}: the next prune goes on without it."
+        )))
+    }
+
     /// Counts what these snapshots need.
     pub(super) async fn count(&self, ids: &[SnapshotId]) -> Result<Needed> {
         let mut reach = Reach::new(self.repo, &self.ctx)?;
+        let mut parents = Vec::new();
         for (at, id) in ids.iter().enumerate() {
             self.steps.step(&format!("counting what snapshot {} of {} needs", at + 1, ids.len()));
             if let Some(snapshot) = self.repo.manifest(*id).await.map_err(explained)? {
+                parents.extend(snapshot.manifest.parent.map(|parent| (*id, parent)));
                 reach.add(&snapshot).await.map_err(explained)?;
             }
+        }
+        if !is_planted(Defect::ForgetMissing) {
+            self.check_none_missing(&parents).await?;
         }
         reach.finish().await.map_err(explained)
     }

@@ -29,6 +29,11 @@ pub(crate) struct Marks {
 }
 
 impl Marks {
+    /// The snapshots that there are marks of, but for their deletion.
+    pub(super) fn of(&self) -> impl Iterator<Item = SnapshotId> {
+        self.numbers.keys().copied()
+    }
+
     /// The number of the mark that counts; 0 where there is none.
     fn newest(&self, id: SnapshotId) -> u64 {
         self.numbers.get(&id).and_then(|numbers| numbers.last()).copied().unwrap_or(0)

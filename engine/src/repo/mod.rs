@@ -6,6 +6,7 @@
 mod cache;
 mod keys;
 mod marks;
+mod missing;
 mod open;
 mod read;
 mod removal;
@@ -13,7 +14,6 @@ mod session;
 mod view;
 mod write;
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -153,31 +153,6 @@ impl Repository {
         Ok(ids.filter(|id| !view.removed.contains(id)).collect())
     }
 
-    /// Deleted snapshots whose manifests are still there: what a prune removes.
-    pub(crate) async fn deleted_snapshots(&self) -> Result<BTreeSet<SnapshotId>> {
-        let deleted = self.list_marks().await?.deleted;
-        let ids = self.manifest_ids().await?;
-        let mut found = BTreeSet::new();
-        for id in ids.into_iter().filter(|id| deleted.contains(id)) {
-            // The mark is sealed: who only has the store cannot have a snapshot deleted.
-            let name = files::deletion(id);
-            let sealed = self.0.store.read(&name).await?;
-            if self.open_file(&name, &sealed).is_ok() && self.is_deletable(id).await? {
-                found.insert(id);
-            }
-        }
-        Ok(found)
-    }
-
-    /// A tombstone is not a snapshot, and stays for as long as its session might wake up.
-    async fn is_deletable(&self, id: SnapshotId) -> Result<bool> {
-        match self.manifest(id).await {
-            Ok(manifest) => Ok(manifest.is_some()),
-            Err(error) if error.kind() == Kind::Damaged => Ok(true),
-            Err(error) => Err(error),
-        }
-    }
-
     /// One snapshot. [`Kind::NotFound`] when there is none of that id, or it is deleted.
     pub async fn snapshot(&self, id: SnapshotId) -> Result<Snapshot> {
         let marks = self.list_marks().await?;
@@ -214,6 +189,8 @@ impl Repository {
             Err(error) if error.kind() == Kind::Damaged => {
                 self.mark_of(id, &self.list_marks().await?).await?.pinned
             }
+            // So can one whose manifest was lost, whatever its marks say: nothing is there to be kept.
+            Err(error) if error.kind() == Kind::NotFound && self.is_missing(id).await? => false,
             Err(error) => return Err(error),
         };
         if is_pinned {

@@ -158,6 +158,11 @@ impl Session {
         if !is_committed {
             return Err(ended());
         }
+        // By this a manifest that is lost is missed, also the newest one, which no other snapshot names.
+        let mark = Mark { at_ms: self.clock.now_ms(), ..Mark::default() };
+        if let Err(error) = self.repository.create_file(&files::mark(self.id, 0), &mark.to_bytes()).await {
+            tracing::warn!(snapshot = %self.id, %error, "the first mark of a snapshot could not be made");
+        }
         Ok(Snapshot { id: self.id, manifest, mark: Mark::default() })
     }
 

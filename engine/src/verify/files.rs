@@ -2,6 +2,7 @@
 
 use repo_format::files::{self, PruneFile};
 use repo_format::id::{PackId, SlotId};
+use repo_format::mark::Mark;
 use repo_format::prune::{Run, Verdict, parse_moment};
 use repo_format::session::Beginning;
 use repo_format::{config, slot};
@@ -126,6 +127,10 @@ fn parser(name: &str) -> Option<Parse> {
     }
     if let Some((_, beat)) = files::parse_session(name) {
         return Some(if beat > 0 { a_moment } else { |plain| Beginning::parse(plain).map(drop) });
+    }
+    // Of the others the one that counts is read with its snapshot.
+    if matches!(files::parse_mark(name), Some((_, Some(0)))) {
+        return Some(|plain| Mark::from_bytes(plain).map(drop));
     }
     let is_deletion = matches!(files::parse_mark(name), Some((_, None)));
     let is_moment = is_deletion

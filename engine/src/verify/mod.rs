@@ -137,7 +137,7 @@ impl<'a> Verify<'a> {
         self.repo.refresh_index().await?;
         let parents = self.attribute(ids).await?;
         if are_prunes_whole {
-            self.missing_parents(parents).await?;
+            self.missing_snapshots(parents).await?;
         }
         let there = self.marks().await?;
         let hurt: BTreeSet<&String> =
@@ -208,8 +208,10 @@ impl<'a> Verify<'a> {
                 reason: self.bad.get(&object).cloned().unwrap_or_default(),
             });
         }
+        // What is absent and nobody needs was never stored: a backup stopped before it came to it.
+        let is_damage = |(object, why): &(ObjectId, String)| !named.contains(object) && why != ABSENT;
         let unneeded: Vec<(ObjectId, String)> =
-            std::mem::take(&mut self.bad).into_iter().filter(|(object, _)| !named.contains(object)).collect();
+            std::mem::take(&mut self.bad).into_iter().filter(is_damage).collect();
         for (object, why) in unneeded {
             self.damaged_file(object.to_string(), Vec::new(), why);
         }
@@ -228,16 +230,12 @@ impl<'a> Verify<'a> {
         Ok(found)
     }
 
-    /// A snapshot that another was made after, and that nobody deleted, must be there.
-    async fn missing_parents(&mut self, parents: Vec<(SnapshotId, SnapshotId)>) -> Result<()> {
-        let there: BTreeSet<SnapshotId> = self.repo.manifest_ids().await?.into_iter().collect();
-        for (id, parent) in parents {
-            let is_removed = self.repo.cache().view().removed.contains(&parent);
-            if !there.contains(&parent) && !is_removed {
-                let reason =
-                    format!("it is missing: snapshot {id} was made after it, and no prune removed it");
-                self.damaged_file(names::snapshot(parent), vec![parent.to_string()], reason);
-            }
+    /// A snapshot that there are marks of, or that another was made after, must be there unless somebody
+    /// deleted it.
+    async fn missing_snapshots(&mut self, parents: Vec<(SnapshotId, SnapshotId)>) -> Result<()> {
+        for (id, why) in self.repo.missing_snapshots(&parents).await? {
+            let reason = format!("it is missing: {why}, and no prune removed it");
+            self.damaged_file(names::snapshot(id), vec![id.to_string()], reason);
         }
         Ok(())
     }

@@ -190,8 +190,34 @@ pub async fn change(app: &App, user: UserId, id: &str, change: SnapshotChange) -
 /// Deletes a snapshot, unless it is pinned. Nobody sees it from now on; its bytes come free with the next
 /// prune.
 pub async fn delete(app: &App, user: UserId, id: &str) -> Result<()> {
-    let found = find(app, user, id).await?;
-    remove(app, user, &found.repository, &found.snapshot, Actor::Account).await
+    match find(app, user, id).await {
+        Ok(found) => remove(app, user, &found.repository, &found.snapshot, Actor::Account).await,
+        Err(problem) if is_unreadable(&problem) => delete_unreadable(app, user, id, problem).await,
+        Err(problem) => Err(problem),
+    }
+}
+
+fn is_unreadable(problem: &Problem) -> bool {
+    problem.slug == Problem::not_found().slug || problem.kind() == Some(engine::Kind::Damaged)
+}
+
+/// Deletes a snapshot whose manifest was lost or is damaged, in whichever of the user's projects it
+/// belongs to: no prune goes on while it might be brought back.
+async fn delete_unreadable(app: &App, user: UserId, id: &str, problem: Problem) -> Result<()> {
+    let id = SnapshotId::parse(id).ok_or_else(Problem::not_found)?;
+    for project in projects::list(app, user, PageRequest::all()).await?.items {
+        let repository = app.repositories.get(project.id).await?;
+        let done = match repository.delete_snapshot(id, app.clock.as_ref()).await {
+            Err(error) if error.kind() == engine::Kind::NotFound => continue,
+            done => done.map_err(not_deleted),
+        };
+        if done.is_ok() {
+            app.live_readings.forget_snapshot(&id.to_string());
+        }
+        let event = Event::new(action::SNAPSHOT_DELETE, format!("snapshot/{id}")).with("unreadable", true);
+        return audit::record(app, user, event, done).await;
+    }
+    Err(problem)
 }
 
 /// Deletes a snapshot that was found, for somebody or for the rules of a schedule.
@@ -210,11 +236,14 @@ pub(super) async fn remove(
     if done.is_ok() {
         app.live_readings.forget_snapshot(&snapshot.id.to_string());
     }
-    let done = done.map_err(|error| match error.kind() {
+    audit::record(app, user, event, done.map_err(not_deleted)).await
+}
+
+fn not_deleted(error: engine::Error) -> Problem {
+    match error.kind() {
         engine::Kind::Conflict => pinned("The snapshot is pinned. Unpin it first, if it is to go."),
         _ => error.into(),
-    });
-    audit::record(app, user, event, done).await
+    }
 }
 
 /// Somebody wants it kept.

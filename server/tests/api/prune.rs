@@ -41,6 +41,33 @@ async fn a_removed_database_takes_its_snapshots_along_if_told_to() {
     assert_eq!((&verified["state"], &verified["result"]["damaged"]), (&json!("succeeded"), &json!([])));
 }
 
+/// A manifest that was lost stands in the way of every prune until it is put back or given up.
+#[tokio::test]
+async fn a_snapshot_whose_manifest_was_lost_can_be_deleted() {
+    let (_, url) = shop().await;
+    let server = Server::start().await;
+    let api = server.user("ada@example.com").await;
+    let project = api.project("shop").await;
+    let database = api.database(&project, &url).await;
+    let (lost, stays) = (api.back_up(&database).await, api.back_up(&database).await);
+    let manifest = (files(server.folder.path()).into_iter())
+        .find_map(|(path, _)| path.ends_with(&format!("snapshots/{lost}")).then_some(path));
+    std::fs::remove_file(manifest.unwrap()).unwrap();
+    let path = format!("/projects/{project}/prune");
+    let queued = api.post(&path, json!({ "dry_run": false })).await.expect(StatusCode::ACCEPTED);
+    let job = api.ended(&text(&queued["job_id"])).await;
+    assert_eq!(job["state"], "failed", "{job:#}");
+    assert!(job["error"].to_string().contains("is missing"), "{job:#}");
+
+    let stranger = server.user("eve@example.com").await;
+    let path = format!("/snapshots/{lost}");
+    stranger.send(Method::DELETE, &path, Value::Null).await.problem(404, "not-found");
+    api.send(Method::DELETE, &path, Value::Null).await.expect(StatusCode::NO_CONTENT);
+    api.send(Method::DELETE, &path, Value::Null).await.problem(404, "not-found");
+    assert_eq!(number(&prune(&api, &project, false).await, "snapshots_removed"), 1);
+    api.get(&format!("/snapshots/{stays}")).await.expect(StatusCode::OK);
+}
+
 #[tokio::test]
 async fn what_only_a_deleted_snapshot_needed_goes_with_a_prune() {
     let (name, url) = shop().await;
