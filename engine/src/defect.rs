@@ -41,6 +41,8 @@ pub(crate) enum Defect {
     RemoveSlotUnannounced,
     /// A prune goes on although a snapshot's manifest was lost.
     ForgetMissing,
+    /// A deletion does not take a number among the marks.
+    DeleteBesideMarks,
 }
 
 #[cfg(not(test))]

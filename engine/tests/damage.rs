@@ -4,11 +4,13 @@
 mod support;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use engine::diff::{self, Status};
+use engine::monitor::{Monitor, Progress};
 use engine::rows::PageRequest;
 use engine::verify::{self, Mode};
-use engine::{Kind, history, prune};
+use engine::{Context, Kind, history, prune};
 use support::{TestRepo, database};
 
 const TABLES: &str = "
@@ -120,12 +122,17 @@ async fn a_damaged_manifest_or_index_hurts_no_other_snapshot() {
     assert_eq!(test.repo.snapshot(first.id).await.unwrap_err().kind(), Kind::Damaged);
     std::fs::write(&manifest, &original).unwrap();
 
-    // Without the index of the second snapshot its objects are absent; the next backup stores them
-    // again, and everything is whole.
+    // An index that is lost is made anew from the packs it named.
     let index = files(&test.path().join("index")).remove(0);
     std::fs::remove_file(&index).unwrap();
-    assert!(!damaged(&test, Mode::Structure).await.is_empty());
+    let test = test.reopen(true).await;
+    let told = diff::summary(&test.repo, &first, &second, &test.ctx).await.unwrap_err();
+    assert_eq!(told.kind(), Kind::Damaged);
+    assert_eq!(damaged(&test, Mode::Structure).await, []);
+    let summary = diff::summary(&test.repo, &first, &second, &test.ctx).await.unwrap();
+    assert_eq!(summary.collections[0].records.changed, 1);
     let third = test.backup(&url).await;
+    assert!(third.manifest.new_bytes < second.manifest.new_bytes, "{}", third.manifest.new_bytes);
     assert_eq!(damaged(&test, Mode::Full).await, []);
     let summary = diff::summary(&test.repo, &first, &third, &test.ctx).await.unwrap();
     assert_eq!(summary.collections[0].records.changed, 1);
@@ -191,13 +198,41 @@ async fn a_flipped_bit_in_an_index_file_is_a_finding_and_no_dead_end() {
     let index = files(&test.path().join("index")).remove(0);
     flip(&index, 60);
     let test = test.reopen(true).await;
-    let found = damaged(&test, Mode::Full).await;
-    assert!(found.iter().any(|damage| damage.object.starts_with("index/")), "{found:?}");
-    assert!(found.iter().any(|damage| damage.snapshots == [first.id.to_string()]), "{found:?}");
+    let only_the_index = |found: &[verify::Damage]| {
+        let [damage] = found else { panic!("{found:?}") };
+        assert!(damage.object.starts_with("index/") && damage.snapshots.is_empty(), "{damage:?}");
+    };
+    only_the_index(&damaged(&test, Mode::Full).await);
     let second = test.backup(&url).await;
     assert_eq!(second.manifest.catalog_root, first.manifest.catalog_root);
-    let found = damaged(&test, Mode::Full).await;
-    assert!(found.iter().all(|damage| damage.snapshots.is_empty()), "{found:?}");
+    assert!(second.manifest.new_bytes < first.manifest.new_bytes / 10, "{}", second.manifest.new_bytes);
+    only_the_index(&damaged(&test, Mode::Full).await);
+    prune::run(&test.repo, &prune::Options::default(), &test.ctx).await.unwrap();
+    assert_eq!(damaged(&test, Mode::Full).await, []);
+}
+
+/// Does something when a backup has read everything and begins to store the rest.
+struct WhenStoring(Box<dyn Fn() + Send + Sync>);
+
+impl Monitor for WhenStoring {
+    fn progress(&self, progress: &Progress) {
+        if progress.phase == "storing" {
+            (self.0)();
+        }
+    }
+}
+
+/// As when the project was deleted by another server: what was stored nobody could open.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_into_a_repository_that_is_removed_meanwhile_fails() {
+    let (_, _, url) = database(TABLES).await;
+    let mut test = TestRepo::in_folder().await;
+    let config = test.path().join("config");
+    let remove = move || drop(std::fs::remove_file(&config));
+    test.ctx = Context { monitor: Arc::new(WhenStoring(Box::new(remove))), ..test.ctx.clone() };
+    let error = test.try_backup(&url).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Storage);
+    assert!(error.message().contains("removed from its storage while the backup ran"), "{error}");
 }
 
 async fn verified(test: &TestRepo, mode: Mode) -> verify::Report {

@@ -30,6 +30,8 @@ pub mod context {
     pub const SLOT_WRAP: &str = "dbsnap 2026-11 v0 slot wrap";
     /// The commitment to the unlocking key that a slot carries.
     pub const SLOT_COMMIT: &str = "dbsnap 2026-11 v0 slot commitment";
+    /// The check of a slot's bytes, from the root key.
+    pub const SLOT_CHECK: &str = "dbsnap 2026-11 v0 slot check";
 }
 
 macro_rules! secret {

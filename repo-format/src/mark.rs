@@ -30,6 +30,9 @@ pub struct Mark {
     /// The same of a verification of every byte.
     #[n(5)]
     pub full_ms: Option<i64>,
+    /// When it was decided that the snapshot is deleted: nothing is said of it after that.
+    #[n(6)]
+    pub deleting_ms: Option<i64>,
 }
 
 impl Mark {

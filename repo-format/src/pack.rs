@@ -147,25 +147,38 @@ pub(crate) fn write_directory(out: &mut Vec<u8>, objects: &[PackedObject]) {
     out.extend_from_slice(&encode_directory(objects));
 }
 
-/// Reads the directory of a whole pack from its bytes. This is how an index is made anew when
-/// all index files are lost, and how verify checks that index and packs agree.
+/// Reads the directory of a whole pack from its bytes. This is how verify checks that index and packs
+/// agree.
 pub fn read_directory(id: PackId, bytes: &[u8], opener: &mut Opener) -> Result<Vec<PackedObject>> {
+    if !bytes.starts_with(&MAGIC) {
+        return Err(Error::Malformed("pack", "it does not begin as one"));
+    }
+    read_footer(id, bytes.len() as u64, bytes, opener)
+}
+
+/// How many bytes at the end of a pack its footer and trailer are. `tail` is at least its last
+/// [`TRAILER`] bytes, and `len` the length of all of it.
+pub fn footer_len(len: u64, tail: &[u8]) -> Result<usize> {
     let bad = |why| Error::Malformed("pack", why);
-    let rest = bytes.strip_prefix(&MAGIC).ok_or(bad("it does not begin as one"))?;
-    let (_, trailer) = rest.split_last_chunk::<TRAILER>().ok_or(bad("it ends early"))?;
-    let footer_len = u32::from_le_bytes(*trailer) as usize;
-    let footer_end = bytes.len() - TRAILER;
-    let footer_start = footer_end
-        .checked_sub(footer_len)
-        .filter(|&at| at >= MAGIC.len())
-        .ok_or(bad("its footer is too long"))?;
+    let trailer = tail.last_chunk::<TRAILER>().ok_or(bad("it ends early"))?;
+    let footer = u32::from_le_bytes(*trailer) as usize + TRAILER;
+    let room = len.checked_sub((MAGIC.len() + TRAILER) as u64).ok_or(bad("it ends early"))?;
+    if (footer - TRAILER) as u64 > room { Err(bad("its footer is too long")) } else { Ok(footer) }
+}
+
+/// Reads the directory of a pack of `len` bytes from its end, which is at least the
+/// [`footer_len`] of it. This is how an index is made anew where index files are lost.
+pub fn read_footer(id: PackId, len: u64, tail: &[u8], opener: &mut Opener) -> Result<Vec<PackedObject>> {
+    let bad = |why| Error::Malformed("pack", why);
+    let footer_len = footer_len(len, tail)?;
+    let start = tail.len().checked_sub(footer_len).ok_or(bad("it ends early"))?;
     let name = format!("{}#footer", files::pack(id));
-    let directory = opener.open(Subject::File(&name), &bytes[footer_start..footer_end])?;
+    let directory = opener.open(Subject::File(&name), &tail[start..tail.len() - TRAILER])?;
     let mut cursor = Cursor::new(&directory, "pack directory");
     let objects = parse_directory(&mut cursor, MAGIC.len() as u32)?;
     cursor.finish()?;
-    let end = objects.last().map_or(MAGIC.len(), |last| last.offset as usize + last.len as usize);
-    if end > footer_start {
+    let end = objects.last().map_or(MAGIC.len() as u64, |last| u64::from(last.offset) + u64::from(last.len));
+    if end > len - footer_len as u64 {
         return Err(bad("its objects reach into its footer"));
     }
     Ok(objects)

@@ -11,10 +11,12 @@
 //! | 90 | 12 | nonce |
 //! | 102 | 48 | root key under AES-256-GCM-SIV |
 //! | 150 | n | kind 3 only: what KMS unwraps the unlocking key from |
+//! | 150 + n | 16 | check: a hash of all before and of the slot's id under a key of the root key |
 //!
 //! The wrapping key and the commitment are derived from the unlocking key followed by the slot's
 //! id. Associated data: bytes 0 to 90 followed by the slot's id and by what is from byte 150 on.
-//! The commitments are checked first: GCM-SIV alone does not commit to its key.
+//! The commitments are checked first: GCM-SIV alone does not commit to its key. Who has the root key finds by
+//! the check whether a slot is whole that it has no key of.
 
 use std::fmt;
 
@@ -30,8 +32,9 @@ use crate::limits::{self, FORMAT_VERSION};
 
 const MAGIC: [u8; 8] = *b"dbsnapSL";
 const HEAD: usize = 90;
-/// Where the part of a KMS slot begins, and every other slot ends.
+/// Where the part of a KMS slot begins, and the check of every other slot.
 const END: usize = 150;
+const CHECK: usize = 16;
 
 /// What kind of key opens a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -211,7 +214,15 @@ pub fn wrap(
     out.extend_from_slice(&*wrapped);
     out.extend_from_slice(&tag);
     out.extend_from_slice(&kms);
+    let check = check_of(root, slot, &out);
+    out.extend_from_slice(&check);
     Ok(out)
+}
+
+fn check_of(root: &RootKey, slot: SlotId, before: &[u8]) -> [u8; CHECK] {
+    let key = Zeroizing::new(blake3::derive_key(context::SLOT_CHECK, &root.0));
+    let hash = blake3::Hasher::new_keyed(&key).update(before).update(&slot.0).finalize();
+    std::array::from_fn(|at| hash.as_bytes()[at])
 }
 
 /// A slot's parts, as they stand in its file.
@@ -222,6 +233,7 @@ struct Parts {
     nonce: [u8; 12],
     wrapped: Zeroizing<[u8; 32]>,
     tag: [u8; 16],
+    check: [u8; CHECK],
 }
 
 impl Parts {
@@ -246,8 +258,17 @@ impl Parts {
         let (key_commitment, root_commitment) = (cursor.array()?, cursor.array()?);
         let (nonce, wrapped, tag) = (cursor.array()?, Zeroizing::new(cursor.array()?), cursor.array()?);
         let kms = if kind == SlotKind::Kms { Some(KmsKey::parse(&mut cursor)?) } else { None };
+        let check = cursor.array()?;
         cursor.finish()?;
-        Ok(Self { outline: Outline { kind, kms }, key_commitment, root_commitment, nonce, wrapped, tag })
+        let outline = Outline { kind, kms };
+        Ok(Self { outline, key_commitment, root_commitment, nonce, wrapped, tag, check })
+    }
+
+    /// Whether all bytes are what they were when the slot was made, under this name.
+    fn prove(&self, root: &RootKey, slot: SlotId, bytes: &[u8]) -> Result<()> {
+        let is_whole = self.root_commitment == root.commitment()
+            && self.check == check_of(root, slot, &bytes[..bytes.len() - CHECK]);
+        if is_whole { Ok(()) } else { Err(Error::WrongContent) }
     }
 }
 
@@ -256,10 +277,19 @@ pub fn outline(repository: RepositoryId, bytes: &[u8]) -> Result<Outline> {
     Ok(Parts::parse(repository, bytes)?.outline)
 }
 
-/// Which repository the bytes of a slot's file say that it is of. `None` where they are no slot.
-pub fn repository(bytes: &[u8]) -> Option<RepositoryId> {
-    let after_kind = bytes.strip_prefix(&MAGIC)?.get(2..)?;
-    after_kind.first_chunk().copied().map(RepositoryId)
+/// Whether the bytes of a slot's file are those that were stored under its name, for who has the root key
+/// and not the slot's.
+pub fn prove(repository: RepositoryId, slot: SlotId, bytes: &[u8], root: &RootKey) -> Result<()> {
+    Parts::parse(repository, bytes)?.prove(root, slot, bytes)
+}
+
+/// Whether the bytes of a slot's file say that it is of another repository, by its id and its root key: one
+/// whose making ended early leaves such a slot.
+pub fn is_foreign(repository: RepositoryId, bytes: &[u8], root: &RootKey) -> bool {
+    let of = |at: usize, len: usize| bytes.get(at..at + len);
+    bytes.starts_with(&MAGIC)
+        && of(10, 16).is_some_and(|id| id != repository.0)
+        && of(58, 32).is_some_and(|commitment| commitment != root.commitment())
 }
 
 /// Unwraps the root key from the bytes of a slot's file. [`Error::WrongKey`] means that the slot
@@ -271,7 +301,7 @@ pub fn unwrap(repository: RepositoryId, slot: SlotId, bytes: &[u8], key: &Unlock
     if blake3::Hash::from(parts.key_commitment) != blake3::Hash::from(commitment) {
         return Err(Error::WrongKey);
     }
-    let associated = [&bytes[..HEAD], &slot.0, &bytes[END..]].concat();
+    let associated = [&bytes[..HEAD], &slot.0, &bytes[END..bytes.len() - CHECK]].concat();
     key.cipher(slot)
         .decrypt_inout_detached(
             &Nonce::from(parts.nonce),
@@ -281,9 +311,7 @@ pub fn unwrap(repository: RepositoryId, slot: SlotId, bytes: &[u8], key: &Unlock
         )
         .map_err(|_| Error::Unsealed)?;
     let root = RootKey::new(*parts.wrapped);
-    if root.commitment() != parts.root_commitment {
-        return Err(Error::WrongContent);
-    }
+    parts.prove(&root, slot, bytes)?;
     Ok(root)
 }
 
@@ -300,8 +328,12 @@ mod tests {
         for of in outlines {
             let bytes = wrap(&of, repository, slot, &root, &key, [5; 12]).unwrap();
             assert_eq!(outline(repository, &bytes), Ok(of));
-            assert_eq!(super::repository(&bytes), Some(repository));
-            assert_eq!(super::repository(&bytes[..25]), None);
+            assert!(!is_foreign(repository, &bytes, &root));
+            assert!(
+                !is_foreign(repository, &bytes, &RootKey::new([9; 32]))
+                    && !is_foreign(RepositoryId([9; 16]), &bytes, &root)
+            );
+            assert!(is_foreign(RepositoryId([9; 16]), &bytes, &RootKey::new([9; 32])));
             opens_with_its_key_only(repository, slot, &bytes, &key, &root);
         }
         assert!(wrap(&SlotKind::Kms.into(), repository, slot, &root, &key, [5; 12]).is_err());
@@ -315,6 +347,8 @@ mod tests {
         root: &RootKey,
     ) {
         assert_eq!(unwrap(repository, slot, bytes, key).unwrap().commitment(), root.commitment());
+        assert_eq!(prove(repository, slot, bytes, root), Ok(()));
+        assert!(prove(repository, SlotId([9; 16]), bytes, root).is_err());
         let wrong = UnlockKey::new([9; 32]);
         assert_eq!(unwrap(repository, slot, bytes, &wrong).err(), Some(Error::WrongKey));
         assert!(unwrap(repository, SlotId([9; 16]), bytes, key).is_err());
@@ -323,6 +357,8 @@ mod tests {
             let mut changed = bytes.to_vec();
             changed[position] ^= 1;
             assert!(unwrap(repository, slot, &changed, key).is_err(), "byte {position}");
+            assert!(prove(repository, slot, &changed, root).is_err(), "byte {position}");
+            assert!(!is_foreign(repository, &changed, root), "byte {position}");
         }
     }
 

@@ -192,9 +192,9 @@ fn descriptor() -> impl Strategy<Value = Vec<u8>> {
 fn mark() -> impl Strategy<Value = Vec<u8>> {
     let time = || prop::option::of(any::<i64>());
     let note = prop::option::of("[a-z0-9é ]{0,9}");
-    (any::<i64>(), note, any::<bool>(), time(), time(), time()).prop_map(
-        |(at_ms, note, pinned, structure_ms, sample_ms, full_ms)| {
-            Mark { at_ms, note, pinned, structure_ms, sample_ms, full_ms }.to_bytes()
+    (any::<i64>(), note, any::<bool>(), time(), time(), time(), time()).prop_map(
+        |(at_ms, note, pinned, structure_ms, sample_ms, full_ms, deleting_ms)| {
+            Mark { at_ms, note, pinned, structure_ms, sample_ms, full_ms, deleting_ms }.to_bytes()
         },
     )
 }

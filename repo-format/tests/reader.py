@@ -119,13 +119,15 @@ class Keys:
 
 
 def open_slot(data, repository, slot, unlocking):
-    need(data[:9] == b"dbsnapSL\0" and data[9:10] in (b"\1", b"\2", b"\3") and len(data) >= 150, "not a slot")
+    need(data[:9] == b"dbsnapSL\0" and data[9:10] in (b"\1", b"\2", b"\3") and len(data) >= 166, "not a slot")
+    data, check = data[:-16], data[-16:]
     check_kms_part(data[150:]) if data[9] == 3 else need(len(data) == 150, "longer")
     need(data[10:26] == repository, "another repository")
     need(data[26:58] == derive("slot commitment", unlocking + slot), "another key")
     cipher = AESGCMSIV(derive("slot wrap", unlocking + slot))
     root = unseal(cipher, data[90:102], data[102:150], data[:90] + slot + data[150:])
     need(data[58:90] == Keys(root).commitment, "another root")
+    need(check == keyed(derive("slot check", root), data + slot)[:16], "another check")
     return Keys(root)
 
 

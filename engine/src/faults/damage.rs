@@ -305,11 +305,13 @@ type Rule = (&'static [&'static str], &'static [Action], &'static [Shown]);
 const CHANGES: &[Action] = &[Action::Truncate, Action::Empty, Action::Flip, Action::Swap, Action::Replay];
 const ANY: &[&str] = &[];
 
-const RULES: [Rule; 7] = [
+const RULES: [Rule; 8] = [
     // Without its config there is no repository, and with another one no key fits.
     (&["config"], &ACTIONS, &[Shown::Refused]),
-    // A slot can only be checked by who has its key; another slot may open the repository as well.
-    (&["slot"], &ACTIONS, &[Shown::Harmless, Shown::Reported, Shown::Refused]),
+    // Another slot may open the repository as well; without one it is closed. A slot of a repository that
+    // never was is nobody's.
+    (&["slot"], CHANGES, &[Shown::Reported, Shown::Refused]),
+    (&["slot"], &[Action::Delete], &[Shown::Harmless, Shown::Refused]),
     // One manifest is of a snapshot that is deleted.
     (&["manifest"], CHANGES, &[Shown::Harmless, Shown::Reported]),
     // A flipped bit may be in the padding.

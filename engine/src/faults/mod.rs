@@ -8,6 +8,7 @@ mod damage;
 mod disk;
 mod missing;
 mod nth;
+mod resume;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use repo_format::files::{self, PruneFile};
 use repo_format::id::{PackId, SnapshotId};
-use repo_format::prune::{self, Run};
+use repo_format::prune::{self, PackUse, Run};
 
 use crate::defect::{Defect, is_planted};
 use crate::error::{Error, Kind, Result};
@@ -57,15 +57,17 @@ impl Prune<'_> {
         self.steps.step("looking at packs");
         // Packs before the index: one that is in no index now may be in one by then. Only packs that
         // are listed before the run is published may be condemned for being in no index.
-        let listed = self.list_packs().await?;
+        let listed = self.repo.list_packs().await?;
         let deleted = self.repo.deleted_snapshots().await?;
         self.repo.refresh_index().await?;
-        let needed = self.count(&self.repo.snapshot_ids().await?).await?;
-        self.steps.step("choosing packs");
-        let (uses, absent) = self.tally(&needed, &listed).await?;
-        if absent > 0 {
-            return Err(damaged(format!("{absent} objects that snapshots need are missing")));
-        }
+        let uses = match self.uses(&listed).await {
+            // What is missing may be in packs whose index file is lost.
+            Err(error) if error.kind() == Kind::Damaged && self.has_unindexed() => {
+                self.repo.index_unindexed().await?;
+                self.uses(&listed).await?
+            }
+            uses => uses?,
+        };
         let plan = prune::plan(&uses, &self.options.thresholds);
         let indexes = prune::stale_indexes(&self.index_files(&BTreeSet::new())?, &self.options.thresholds);
         let stats = Stats {
@@ -80,6 +82,21 @@ impl Prune<'_> {
             !plan.condemned.is_empty() || !deleted.is_empty() || !indexes.is_empty() || is_index_damaged;
         let run = Run { began_ms: self.ctx.clock.now_ms(), snapshots: deleted, condemned: plan.condemned };
         Ok(Draft { run, stats, is_worth_it })
+    }
+
+    fn has_unindexed(&self) -> bool {
+        !self.repo.cache().view().unindexed.is_empty()
+    }
+
+    /// What each pack holds that snapshots need.
+    async fn uses(&self, listed: &BTreeMap<PackId, u64>) -> Result<Vec<PackUse>> {
+        let needed = self.count(&self.repo.snapshot_ids().await?).await?;
+        self.steps.step("choosing packs");
+        let (uses, absent) = self.tally(&needed, listed).await?;
+        if absent > 0 {
+            return Err(damaged(format!("{absent} objects that snapshots need are missing")));
+        }
+        Ok(uses)
     }
 
     /// Drafts a run and publishes it.
@@ -99,13 +116,6 @@ impl Prune<'_> {
             (Created::Taken, _) if self.repo.read_run(n).await? == run => Ok((Published::Run(n), stats)),
             (Created::Taken, _) => Ok((Published::Behind, Stats::default())),
         }
-    }
-
-    /// Lengths of the packs that are there.
-    pub(super) async fn list_packs(&self) -> Result<BTreeMap<PackId, u64>> {
-        let listed = self.repo.store().list(files::PACKS).await?.into_iter();
-        let pack = |name: &str| PackId::parse(name.strip_prefix(files::PACKS)?);
-        Ok(listed.filter_map(|file| Some((pack(&file.name)?, file.size_bytes))).collect())
     }
 
     /// What a snapshot needs cannot be counted without its manifest, which somebody may yet bring back.

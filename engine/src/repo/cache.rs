@@ -151,7 +151,7 @@ impl Cache {
         self.view.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn view_mut(&self) -> RwLockWriteGuard<'_, View> {
+    pub(super) fn view_mut(&self) -> RwLockWriteGuard<'_, View> {
         self.view.write().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -106,7 +106,12 @@ impl Repository {
         let mut slots = Vec::new();
         let commitment = self.keys().root().commitment();
         for (id, bytes) in read_slots(self.store()).await? {
-            let outline = slot::outline(self.id(), &bytes).ok();
+            let root = self.keys().root();
+            if slot::is_foreign(self.id(), &bytes, root) {
+                continue;
+            }
+            let whole = slot::prove(self.id(), id, &bytes, root);
+            let outline = whole.and_then(|()| slot::outline(self.id(), &bytes)).ok();
             let opened = keys.unwrap(self.id(), id, &bytes).await;
             let opens = matches!(&opened, Ok(Some(root)) if root.commitment() == commitment);
             if let Err(error) = opened {

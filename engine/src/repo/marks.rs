@@ -10,8 +10,10 @@ use std::sync::{Mutex, PoisonError};
 use repo_format::files;
 use repo_format::id::SnapshotId;
 use repo_format::mark::Mark;
+use repo_format::prune::moment;
 
 use crate::clock::Clock;
+use crate::defect::{Defect, is_planted};
 use crate::error::{Error, Kind, Result};
 use crate::repo::Repository;
 use crate::store::Created;
@@ -143,6 +145,12 @@ impl Repository {
             let mut made = BTreeMap::new();
             for id in ids.clone() {
                 let said = self.mark_of(id, &before).await?;
+                if said.deleting_ms.is_some() {
+                    // Who decided it may have stopped there.
+                    self.create_file(&files::deletion(id), &moment(clock.now_ms())).await?;
+                    ids.remove(&id);
+                    continue;
+                }
                 let mut mark = said.clone();
                 change(&mut mark);
                 if mark == said {
@@ -173,6 +181,36 @@ impl Repository {
             }
         }
         Err(unsettled())
+    }
+
+    /// Deletes a snapshot. Nobody sees it from now on; what only it needed goes with the next prune.
+    /// [`Kind::Conflict`] when it is pinned.
+    pub async fn delete_snapshot(&self, id: SnapshotId, clock: &dyn Clock) -> Result<()> {
+        let is_lost = match self.snapshot(id).await {
+            Ok(_) => false,
+            // A damaged one can be deleted, too: it may be what stands in the way of a prune.
+            Err(error) if error.kind() == Kind::Damaged => false,
+            // So can one whose manifest was lost, whatever its marks say: nothing is there to be kept.
+            Err(error) if error.kind() == Kind::NotFound && self.is_missing(id).await? => true,
+            Err(error) => return Err(error),
+        };
+        // A pin and a deletion are marks of one row of numbers: whichever is first is seen by the other.
+        let at_ms = clock.now_ms();
+        let decide = |mark: &mut Mark| {
+            if is_lost || !mark.pinned {
+                mark.deleting_ms = Some(at_ms);
+            }
+        };
+        let said = if is_planted(Defect::DeleteBesideMarks) {
+            Some(self.snapshot(id).await?.mark).filter(|mark| mark.pinned)
+        } else {
+            self.mark_all([id].into(), clock, &decide).await?.remove(&id)
+        };
+        if said.is_some_and(|mark| mark.deleting_ms.is_none()) {
+            return Err(Error::new(Kind::Conflict, "the snapshot is pinned")
+                .with_help("Unpin it first, if it is to go."));
+        }
+        self.create_file(&files::deletion(id), &moment(at_ms)).await.map(drop)
     }
 
     /// Creates a mark, unless another has its number.

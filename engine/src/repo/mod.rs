@@ -9,6 +9,7 @@ mod marks;
 mod missing;
 mod open;
 mod read;
+mod reindex;
 mod removal;
 mod session;
 mod view;
@@ -24,9 +25,8 @@ use repo_format::frame::Subject;
 use repo_format::id::{RepositoryId, SnapshotId};
 use repo_format::keys::KeySchedule;
 use repo_format::manifest::Manifest;
-use repo_format::prune::moment;
 
-use crate::clock::{Clock, Entropy, random};
+use crate::clock::{Entropy, random};
 use crate::context::Context;
 use crate::cpu;
 use crate::error::{Error, Kind, Result};
@@ -178,27 +178,6 @@ impl Repository {
             return Ok(None);
         }
         Ok(Some(Snapshot { id, manifest: Manifest::from_bytes(&plain)?, mark: Mark::default() }))
-    }
-
-    /// Deletes a snapshot. Nobody sees it from now on; what only it needed goes with the next prune.
-    /// [`Kind::Conflict`] when it is pinned.
-    pub async fn delete_snapshot(&self, id: SnapshotId, clock: &dyn Clock) -> Result<()> {
-        // A damaged one can be deleted, too: it may be what stands in the way of a prune.
-        let is_pinned = match self.snapshot(id).await {
-            Ok(snapshot) => snapshot.mark.pinned,
-            Err(error) if error.kind() == Kind::Damaged => {
-                self.mark_of(id, &self.list_marks().await?).await?.pinned
-            }
-            // So can one whose manifest was lost, whatever its marks say: nothing is there to be kept.
-            Err(error) if error.kind() == Kind::NotFound && self.is_missing(id).await? => false,
-            Err(error) => return Err(error),
-        };
-        if is_pinned {
-            return Err(Error::new(Kind::Conflict, "the snapshot is pinned")
-                .with_help("Unpin it first, if it is to go."));
-        }
-        let mark = moment(clock.now_ms());
-        self.create_file(&files::deletion(id), &mark).await.map(drop)
     }
 
     /// Bytes of what is stored now: packs, index files and manifests.

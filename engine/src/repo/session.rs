@@ -101,7 +101,12 @@ impl Session {
         }
         let refreshed = async {
             session.repository.refresh_epoch().await?;
-            session.repository.refresh_index().await
+            session.repository.refresh_index().await?;
+            match purpose {
+                // What a killed backup stored is used again.
+                Purpose::Commit => session.repository.index_unindexed().await,
+                Purpose::Read => Ok(()),
+            }
         };
         match refreshed.await {
             Ok(()) => Ok(session),

@@ -45,6 +45,8 @@ pub(crate) struct View {
     all_condemned: bool,
     /// Index files that could not be read.
     pub damaged_indexes: BTreeSet<String>,
+    /// Packs that no index file names, none that a prune is about to delete, and their lengths.
+    pub unindexed: BTreeMap<PackId, u64>,
     /// Packs added by this process since the listing began that is being made into the next view.
     pub added: BTreeSet<PackId>,
 }
@@ -158,7 +160,7 @@ impl Repository {
         // pack that was listed too early.
         let known = self.cache().index_files()?;
         let listed = self.list_names(files::INDEX).await?;
-        let packs: BTreeSet<PackId> = self.list_ids(files::PACKS).await?;
+        let packs = self.list_packs().await?;
         let gone: BTreeSet<String> = known.difference(&listed).cloned().collect();
         let anew = !gone.is_empty() && self.is_mostly_stale()?;
         let mut new = Vec::new();
@@ -176,13 +178,18 @@ impl Repository {
         }
         self.cache().update(&gone, &new, anew)?;
         // What is in a pack that is gone is absent, so that the next backup stores it anew.
-        let is_there = |pack: &PackId| packs.contains(pack) && !view.dead.contains(pack);
+        let is_there = |pack: &PackId| packs.contains_key(pack) && !view.dead.contains(pack);
         let standing = |pack: &PackId| match () {
             () if suspects.contains(pack) => Standing::Suspect,
             () if view.all_condemned || view.condemned.contains(pack) => Standing::Condemned,
             () => Standing::Sound,
         };
         let indexed = self.cache().indexed_packs()?;
+        let is_unindexed = |pack: &PackId| {
+            !indexed.contains_key(pack) && is_there(pack) && standing(pack) != Standing::Condemned
+        };
+        let unindexed = packs.iter().filter(|(pack, _)| is_unindexed(pack));
+        view.unindexed = unindexed.map(|(pack, len)| (*pack, *len)).collect();
         view.packs = indexed.into_keys().filter(is_there).map(|pack| (pack, standing(&pack))).collect();
         Ok(view)
     }
@@ -220,6 +227,13 @@ impl Repository {
     fn is_mostly_stale(&self) -> Result<bool> {
         let named: u64 = self.cache().indexed_packs()?.values().sum();
         Ok(self.cache().rows()? > 2 * named + 100_000)
+    }
+
+    /// Lengths of the packs that are there.
+    pub(crate) async fn list_packs(&self) -> Result<BTreeMap<PackId, u64>> {
+        let listed = self.store().list(files::PACKS).await?.into_iter();
+        let pack = |name: &str| PackId::parse(name.strip_prefix(files::PACKS)?);
+        Ok(listed.filter_map(|file| Some((pack(&file.name)?, file.size_bytes))).collect())
     }
 
     pub(crate) async fn list_names(&self, folder: &str) -> Result<BTreeSet<String>> {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use repo_format::frame::Subject;
 use repo_format::id::{ObjectId, ObjectKind, PackId};
-use repo_format::index::{self, IndexedPack};
+use repo_format::index::IndexedPack;
 use repo_format::pack::PackWriter;
 use repo_format::{files, limits};
 use tokio::runtime::Handle;
@@ -18,13 +18,12 @@ use crate::clock::random;
 use crate::cpu;
 use crate::defect::{Defect, is_planted};
 use crate::error::{Error, Kind, Result};
-use crate::repo::{IndexFile, Repository};
+use crate::repo::Repository;
 use crate::store::Created;
 
 /// Packs uploaded at a time. Each holds up to 32 MiB, so this is also what bounds their memory.
 const UPLOADS: usize = 1;
-/// Objects after which an index file is written, so that a killed backup leaves most of what it
-/// stored usable.
+/// Objects after which an index file is written: what is known to it is no longer kept in memory.
 const INDEX_EVERY: usize = 50_000;
 
 /// What a writer did.
@@ -246,10 +245,8 @@ impl Writer {
                 objects <= limits::INDEX_ENTRIES
             });
             let (these, after) = rest.split_at(fits.count().max(1));
-            let name = files::index(PackId(random(self.0.repository.entropy())));
-            let len = self.0.repository.create_random(&name, &index::encode(these)).await?;
+            let len = self.0.repository.add_index(these.to_vec()).await?;
             self.0.bytes.fetch_add(len, Ordering::Relaxed);
-            self.0.repository.cache().add(&IndexFile { name, packs: these.to_vec() })?;
             let mut state = self.state();
             for object in these.iter().flat_map(|pack| &pack.objects) {
                 state.claimed.remove(&object.id);

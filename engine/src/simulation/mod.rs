@@ -7,6 +7,7 @@
 
 mod actors;
 pub(crate) mod content;
+mod pins;
 mod slots;
 mod tests;
 mod world;

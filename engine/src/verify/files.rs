@@ -34,6 +34,10 @@ impl Verify<'_> {
                 Err(error) if error.kind() == Kind::Damaged => {
                     let hidden = match files::parse_mark(name) {
                         Some((id, None)) => vec![id.to_string()],
+                        // The one that counts is read with its snapshot.
+                        Some((id, Some(1..))) if self.repo.snapshot_ids().await?.contains(&id) => {
+                            return Ok(());
+                        }
                         _ => Vec::new(),
                     };
                     self.damaged_file(name.to_owned(), hidden, error.to_string());
@@ -55,14 +59,15 @@ impl Verify<'_> {
         if name == files::CONFIG {
             return self.read_config(bytes);
         }
-        if name.strip_prefix(files::SLOTS).and_then(SlotId::parse).is_some() {
+        if let Some(id) = name.strip_prefix(files::SLOTS).and_then(SlotId::parse) {
+            let root = self.repo.keys().root();
             // A creation that ended early leaves the slot of a repository that never was.
-            if slot::repository(bytes).is_some_and(|of| of != self.repo.id()) {
+            if slot::is_foreign(self.repo.id(), bytes, root) {
                 return Ok(());
             }
-            // What is wrapped can only be checked by who has its key.
-            let outline = slot::outline(self.repo.id(), bytes);
-            return outline.map(drop).map_err(|error| Error::damaged(format!("a key slot: {error}")));
+            return slot::prove(self.repo.id(), id, bytes, root).map_err(|error| {
+                Error::damaged(format!("the key that this slot is for opens nothing any more: {error}"))
+            });
         }
         let Some(parse) = parser(name) else { return Ok(()) };
         Ok(parse(&self.repo.open_file(name, bytes)?)?)
@@ -128,8 +133,7 @@ fn parser(name: &str) -> Option<Parse> {
     if let Some((_, beat)) = files::parse_session(name) {
         return Some(if beat > 0 { a_moment } else { |plain| Beginning::parse(plain).map(drop) });
     }
-    // Of the others the one that counts is read with its snapshot.
-    if matches!(files::parse_mark(name), Some((_, Some(0)))) {
+    if matches!(files::parse_mark(name), Some((_, Some(_)))) {
         return Some(|plain| Mark::from_bytes(plain).map(drop));
     }
     let is_deletion = matches!(files::parse_mark(name), Some((_, None)));

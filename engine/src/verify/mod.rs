@@ -74,7 +74,11 @@ pub async fn run(repo: &Repository, mode: Mode, ctx: &Context) -> Result<Report>
         repo.check_there().await?;
     }
     let session = Session::begin_reading(repo, &[], ctx).await?;
-    let report = Verify::new(repo, mode, ctx).run(begun_with).await;
+    let report = async {
+        repo.index_unindexed().await?;
+        Verify::new(repo, mode, ctx).run(begun_with).await
+    };
+    let report = report.await;
     session.conclude(report).await
 }
 

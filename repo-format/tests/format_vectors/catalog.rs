@@ -194,6 +194,7 @@ pub fn mark(section: &mut Section) {
         structure_ms: Some(at_ms + 1),
         sample_ms: Some(at_ms + 2),
         full_ms: Some(at_ms + 3),
+        deleting_ms: Some(at_ms + 4),
         ..least.clone()
     };
     for (name, mark) in [("least", least), ("most", most)] {

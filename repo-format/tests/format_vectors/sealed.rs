@@ -181,6 +181,7 @@ pub fn refuse_slot(section: &mut Section) {
         ("root-commitment", changed(&good, 58, good[58] ^ 1)),
         ("nonce", changed(&good, 90, 0)),
         ("tag", changed(&good, 149, good[149] ^ 1)),
+        ("check", changed(&good, 165, good[165] ^ 1)),
         ("cut-short", good[..149].to_vec()),
         ("longer", [&good[..], &[0]].concat()),
         ("other-key", wrap(&UnlockKey::new([0; 32]), SLOT, REPOSITORY)),
