@@ -25,6 +25,11 @@ pub struct Progress {
 pub trait Monitor: Send + Sync {
     /// The newest state of the operation.
     fn progress(&self, progress: &Progress);
+
+    /// Whether the operation has nothing to do but wait for others, maybe for long, from now on.
+    fn waits(&self, is_waiting: bool) {
+        let _ = is_waiting;
+    }
 }
 
 /// A monitor that ignores everything.
@@ -67,5 +72,9 @@ impl Monitor for Steps {
             newest.clone()
         };
         self.listener.progress(&merged);
+    }
+
+    fn waits(&self, is_waiting: bool) {
+        self.listener.waits(is_waiting);
     }
 }

@@ -53,10 +53,16 @@ impl Prune<'_> {
             }
             Err(error) => return Err(error),
         };
-        if !is_planted(Defect::SkipWaiting) {
-            self.await_sessions().await?;
-        }
-        if !self.wait_grace(&run).await? {
+        self.ctx.monitor.waits(true);
+        let waited = async {
+            if !is_planted(Defect::SkipWaiting) {
+                self.await_sessions().await?;
+            }
+            self.wait_grace(&run).await
+        };
+        let waited = waited.await;
+        self.ctx.monitor.waits(false);
+        if !waited? {
             return Ok(None);
         }
         match self.decide(&run).await {
@@ -97,7 +103,7 @@ impl Prune<'_> {
 
     /// Counts again, copies, and decides.
     async fn decide(&self, run: &Run) -> Result<(Verdict, Judged)> {
-        let listed = self.list_packs().await?;
+        let listed = self.repo.list_packs().await?;
         self.repo.refresh_index().await?;
         let run = &self.with_late_orphans(run, &listed);
         if is_planted(Defect::SkipRecheck) {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use engine::monitor::{Monitor, Progress};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::Job;
@@ -74,19 +74,39 @@ impl Feed {
     }
 }
 
-/// Takes the engine's progress, which comes far more often than anybody looks.
-#[derive(Default)]
-pub struct Gauge(Mutex<Progress>);
+/// Takes the engine's progress, which comes far more often than anybody looks, and holds the job's place
+/// among those that run at a time.
+pub struct Gauge {
+    progress: Mutex<Progress>,
+    permits: Arc<Semaphore>,
+    place: Mutex<Option<OwnedSemaphorePermit>>,
+}
 
 impl Gauge {
+    pub fn new(permits: Arc<Semaphore>, place: OwnedSemaphorePermit) -> Self {
+        Self { progress: Mutex::default(), permits, place: Mutex::new(Some(place)) }
+    }
+
     pub fn read(&self) -> Progress {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The job has ended: another may run in its place.
+    pub fn leave(&self) {
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
 impl Monitor for Gauge {
+    /// A prune that waits for what others have begun, for a quarter of an hour where they were killed,
+    /// keeps nobody from running. Where its place was taken meanwhile, one job more runs.
+    fn waits(&self, is_waiting: bool) {
+        let place = if is_waiting { None } else { Arc::clone(&self.permits).try_acquire_owned().ok() };
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = place;
+    }
+
     fn progress(&self, progress: &Progress) {
-        let mut newest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut newest = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
         // A phase that counts nothing reports zeros; what was counted before stays.
         *newest = Progress {
             phase: progress.phase.clone(),
@@ -103,9 +123,31 @@ impl Monitor for Gauge {
 mod tests {
     use super::*;
 
+    fn gauge(permits: &Arc<Semaphore>) -> Gauge {
+        Gauge::new(permits.clone(), permits.clone().try_acquire_owned().expect("nobody else has it"))
+    }
+
+    #[test]
+    fn who_waits_has_no_place() {
+        let permits = Arc::new(Semaphore::new(1));
+        let waiting = gauge(&permits);
+        assert_eq!(permits.available_permits(), 0);
+        waiting.waits(true);
+        let other = gauge(&permits);
+        waiting.waits(false);
+        assert_eq!(permits.available_permits(), 0, "one more runs");
+        waiting.leave();
+        assert_eq!(permits.available_permits(), 0);
+        other.waits(true);
+        other.waits(false);
+        assert_eq!(permits.available_permits(), 0, "its own place was free");
+        other.leave();
+        assert_eq!(permits.available_permits(), 1);
+    }
+
     #[test]
     fn counters_never_go_back() {
-        let gauge = Gauge::default();
+        let gauge = gauge(&Arc::new(Semaphore::new(1)));
         gauge.progress(&Progress { phase: "reading".to_owned(), records: 7, ..Progress::default() });
         gauge.progress(&Progress { phase: "finishing".to_owned(), ..Progress::default() });
         assert_eq!((gauge.read().phase.as_str(), gauge.read().records), ("finishing", 7));

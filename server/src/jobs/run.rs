@@ -114,7 +114,14 @@ async fn wait(app: &App) {
 /// Waits until running jobs have stopped; what does not stop in time is marked interrupted.
 pub async fn drain(app: &App) {
     let all = u32::try_from(app.queue.workers).unwrap_or(u32::MAX);
-    if tokio::time::timeout(DRAIN, app.queue.permits.acquire_many(all)).await.is_ok() {
+    let ended = async {
+        let _none_begins = app.queue.permits.acquire_many(all).await;
+        // One that waits for others has no permit.
+        while !app.queue.running().is_empty() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    if tokio::time::timeout(DRAIN, ended).await.is_ok() {
         return;
     }
     let feeds: Vec<Feed> = app.queue.feeds().values().cloned().collect();
@@ -128,7 +135,7 @@ pub async fn drain(app: &App) {
 /// One job from its claim to its end.
 async fn course(app: App, record: JobRecord, feed: Feed, permit: OwnedSemaphorePermit) {
     tracing::info!(job = %record.id, kind = record.work.kind(), "started");
-    let gauge = Arc::new(Gauge::default());
+    let gauge = Arc::new(Gauge::new(Arc::clone(&app.queue.permits), permit));
     let context = Context {
         monitor: Arc::clone(&gauge) as Arc<dyn engine::monitor::Monitor>,
         cancel: feed.token(),
@@ -145,7 +152,7 @@ async fn course(app: App, record: JobRecord, feed: Feed, permit: OwnedSemaphoreP
         End::Final(state, outcome) => finish(&app, &record, &feed, state, outcome).await,
         End::Transient(problem) => try_again(&app, &record, &feed, problem).await,
     }
-    drop(permit);
+    gauge.leave();
     // Its lane is free: a job that waited behind it may go.
     app.queue.wake.notify_one();
 }

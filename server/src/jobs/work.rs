@@ -13,7 +13,7 @@ use crate::error::{Problem, Result};
 use crate::ids::{DatabaseId, DiffId, ProjectId, RestoreId};
 use crate::meta::{ComparedWith, JobRecord, JobState, Scope, VerifyMode, Work};
 use crate::service::diffs::ReadFacts;
-use crate::service::{addresses, databases, diffs, upkeep};
+use crate::service::{addresses, databases, diffs, keys, upkeep};
 
 type Done = (JobState, Value);
 
@@ -194,6 +194,7 @@ async fn run_verify(app: &App, record: &JobRecord, mode: VerifyMode, context: &C
     if let Err(error) = verify::remember(&repository, &report, mode, context).await {
         tracing::warn!(%error, "the snapshots do not remember that they were verified");
     }
+    keys::look_for_recovery_key(app, record.project_id).await?;
     Ok((JobState::Succeeded, serde_json::to_value(&report).map_err(Problem::internal)?))
 }
 

@@ -1,6 +1,6 @@
 //! The keys that open a project's repository.
 
-use engine::repo::{NewSlot, Slot, SlotKind};
+use engine::repo::{Keyring, NewSlot, Slot, SlotKind};
 use repo_format::id::SlotId;
 
 use super::{audit, projects};
@@ -66,8 +66,13 @@ pub async fn remove(app: &App, user: UserId, id: ProjectId, slot: &str) -> Resul
 async fn remove_slot(app: &App, id: ProjectId, slot: SlotId) -> Result<()> {
     let repository = app.repositories.get(id).await?;
     repository.remove_slot(slot, app.repositories.keyring()).await.map_err(problem)?;
-    let left = repository.slots(app.repositories.keyring()).await?;
-    if !left.iter().any(|slot| slot.kind == Some(SlotKind::Recovery)) {
+    look_for_recovery_key(app, id).await
+}
+
+/// Asks again for a recovery key where the slot of the one that was made is gone or damaged.
+pub async fn look_for_recovery_key(app: &App, id: ProjectId) -> Result<()> {
+    let slots = app.repositories.get(id).await?.slots(&Keyring::default()).await?;
+    if !slots.iter().any(|slot| slot.kind == Some(SlotKind::Recovery)) {
         app.meta.set_recovery_key_made(id, None).await?;
     }
     Ok(())

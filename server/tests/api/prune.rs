@@ -132,6 +132,62 @@ async fn what_only_a_deleted_snapshot_needed_goes_with_a_prune() {
     assert!(!records.expect(StatusCode::OK)["items"].as_array().unwrap().is_empty());
 }
 
+/// What a killed server leaves in the storage is waited for, and keeps no other job from running.
+#[tokio::test]
+async fn prunes_that_wait_keep_no_worker() {
+    let (_, url) = shop().await;
+    let server = Server::start_with(&[("DBSNAP_WORKERS", "2")]).await;
+    let api = server.user("ada@example.com").await;
+    let project = api.project("shop").await;
+    let database = api.database(&project, &url).await;
+    let deleted = api.back_up(&database).await;
+    api.send(Method::DELETE, &format!("/snapshots/{deleted}"), Value::Null)
+        .await
+        .expect(StatusCode::NO_CONTENT);
+    let sessions = server.folder.path().join("repositories").join(&project).join("sessions");
+    let dead = sessions.join("5e".repeat(16));
+    std::fs::write(&dead, "of a process that was killed").unwrap();
+    let mut prunes = Vec::new();
+    for _ in 0..2 {
+        let path = format!("/projects/{project}/prune");
+        let queued = api.post(&path, json!({ "dry_run": false })).await.expect(StatusCode::ACCEPTED);
+        prunes.push(text(&queued["job_id"]));
+    }
+    let waits = async |id: &str| {
+        let job = api.get(&format!("/jobs/{id}")).await.expect(StatusCode::OK);
+        assert_ne!(job["state"], "succeeded", "it waits: {job:#}");
+        job["progress"].to_string().contains("waiting for")
+    };
+    for id in &prunes {
+        while !waits(id).await {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    }
+    api.back_up(&database).await;
+    for id in &prunes {
+        assert!(waits(id).await);
+    }
+    std::fs::remove_file(&dead).unwrap();
+    for id in &prunes {
+        assert_eq!(api.ended(id).await["state"], "succeeded");
+    }
+    // Each waits from its beginning on, and both stop in time with the server.
+    std::fs::write(&dead, "of another one").unwrap();
+    let again = api.back_up(&database).await;
+    api.send(Method::DELETE, &format!("/snapshots/{again}"), Value::Null)
+        .await
+        .expect(StatusCode::NO_CONTENT);
+    let path = format!("/projects/{project}/prune");
+    let queued = api.post(&path, json!({ "dry_run": false })).await.expect(StatusCode::ACCEPTED);
+    while !waits(&text(&queued["job_id"])).await {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let server = Server::start_in(server.stop().await, &[]).await;
+    let api = Api { base: server.base.clone(), ..api };
+    let job = api.get(&format!("/jobs/{}", text(&queued["job_id"]))).await.expect(StatusCode::OK);
+    assert_eq!(job["state"], "interrupted", "{job:#}");
+}
+
 #[tokio::test]
 async fn a_prune_says_whether_it_is_a_dry_run() {
     let server = Server::start().await;
