@@ -7,7 +7,7 @@ use repo_format::manifest::Trigger;
 
 use crate::capture::Capture;
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::ingest::Output;
 use crate::monitor::Steps;
 use crate::repo::{Repository, Session, Snapshot, Writer};
@@ -74,7 +74,13 @@ async fn take(
     ctx.check()?;
     manifest.new_bytes = writer.flush().await?.bytes;
     manifest.finished_ms = ctx.clock.now_ms();
-    session.commit(manifest).await
+    let snapshot = session.commit(manifest).await?;
+    // Another server may have deleted the project, and what was written after that nothing opens.
+    let Err(error) = repo.check_there().await else { return Ok(snapshot) };
+    let message = "the repository was removed from its storage while the backup ran, so there is no snapshot";
+    Err(Error::new(Kind::Storage, message)
+        .with_help("Was the project deleted by another server, or the storage unmounted?")
+        .with_source(error))
 }
 
 /// The newest snapshot of the same database.

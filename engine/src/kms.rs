@@ -5,7 +5,7 @@ use std::time::Duration;
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_kms::Client;
 use aws_sdk_kms::config::timeout::TimeoutConfig;
-use aws_sdk_kms::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::DataKeySpec;
 use aws_smithy_http_client::Builder;
@@ -126,12 +126,24 @@ impl Kms {
             _ => "Try again.",
         };
         let why = match (code.is_empty(), said.is_empty()) {
-            (true, _) => DisplayErrorContext(&error).to_string(),
+            (true, _) => reasons(&error),
             (false, true) => code,
             (false, false) => format!("{code}: {said}"),
         };
         Error::new(Kind::Keys, format!("AWS KMS failed with the key {}: {why}", self.key_id)).with_help(help)
     }
+}
+
+/// An error and its causes, each once.
+fn reasons(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let mut told: Vec<String> = Vec::new();
+    for reason in causes.map(ToString::to_string) {
+        if !told.iter().any(|before| before.contains(&reason)) {
+            told.push(reason);
+        }
+    }
+    told.join(": ")
 }
 
 /// The region that an ARN names.

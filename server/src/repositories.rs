@@ -109,13 +109,17 @@ impl Repositories {
     }
 }
 
-/// A project has a repository, so one that is not found is somewhere else.
+/// A project has a repository that opened once, so it is somewhere else, or its slot is gone.
 fn gone(error: Error) -> Error {
-    if error.kind() != Kind::NotFound {
-        return error;
+    match error.kind() {
+        Kind::NotFound => Error::new(Kind::Storage, "the project's repository is not in the storage").with_help(
+            "Bring the storage back: mount the folder again, for example, or set DBSNAP_STORAGE to where the \
+             repositories are.",
+        ),
+        Kind::Denied => error.with_help(
+            "Start the server with the key file or the KMS key that the repository was made with, or type its recovery \
+             key on the page /storage: then it opens with this server's key again.",
+        ),
+        _ => error,
     }
-    Error::new(Kind::Storage, "the project's repository is not in the storage").with_help(
-        "Bring the storage back: mount the folder again, for example, or set DBSNAP_STORAGE to where the \
-         repositories are.",
-    )
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use axum::http::StatusCode;
 use engine::Kind;
-use engine::repo::{Keyring, Repository, SlotKind, UnlockKey};
+use engine::repo::{Keyring, Repository, Slot, SlotKind, UnlockKey};
 use engine::source::Consistency;
 use repo_format::manifest::Source;
 
@@ -14,7 +14,7 @@ use crate::app::App;
 use crate::audit::{Event, action};
 use crate::error::{Problem, Result};
 use crate::ids::{DatabaseId, ProjectId, UserId};
-use crate::meta::{ConnectedDatabase, Endpoint, Environment, Project};
+use crate::meta::{ConnectedDatabase, Endpoint, Environment, PageRequest, Project};
 
 /// The repositories that no project is of.
 pub async fn unclaimed(app: &App) -> Result<Vec<ProjectId>> {
@@ -25,7 +25,8 @@ pub async fn unclaimed(app: &App) -> Result<Vec<ProjectId>> {
 }
 
 /// Makes projects of the repositories that a recovery key opens; without one, of those that this
-/// server's own keys open, if it has no project yet. Their databases come without credentials.
+/// server's own keys open, if it has no project yet. Their databases come without credentials. A recovery
+/// key also opens the user's projects again whose repositories this server's keys do not open any more.
 pub async fn open(app: &App, user: UserId, recovery_key: Option<&str>) -> Result<Vec<Project>> {
     let opened = open_all(app, user, recovery_key).await;
     let ids =
@@ -44,9 +45,11 @@ async fn open_all(app: &App, user: UserId, recovery_key: Option<&str>) -> Result
         None => app.repositories.keyring().clone(),
     };
     let (mut opened, mut failed) = (Vec::new(), None);
-    for id in unclaimed(app).await? {
+    let closed = if recovery_key.is_some() { closed(app, user).await? } else { Vec::new() };
+    let closed = closed.into_iter().map(|project| (project.id, Some(project)));
+    for (id, known) in unclaimed(app).await?.into_iter().map(|id| (id, None)).chain(closed) {
         match app.repositories.open_with(id, &keyring).await {
-            Ok(repository) => match adopt(app, user, id, &repository).await {
+            Ok(repository) => match open_from_now_on(app, user, id, known, &repository).await {
                 Ok(project) => opened.push(project),
                 Err(problem) => {
                     app.repositories.forget(id);
@@ -73,21 +76,58 @@ async fn open_all(app: &App, user: UserId, recovery_key: Option<&str>) -> Result
     Ok(opened)
 }
 
+/// The user's projects whose repositories this server's own keys do not open any more.
+async fn closed(app: &App, user: UserId) -> Result<Vec<Project>> {
+    let mut closed = Vec::new();
+    for project in super::projects::list(app, user, PageRequest::all()).await?.items {
+        let opened = app.repositories.get(project.id).await;
+        if opened.is_err_and(|problem| matches!(problem.kind(), Some(Kind::Denied | Kind::Damaged))) {
+            closed.push(project);
+        }
+    }
+    Ok(closed)
+}
+
+/// Makes sure that this server's keys open the repository from now on, and a project of it if there is none.
+async fn open_from_now_on(
+    app: &App,
+    user: UserId,
+    id: ProjectId,
+    known: Option<Project>,
+    repository: &Repository,
+) -> Result<Project> {
+    let slots = with_own_slot(app, repository).await?;
+    match known {
+        Some(project) => Ok(project),
+        None => adopt(app, user, id, repository, &slots).await,
+    }
+}
+
+async fn with_own_slot(app: &App, repository: &Repository) -> Result<Vec<Slot>> {
+    let keyring = app.repositories.keyring();
+    let slots = repository.slots(keyring).await?;
+    if slots.iter().any(|slot| slot.opens) {
+        return Ok(slots);
+    }
+    let kind = if app.config.kms.is_some() { SlotKind::Kms } else { SlotKind::Server };
+    repository.add_slot(kind, keyring).await?;
+    Ok(repository.slots(keyring).await?)
+}
+
 fn parse(text: &str) -> Result<UnlockKey> {
     UnlockKey::from_recovery_text(text).map_err(|error| {
         Problem::invalid("recovery_key", format!("This is no recovery key: {error}. Check what was typed."))
     })
 }
 
-/// Makes sure that this server's keys open the repository from now on, and lists what is in it.
-async fn adopt(app: &App, user: UserId, id: ProjectId, repository: &Repository) -> Result<Project> {
-    let keyring = app.repositories.keyring();
-    let mut slots = repository.slots(keyring).await?;
-    if !slots.iter().any(|slot| slot.opens) {
-        let kind = if app.config.kms.is_some() { SlotKind::Kms } else { SlotKind::Server };
-        repository.add_slot(kind, keyring).await?;
-        slots = repository.slots(keyring).await?;
-    }
+/// Makes a project of a repository, and lists what is in it.
+async fn adopt(
+    app: &App,
+    user: UserId,
+    id: ProjectId,
+    repository: &Repository,
+    slots: &[Slot],
+) -> Result<Project> {
     let has_recovery_key = slots.iter().any(|slot| slot.kind == Some(SlotKind::Recovery));
     let mut sources: BTreeMap<DatabaseId, (Source, i64)> = BTreeMap::new();
     // Newest first: a database has the name it had last, and was made before its first snapshot.

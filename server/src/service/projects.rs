@@ -10,6 +10,8 @@ use crate::ids::{JobId, ProjectId, UserId};
 use crate::jobs;
 use crate::meta::{Page, PageRequest, Project, VerifyMode, Work};
 
+/// How often removing a deleted project is tried again that the storage did not let go.
+const REMOVAL_PAUSE: std::time::Duration = std::time::Duration::from_secs(60);
 /// The longest name of a project or database.
 pub(super) const MAX_NAME_CHARS: usize = 100;
 
@@ -81,8 +83,29 @@ async fn remove(app: &App, project: Project) -> Result<()> {
     jobs::stop_all_of(app, id).await?;
     app.meta.begin_project_deletion(project).await?;
     // A job may have been queued between the two.
-    jobs::stop_all_of(app, id).await?;
-    remove_repository_and_rows(app, id).await
+    let removed = async {
+        jobs::stop_all_of(app, id).await?;
+        remove_repository_and_rows(app, id).await
+    };
+    let Err(problem) = removed.await else { return Ok(()) };
+    problem.log();
+    tokio::spawn(keep_removing(app.clone(), id));
+    let detail = format!(
+        "The project is on no list any more, but its keys and its data, or a part of them, are still in the storage: {} \
+         Removing them is tried again every minute, and when the server starts.",
+        problem.describe()
+    );
+    Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "storage", "The project is not removed yet", detail))
+}
+
+/// Removes a project that is on no list any more, as soon as the storage lets it.
+async fn keep_removing(app: App, id: ProjectId) {
+    while tokio::time::timeout(REMOVAL_PAUSE, app.stopping.cancelled()).await.is_err() {
+        match remove_repository_and_rows(&app, id).await {
+            Ok(()) => return tracing::info!(project = %id, "a deleted project is removed from the storage"),
+            Err(problem) => problem.log(),
+        }
+    }
 }
 
 /// At start: ends what a crash left half-made or half-removed.

@@ -3,7 +3,7 @@
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Api, Server, segment, shop, text};
+use crate::harness::{Answer, Api, Browser, PASSWORD, Server, segment, shop, text};
 
 async fn slots(api: &Api, project: &str) -> Vec<Value> {
     let body = api.get(&format!("/projects/{project}/keys")).await.expect(StatusCode::OK);
@@ -135,4 +135,55 @@ async fn a_fresh_server_reads_the_whole_history_with_a_recovery_key() {
     assert_eq!(keys.iter().filter(|slot| slot["usable"] == true).count(), 1);
     assert_eq!(keys.len(), 3, "the lost server's, the recovery key, this server's");
     api.get(&format!("/snapshots/{next}")).await.expect(StatusCode::OK);
+}
+
+/// A slot that rotted opens nothing: verify says so, and whoever has the recovery key gets in again.
+#[tokio::test]
+async fn a_damaged_slot_of_the_server_is_replaced_with_the_recovery_key() {
+    let (_, url) = shop().await;
+    let server = Server::start().await;
+    let api = server.user("ada@example.com").await;
+    let project = api.project("shop").await;
+    let database = api.database(&project, &url).await;
+    let snapshot = api.back_up(&database).await;
+    let own = text(&slots(&api, &project).await[0]["slot"]);
+    let exported = api.post(&format!("/projects/{project}/keys/recovery"), json!({})).await;
+    let recovery_key = text(&exported.expect(StatusCode::CREATED)["recovery_key"]);
+    let recovery = slots(&api, &project).await.into_iter().find(|slot| slot["slot"] != own).unwrap();
+    let folder = server.folder.path().join("repositories").join(&project).join("slots");
+    let flip = |slot: &str| {
+        let path = folder.join(slot);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[110] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+    };
+
+    // The recovery key's: nobody here could tell by opening it.
+    flip(&text(&recovery["slot"]));
+    let asked = async || {
+        let browser = Browser::signed_in(&server.base, "ada@example.com", PASSWORD).await;
+        browser.get(&format!("/projects/{project}")).await.text.contains("recovery key")
+    };
+    assert!(!asked().await);
+    let verified = api.post(&format!("/projects/{project}/verify"), json!({ "mode": "structure" })).await;
+    let job = api.ended(&text(&verified.expect(StatusCode::ACCEPTED)["job_id"])).await;
+    let damaged = &job["result"]["damaged"];
+    assert_eq!(damaged[0]["object"], format!("slots/{}", text(&recovery["slot"])), "{job:#}");
+    assert!(asked().await, "there is none any more");
+    flip(&text(&recovery["slot"]));
+
+    // The server's own.
+    flip(&own);
+    let server = Server::start_in(server.stop().await, &[]).await;
+    let api = Api { base: server.base.clone(), ..api };
+    let told = api.get(&format!("/databases/{database}/snapshots")).await;
+    assert!(told.status.is_server_error() || told.status.is_client_error(), "{}", told.text);
+    let opened = api.post("/storage/open", json!({ "recovery_key": recovery_key })).await;
+    assert_eq!(opened.expect(StatusCode::OK)["projects"][0]["id"], project);
+    api.get(&format!("/snapshots/{snapshot}")).await.expect(StatusCode::OK);
+    let server = Server::start_in(server.stop().await, &[]).await;
+    let api = Api { base: server.base.clone(), ..api };
+    api.get(&format!("/snapshots/{snapshot}")).await.expect(StatusCode::OK);
+    let kinds: Vec<Value> = slots(&api, &project).await.iter().map(|slot| slot["kind"].clone()).collect();
+    assert_eq!(kinds.iter().filter(|kind| kind.is_null()).count(), 1, "{kinds:?}");
 }
