@@ -29,7 +29,7 @@ async fn look(stage: Stage, process: usize, id: SnapshotId) -> Option<bool> {
 /// Whether what the two and a second deleter were told is what is there.
 fn is_true(seed: u64) -> bool {
     let mut chance = Chance::new(seed);
-    let faults = if seed % 2 == 0 { 0 } else { 50 };
+    let faults = if seed.is_multiple_of(2) { 0 } else { 50 };
     let weather = Weather { faults, delays: 5, turns: chance.one_of([0, 50, 200]), ..Weather::default() };
     let (files, id) = FOUNDED.with(|founded| {
         let id = *founded.book.committed.first().expect("because it was founded with snapshots");
