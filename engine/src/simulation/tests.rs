@@ -72,7 +72,7 @@ const CAUGHT: [(Defect, Option<u64>); 15] = [
 /// These rules are needed: without one, some seed loses something.
 #[test]
 fn planted_defects_are_caught() {
-    let seeds = variable("DBSNAP_SIMULATION_DEFECT_SEEDS").unwrap_or(1000);
+    let seeds = variable("DBSNAP_SIMULATION_DEFECT_SEEDS").unwrap_or(3000);
     let mut missed = Vec::new();
     for (defect, mood) in CAUGHT {
         plant(Some(defect));
