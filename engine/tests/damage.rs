@@ -211,6 +211,23 @@ async fn a_flipped_bit_in_an_index_file_is_a_finding_and_no_dead_end() {
     assert_eq!(damaged(&test, Mode::Full).await, []);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prune_sweeps_up_what_killed_writers_left() {
+    let test = TestRepo::in_folder().await;
+    let folder = test.path().join("packs");
+    std::fs::create_dir_all(&folder).unwrap();
+    let [old, young, other] = [".new-1", ".new-2", "unknown"].map(|name| folder.join(name));
+    for path in [&old, &young, &other] {
+        std::fs::write(path, "half of it").unwrap();
+    }
+    let before = std::time::SystemTime::now() - std::time::Duration::from_secs(25 * 60 * 60);
+    for path in [&old, &other] {
+        std::fs::File::options().write(true).open(path).unwrap().set_modified(before).unwrap();
+    }
+    prune::run(&test.repo, &prune::Options::default(), &test.ctx).await.unwrap();
+    assert_eq!([&old, &young, &other].map(|path| path.exists()), [false, true, true]);
+}
+
 /// Does something when a backup has read everything and begins to store the rest.
 struct WhenStoring(Box<dyn Fn() + Send + Sync>);
 

@@ -70,6 +70,7 @@ pub async fn run(repo: &Repository, options: &Options, ctx: &Context) -> Result<
     if options.dry_run {
         return Ok(prune.draft().await?.stats);
     }
+    repo.store().sweep().await?;
     let mut stats = Stats::default();
     // What others began is ended first; then one prune of our own.
     for _ in 0..ROUNDS {

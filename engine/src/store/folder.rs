@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -11,6 +12,8 @@ use crate::store::{Created, Listed, too_short};
 
 /// Names of files that are being written begin with this; listings leave them out.
 const TEMPORARY: &str = ".new-";
+/// Nobody writes one file for so long.
+const LEFTOVER: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[derive(Clone, Debug)]
 pub(super) struct Folder {
@@ -111,6 +114,26 @@ impl Folder {
         .await
     }
 
+    /// Removes files that a killed writer left half-written.
+    pub async fn sweep(&self) -> Result<()> {
+        self.blocking("sweeping", "", |root| {
+            for entry in std::fs::read_dir(root)? {
+                let folder = entry?.path();
+                if !folder.is_dir() {
+                    continue;
+                }
+                for entry in std::fs::read_dir(folder)? {
+                    let entry = entry?;
+                    if is_leftover(&entry)? {
+                        std::fs::remove_file(entry.path())?;
+                    }
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
     /// Makes the folder if it is not there.
     pub async fn prepare(&self) -> Result<()> {
         self.blocking("making", "", |root| create_folder(&root)).await
@@ -159,6 +182,18 @@ impl Folder {
         })
         .await
     }
+}
+
+fn is_leftover(entry: &std::fs::DirEntry) -> io::Result<bool> {
+    if !entry.file_name().as_encoded_bytes().starts_with(TEMPORARY.as_bytes()) {
+        return Ok(false);
+    }
+    let age = match entry.metadata() {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        metadata => metadata?.modified()?.elapsed(),
+    };
+    // One from the future has no age: a clock is wrong.
+    Ok(age.is_ok_and(|age| age > LEFTOVER))
 }
 
 fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {

@@ -291,6 +291,14 @@ impl Store {
         }
     }
 
+    /// Removes what killed writers left half-written, where a store shows such things.
+    pub(crate) async fn sweep(&self) -> Result<()> {
+        match &self.backend {
+            Backend::Folder(folder) => folder.sweep().await,
+            _ => Ok(()),
+        }
+    }
+
     /// Whether only one server may use this store.
     pub(crate) fn is_exclusive(&self) -> bool {
         matches!(&self.backend, Backend::S3 { bucket, .. } if bucket.is_exclusive())

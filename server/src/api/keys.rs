@@ -145,7 +145,7 @@ pub async fn list(
     post, path = "/projects/{id}/keys", tag = "keys",
     params(("id" = String, Path)),
     request_body = NewKey,
-    responses((status = 201, description = "Added", body = MadeSlot), (status = 409, description = "The server has no such key, or the slot is there", body = ProblemBody)),
+    responses((status = 201, description = "Added", body = MadeSlot), (status = 422, description = "The server has no key of this kind", body = ProblemBody), (status = 503, description = "AWS KMS does not answer", body = ProblemBody)),
 )]
 pub async fn add(
     State(app): State<App>,
@@ -161,7 +161,7 @@ pub async fn add(
 #[utoipa::path(
     post, path = "/projects/{id}/keys/{slot}/rotate", tag = "keys",
     params(("id" = String, Path), ("slot" = String, Path)),
-    responses((status = 201, description = "Replaced", body = MadeSlot), (status = 409, description = "The server cannot wrap this kind anew", body = ProblemBody)),
+    responses((status = 201, description = "Replaced", body = MadeSlot), (status = 404, description = "No such slot", body = ProblemBody), (status = 409, description = "Nothing else would open the repository", body = ProblemBody), (status = 422, description = "The server has no key of this kind", body = ProblemBody)),
 )]
 pub async fn rotate(
     State(app): State<App>,
