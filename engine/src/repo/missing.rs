@@ -41,6 +41,18 @@ impl Repository {
         Ok(self.missing_snapshots(&parents).await?.contains_key(&id))
     }
 
+    /// Why a snapshot that was taken, and that nobody deleted, cannot be read. `None` where it can, or is none.
+    pub async fn unreadable(&self, id: SnapshotId) -> Result<Option<String>> {
+        match self.snapshot(id).await {
+            Ok(_) => Ok(None),
+            Err(error) if error.kind() == Kind::Damaged => Ok(Some(error.message().to_owned())),
+            Err(error) if error.kind() == Kind::NotFound => {
+                Ok(self.is_missing(id).await?.then(|| format!("the file {} is missing", files::snapshot(id))))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Deleted snapshots that no prune has removed yet, also those whose manifests were lost.
     pub(crate) async fn deleted_snapshots(&self) -> Result<BTreeSet<SnapshotId>> {
         let deleted = self.list_marks().await?.deleted;

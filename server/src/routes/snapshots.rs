@@ -6,8 +6,10 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use engine::rows;
 use serde::Deserialize;
+use web::pages::Named;
 use web::pages::records::{self, Records};
 use web::pages::snapshot::{self, Snapshot};
+use web::pages::unreadable::{self, Unreadable};
 use web::urls;
 
 use super::place::Place;
@@ -34,8 +36,49 @@ pub async fn page(
     PageUser(visitor): PageUser,
     Path(id): Path<String>,
 ) -> Result<Response> {
-    let found = snapshots::find_with_parent(&app, visitor.user_id, &id).await?;
-    Ok(html(snapshot::page(&snapshot_view(&app, &visitor, &found).await?)))
+    match snapshots::find_with_parent(&app, visitor.user_id, &id).await {
+        Ok(found) => Ok(html(snapshot::page(&snapshot_view(&app, &visitor, &found).await?))),
+        Err(problem) => match unreadable_view(&app, &visitor, &id, &problem).await? {
+            Some(view) => Ok(again(&problem, unreadable::page(&view))),
+            None => Err(problem),
+        },
+    }
+}
+
+/// What is shown instead of a snapshot that should be there and cannot be read.
+async fn unreadable_view(
+    app: &App,
+    visitor: &Visitor,
+    id: &str,
+    problem: &Problem,
+) -> Result<Option<Unreadable>> {
+    if !snapshots::may_be_unreadable(problem) {
+        return Ok(None);
+    }
+    let found = snapshots::find_unreadable(app, visitor.user_id, id).await?;
+    Ok(found.map(|found| Unreadable {
+        shell: shell(app, visitor),
+        project: Named::new(found.project.id.to_string(), found.project.name),
+        id: id.to_owned(),
+        why: found.why,
+        problem: None,
+    }))
+}
+
+async fn delete_unreadable(
+    app: &App,
+    visitor: &Visitor,
+    view: Unreadable,
+    confirm: &str,
+) -> Result<Response> {
+    let wanted = view.confirmation();
+    if confirm.trim() != wanted {
+        let problem = Problem::invalid("confirm", format!("Type {wanted} to delete it."));
+        let view = Unreadable { problem: Some(shown(&problem)), ..view };
+        return Ok(again(&problem, unreadable::page(&view)));
+    }
+    snapshots::delete(app, visitor.user_id, &view.id).await?;
+    Ok(see_other(&urls::project(&view.project.id)))
 }
 
 /// What is typed to delete a snapshot.
@@ -78,7 +121,13 @@ pub async fn delete(
     Path(id): Path<String>,
     Form(deletion): Form<Deletion>,
 ) -> Result<Response> {
-    let found = snapshots::find_with_parent(&app, visitor.user_id, &id).await?;
+    let found = match snapshots::find_with_parent(&app, visitor.user_id, &id).await {
+        Ok(found) => found,
+        Err(problem) => match unreadable_view(&app, &visitor, &id, &problem).await? {
+            Some(view) => return delete_unreadable(&app, &visitor, view, &deletion.confirm).await,
+            None => return Err(problem),
+        },
+    };
     let view = snapshot_view(&app, &visitor, &found).await?;
     let wanted = view.confirmation().to_owned();
     if deletion.confirm.trim() != wanted {

@@ -13,7 +13,7 @@ use crate::app::App;
 use crate::audit::{Actor, Event, action};
 use crate::error::{Problem, Result};
 use crate::ids::{DatabaseId, ProjectId, UserId};
-use crate::meta::{Page, PageRequest, VerifyMode};
+use crate::meta::{Page, PageRequest, Project, VerifyMode};
 
 const MAX_NOTE_CHARS: usize = 1000;
 /// The problem of whoever would delete what is pinned.
@@ -192,32 +192,49 @@ pub async fn change(app: &App, user: UserId, id: &str, change: SnapshotChange) -
 pub async fn delete(app: &App, user: UserId, id: &str) -> Result<()> {
     match find(app, user, id).await {
         Ok(found) => remove(app, user, &found.repository, &found.snapshot, Actor::Account).await,
-        Err(problem) if is_unreadable(&problem) => delete_unreadable(app, user, id, problem).await,
+        Err(problem) if may_be_unreadable(&problem) => match find_unreadable(app, user, id).await? {
+            Some(found) => delete_unreadable(app, user, found).await,
+            None => Err(problem),
+        },
         Err(problem) => Err(problem),
     }
 }
 
-fn is_unreadable(problem: &Problem) -> bool {
+pub fn may_be_unreadable(problem: &Problem) -> bool {
     problem.slug == Problem::not_found().slug || problem.kind() == Some(engine::Kind::Damaged)
 }
 
-/// Deletes a snapshot whose manifest was lost or is damaged, in whichever of the user's projects it
-/// belongs to: no prune goes on while it might be brought back.
-async fn delete_unreadable(app: &App, user: UserId, id: &str, problem: Problem) -> Result<()> {
-    let id = SnapshotId::parse(id).ok_or_else(Problem::not_found)?;
+/// A snapshot that was taken and that nobody deleted, and that cannot be read.
+pub struct Unreadable {
+    pub project: Project,
+    pub why: String,
+    repository: Repository,
+    id: SnapshotId,
+}
+
+/// Looks for a snapshot whose manifest was lost or is damaged, in all of the user's projects.
+pub async fn find_unreadable(app: &App, user: UserId, id: &str) -> Result<Option<Unreadable>> {
+    let Some(id) = SnapshotId::parse(id) else { return Ok(None) };
     for project in projects::list(app, user, PageRequest::all()).await?.items {
-        let repository = app.repositories.get(project.id).await?;
-        let done = match repository.delete_snapshot(id, app.clock.as_ref()).await {
-            Err(error) if error.kind() == engine::Kind::NotFound => continue,
-            done => done.map_err(not_deleted),
-        };
-        if done.is_ok() {
-            app.live_readings.forget_snapshot(&id.to_string());
+        // One that is out of reach hides no other.
+        let Ok(repository) = app.repositories.get(project.id).await else { continue };
+        if let Some(why) = repository.unreadable(id).await? {
+            return Ok(Some(Unreadable { project, why, repository, id }));
         }
-        let event = Event::new(action::SNAPSHOT_DELETE, format!("snapshot/{id}")).with("unreadable", true);
-        return audit::record(app, user, event, done).await;
     }
-    Err(problem)
+    Ok(None)
+}
+
+/// Deletes a snapshot whose manifest was lost or is damaged: no prune goes on while it might be brought
+/// back.
+async fn delete_unreadable(app: &App, user: UserId, found: Unreadable) -> Result<()> {
+    let done = found.repository.delete_snapshot(found.id, app.clock.as_ref()).await.map_err(not_deleted);
+    if done.is_ok() {
+        app.live_readings.forget_snapshot(&found.id.to_string());
+    }
+    let event =
+        Event::new(action::SNAPSHOT_DELETE, format!("snapshot/{}", found.id)).with("unreadable", true);
+    audit::record(app, user, event, done).await
 }
 
 /// Deletes a snapshot that was found, for somebody or for the rules of a schedule.

@@ -6,7 +6,7 @@ use maud::Markup;
 use super::{
     account, account_settings, audit, changes, connect, database, database_settings, diff, error, job,
     project, projects, records, recovery_key, restore_new, restore_plan, restore_result, restores, schedule,
-    settings, snapshot, storage, usage,
+    settings, snapshot, storage, unreadable, usage,
 };
 
 /// Every sample, named after its page.
@@ -28,6 +28,7 @@ pub fn samples() -> Vec<(&'static str, Markup)> {
         ("projects-example", projects::page(&projects::Projects::sample_example())),
         ("project", project::page(&project::Project::sample())),
         ("project-damaged", project::page(&project::Project::sample_damaged())),
+        ("snapshot-unreadable", unreadable::page(&unreadable::Unreadable::sample())),
         ("usage", usage::page(&usage::Usage::sample())),
         ("connect", connect::page(&connect::Connect::sample())),
         ("connect-twin", connect::page(&connect::Connect::sample_twin())),

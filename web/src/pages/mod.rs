@@ -23,6 +23,7 @@ pub mod schedule;
 pub mod settings;
 pub mod snapshot;
 pub mod storage;
+pub mod unreadable;
 pub mod usage;
 
 /// A name and an id: what a link to another page needs.
