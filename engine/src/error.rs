@@ -21,6 +21,12 @@ pub enum Kind {
     NotReadOnly,
     /// The restore target holds data, or changed since it was looked at.
     Conflict,
+    /// Another process ended this one's session, because it had shown no sign of life: start again.
+    Ended,
+    /// The repository is another server's alone.
+    InUse,
+    /// No key that is here opens the repository.
+    Locked,
     /// The source changed under the snapshot (dropped table, lost transaction): try again.
     SourceChanged,
     /// Stored bytes are missing or are not what was written: verify, then back up again.

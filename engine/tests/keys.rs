@@ -63,7 +63,7 @@ async fn slots_are_added_replaced_and_removed() {
     let (own, other) = (server(1), server(2));
     let repo = place.create(&own).await;
     let first = repo.slots(&own).await.unwrap().remove(0);
-    assert_eq!(place.open(&other).await.unwrap_err().kind(), Kind::Denied);
+    assert_eq!(place.open(&other).await.unwrap_err().kind(), Kind::Locked);
 
     // Another server's key goes in beside, and each opens.
     repo.add_slot(SlotKind::Server, &other).await.unwrap();
@@ -81,7 +81,7 @@ async fn slots_are_added_replaced_and_removed() {
     let replaced = repo.rotate_slot(made.id, &own).await.unwrap();
     let new = recovery(&replaced.recovery_key.unwrap());
     drop(place.open(&new).await.unwrap());
-    assert_eq!(place.open(&old).await.unwrap_err().kind(), Kind::Denied);
+    assert_eq!(place.open(&old).await.unwrap_err().kind(), Kind::Locked);
 
     // The own key's slot is replaced, too, and is then the last that opens here.
     let last = repo.rotate_slot(first.id, &own).await.unwrap();
@@ -92,7 +92,7 @@ async fn slots_are_added_replaced_and_removed() {
     assert_eq!(repo.remove_slot(first.id, &own).await.unwrap_err().kind(), Kind::NotFound);
     repo.remove_slot(replaced.id, &own).await.unwrap();
     drop(place.open(&own).await.unwrap());
-    assert_eq!(place.open(&new).await.unwrap_err().kind(), Kind::Denied);
+    assert_eq!(place.open(&new).await.unwrap_err().kind(), Kind::Locked);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,7 +122,7 @@ async fn kms_opens_what_it_wrapped_and_nothing_else() {
     assert_eq!(slots[0].kms_key_id.as_deref(), Some(arn.as_str()));
     // Nothing but KMS is needed, and the server's key alone is not enough.
     drop(place.open(&with_kms(Keyring::default(), &arn).await).await.unwrap());
-    assert_eq!(place.open(&server(1)).await.unwrap_err().kind(), Kind::Denied);
+    assert_eq!(place.open(&server(1)).await.unwrap_err().kind(), Kind::Locked);
 
     // A slot that was put under another name is another encryption context.
     let slot = place.store.read(&format!("slots/{}", slots[0].id)).await.unwrap();

@@ -94,7 +94,7 @@ async fn live(folder: PathBuf, url: String, process: String) {
         };
         if let Err(error) = outcome {
             // On a busy computer a process may seem dead for so long.
-            let is_expected = matches!(error.kind(), Kind::Conflict | Kind::NotFound);
+            let is_expected = matches!(error.kind(), Kind::Ended | Kind::NotFound);
             if !is_expected {
                 note(&folder, "failures", &format!("process {process}: {error}"));
             }

@@ -189,7 +189,7 @@ async fn a_repository_opens_with_its_keys_only() {
 
         let recovery = made.export_recovery_key().await.unwrap();
         let wrong = Repository::open(store.clone(), &UnlockKey::new([2; 32]), &cache("3"), &ctx).await;
-        assert_eq!(wrong.unwrap_err().kind(), Kind::Denied);
+        assert_eq!(wrong.unwrap_err().kind(), Kind::Locked);
         let recovery = UnlockKey::from_recovery_text(&recovery).unwrap();
         let opened = Repository::open(store.clone(), &recovery, &cache("4"), &ctx).await.unwrap();
         assert_eq!(opened.id(), made.id());

@@ -116,7 +116,7 @@ fn gone(error: Error) -> Error {
             "Bring the storage back: mount the folder again, for example, or set DBSNAP_STORAGE to where the \
              repositories are.",
         ),
-        Kind::Denied => error.with_help(
+        Kind::Locked => error.with_help(
             "Start the server with the key file or the KMS key that the repository was made with, or type its recovery \
              key on the page /storage: then it opens with this server's key again.",
         ),

@@ -264,7 +264,7 @@ async fn show(case: &str, history: &History, files: Files, is_mended: bool) -> S
     let process = match Process::open(files).await {
         Ok(process) => process,
         Err(error) => {
-            let is_plain = matches!(error.kind(), Kind::Damaged | Kind::NotFound | Kind::Denied);
+            let is_plain = matches!(error.kind(), Kind::Damaged | Kind::NotFound | Kind::Locked);
             assert!(is_plain, "{case}: {error}");
             return Shown::Refused;
         }

@@ -287,7 +287,7 @@ pub(super) async fn unlock(store: &Store, repository: RepositoryId, keyring: &Ke
         }
     }
     Err(failed.unwrap_or_else(|| {
-        Error::new(Kind::Denied, "no key slot of the repository opens with this key")
+        Error::new(Kind::Locked, "no key slot of the repository opens with this key")
             .with_help("Use the server key file it was made with, the key in KMS, or its recovery key.")
     }))
 }

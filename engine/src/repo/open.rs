@@ -131,15 +131,12 @@ fn check_exclusive(of_repository: bool, of_storage: bool) -> Result<()> {
         ),
         _ => return Ok(()),
     };
-    Err(Error::new(Kind::Conflict, message).with_help(help))
+    Err(Error::new(Kind::InUse, message).with_help(help))
 }
 
 fn in_use(owner: &str) -> Error {
-    Error::new(
-        Kind::Conflict,
-        format!("another server uses this repository, which is for one only ({owner})"),
-    )
-    .with_help(format!("Stop the other server for good, then delete the file {owner} from the storage."))
+    Error::new(Kind::InUse, format!("another server uses this repository, which is for one only ({owner})"))
+        .with_help(format!("Stop the other server for good, then delete the file {owner} from the storage."))
 }
 
 fn taken() -> Error {

@@ -242,7 +242,7 @@ async fn beat(repository: Repository, id: SnapshotId, clock: Arc<dyn Clock>, bea
 
 fn ended() -> Error {
     Error::new(
-        Kind::Conflict,
+        Kind::Ended,
         "this was ended by another process, because it had shown no sign of life for 15 minutes",
     )
     .with_help("Start it again; what a backup stored is used again. Did the computer sleep?")

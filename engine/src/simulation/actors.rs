@@ -122,7 +122,7 @@ fn is_forgivable(error: &Error, fate: &Fate) -> bool {
     match error.kind() {
         Kind::Storage | Kind::NotFound => true,
         // Signs of life that fail are silence, too.
-        Kind::Conflict => fate.longest_ms >= if fate.faults > 0 { HARMLESS_MS / 4 } else { HARMLESS_MS },
+        Kind::Ended => fate.longest_ms >= if fate.faults > 0 { HARMLESS_MS / 4 } else { HARMLESS_MS },
         _ => false,
     }
 }
@@ -141,7 +141,7 @@ async fn back_up(
     let outcome = session.conclude(outcome).await;
     match &outcome {
         Ok(()) => drop(stage.book().committed.insert(id)),
-        Err(error) if error.kind() == Kind::Conflict => stage.book().refused += 1,
+        Err(error) if error.kind() == Kind::Ended => stage.book().refused += 1,
         Err(_) => {}
     }
     outcome

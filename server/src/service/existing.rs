@@ -57,7 +57,7 @@ async fn open_all(app: &App, user: UserId, recovery_key: Option<&str>) -> Result
                 }
             },
             // Another key's.
-            Err(problem) if problem.kind() == Some(Kind::Denied) => {}
+            Err(problem) if problem.kind() == Some(Kind::Locked) => {}
             // One that is in trouble must not keep the others closed.
             Err(problem) => {
                 tracing::warn!(project = %id, cause = problem.describe(), "a stored repository does not open");
@@ -81,7 +81,7 @@ async fn closed(app: &App, user: UserId) -> Result<Vec<Project>> {
     let mut closed = Vec::new();
     for project in super::projects::list(app, user, PageRequest::all()).await?.items {
         let opened = app.repositories.get(project.id).await;
-        if opened.is_err_and(|problem| matches!(problem.kind(), Some(Kind::Denied | Kind::Damaged))) {
+        if opened.is_err_and(|problem| matches!(problem.kind(), Some(Kind::Locked | Kind::Damaged))) {
             closed.push(project);
         }
     }
