@@ -144,6 +144,10 @@ impl App {
         self.storage.prepare().await.map_err(|error| StartError::storage(&self.config, &error))?;
         let other = |problem: crate::error::Problem| StartError::Other(problem.describe());
         crate::jobs::recover(self).await.map_err(other)?;
+        if let Err(problem) = service::damage::recall(self).await {
+            // The next verification finds it again.
+            problem.log();
+        }
         service::projects::remove_unready(self).await.map_err(other)
     }
 

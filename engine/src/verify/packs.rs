@@ -69,7 +69,10 @@ impl Verify<'_> {
             outside.iter().for_each(|(object, _)| self.fail(*object, id, why.clone()));
         }
         let all = contents.len();
-        let wanted: Contents = contents.into_iter().filter(|(id, place)| self.is_wanted(id, place)).collect();
+        // Whoever reads less than the verification that found it damaged must not find it whole.
+        let is_suspect = self.repo.cache().view().is_suspect(id);
+        let is_wanted = |(id, place): &(ObjectId, Place)| is_suspect || self.is_wanted(id, place);
+        let wanted: Contents = contents.into_iter().filter(is_wanted).collect();
         // Nodes have packs of their own: one request, where each would be one.
         if self.mode == Mode::Full || wanted.len() == all {
             return self.whole_pack(id, wanted).await;

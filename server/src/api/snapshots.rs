@@ -19,8 +19,9 @@ use crate::app::App;
 use crate::auth::ApiUser;
 use crate::error::{Problem, Result};
 use crate::ids::DatabaseId;
-use crate::meta::{self, Page, VerifyMode};
-use crate::service::snapshots;
+use crate::meta::{self, Damage, Page, VerifyMode};
+use crate::service::snapshots::{self, FoundSnapshot};
+use crate::service::{damage, databases};
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -79,6 +80,9 @@ pub struct SnapshotBody {
     /// When every byte of it was last verified.
     #[schema(required)]
     fully_verified_at: Option<String>,
+    /// Since when verifications find it damaged; null while none did, and again once one finds it whole.
+    #[schema(required)]
+    damaged_since: Option<String>,
     engine: String,
     server_version: String,
     /// "point_in_time" or "not_point_in_time": whether all records are of one moment.
@@ -151,7 +155,7 @@ pub fn consistency(manifest: &Manifest) -> &'static str {
 }
 
 impl SnapshotBody {
-    fn new(snapshot: Snapshot, collections: Option<Vec<CollectionSummary>>) -> Self {
+    fn new(snapshot: Snapshot, damage: &Damage, collections: Option<Vec<CollectionSummary>>) -> Self {
         let note = snapshot.note().map(str::to_owned);
         let verified = snapshots::verified(&snapshot.mark);
         let Snapshot { id, manifest, mark } = snapshot;
@@ -178,6 +182,7 @@ impl SnapshotBody {
             verified_at: verified.map(|(_, at_ms)| rfc3339(at_ms)),
             verified_mode: verified.map(|(mode, _)| mode),
             fully_verified_at: mark.full_ms.map(rfc3339),
+            damaged_since: damage.of(&id.to_string()).map(|found| rfc3339(found.since_ms)),
             consistency_method: manifest.evidence.method,
             engine: manifest.source.engine,
             server_version: manifest.source.version,
@@ -211,7 +216,9 @@ pub async fn list(
     let (limit, after) = query.limit_and_cursor()?;
     let page = meta::PageRequest { after, limit };
     let page = snapshots::list(&app, visitor.user_id, database, page).await?;
-    Ok(axum::Json(page.map(|snapshot| SnapshotBody::new(snapshot, None))))
+    let project = databases::find_with_history(&app, visitor.user_id, database).await?.project_id;
+    let damage = damage::of(&app, project).await?;
+    Ok(axum::Json(page.map(|snapshot| SnapshotBody::new(snapshot, &damage, None))))
 }
 
 /// A snapshot and its collections.
@@ -226,8 +233,14 @@ pub async fn get(
     Path(id): Path<String>,
 ) -> Result<axum::Json<SnapshotBody>> {
     let found = snapshots::find_with_parent(&app, visitor.user_id, &id).await?;
+    whole(&app, found).await
+}
+
+/// A snapshot with its collections.
+async fn whole(app: &App, found: FoundSnapshot) -> Result<axum::Json<SnapshotBody>> {
     let collections = snapshots::collections(&found).await?;
-    Ok(axum::Json(SnapshotBody::new(found.snapshot, Some(collections))))
+    let damage = damage::of(app, found.project_id).await?;
+    Ok(axum::Json(SnapshotBody::new(found.snapshot, &damage, Some(collections))))
 }
 
 /// What to say of a snapshot; what is absent stays.
@@ -267,8 +280,7 @@ pub async fn change(
     let SnapshotChange { note, pinned } = body;
     let change = snapshots::SnapshotChange { note, pinned };
     let found = snapshots::change(&app, visitor.user_id, &id, change).await?;
-    let collections = snapshots::collections(&found).await?;
-    Ok(axum::Json(SnapshotBody::new(found.snapshot, Some(collections))))
+    whole(&app, found).await
 }
 
 /// Deletes a snapshot. What only it needed goes with the next prune.

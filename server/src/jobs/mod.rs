@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use engine::verify::Report;
+use repo_format::files;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -17,7 +19,9 @@ use crate::app::App;
 use crate::audit::Detail;
 use crate::error::{JobError, Problem, Result};
 use crate::ids::{JobId, ProjectId, UserId};
-use crate::meta::{self, DueRun, Finish, JobRecord, JobState, Page, PageRequest, Schedule, VerifyMode, Work};
+use crate::meta::{
+    self, DueRun, Findings, Finish, JobRecord, JobState, Page, PageRequest, Schedule, VerifyMode, Work,
+};
 
 pub use run::{drain, recover, run};
 
@@ -83,6 +87,17 @@ impl Outcome {
         tell("problem", self.error.as_ref().map(|error| error.slug.clone().into()));
         detail
     }
+}
+
+/// What a verification found whose result this is. A damaged mark hides a note or a pin: its snapshot can
+/// be restored.
+pub fn findings(work: &Work, result: Option<&Value>) -> Option<Findings> {
+    let Work::Verify { .. } = work else { return None };
+    let report = Report::deserialize(result?).ok()?;
+    let count = report.damaged.len() as u64;
+    let hurting = report.damaged.into_iter().filter(|damage| !damage.object.starts_with(files::MARKS));
+    let hurt = hurting.flat_map(|damage| damage.snapshots).collect();
+    Some(Findings { count, hurt, undamaged: report.undamaged.into_iter().collect() })
 }
 
 /// What it takes to write into a restore's target; lives as long as its job waits.
@@ -333,6 +348,7 @@ pub async fn cancel(app: &App, id: JobId) -> Result<()> {
         progress: Default::default(),
         outcome: None,
         audit: Default::default(),
+        findings: None,
     };
     if let Some(record) = app.meta.finish_queued_job(id, finish).await? {
         run::ended(app, &record, Outcome::default()).await;

@@ -9,7 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument;
 
 use super::feed::{Feed, Gauge};
-use super::{Job, Outcome, work};
+use super::{Job, Outcome, findings, work};
 use crate::app::App;
 use crate::error::{JobError, Problem, Result};
 use crate::meta::{Finish, JobRecord, JobState, Work};
@@ -273,8 +273,8 @@ async fn finish(app: &App, record: &JobRecord, feed: &Feed, state: JobState, out
     let sealed = serde_json::to_vec(&outcome)
         .map(|plain| app.summaries.seal(&record.id.to_string(), &plain, app.entropy.as_ref()));
     let progress = feed.job().record.progress;
-    let audit = outcome.audited();
-    let finish = Finish { state, finished_ms: app.now_ms(), progress, outcome: sealed.ok(), audit };
+    let (audit, findings) = (outcome.audited(), findings(&record.work, outcome.result.as_ref()));
+    let finish = Finish { state, finished_ms: app.now_ms(), progress, outcome: sealed.ok(), audit, findings };
     for attempt in 1_u32.. {
         match app.meta.finish_job(record.id, finish.clone()).await {
             Ok(Some(record)) => {

@@ -8,7 +8,7 @@ use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use super::rows::{self, JOBS, JOBS_BY_PROJECT, JOBS_QUEUED, JOBS_RUNNING, Order};
-use super::{Meta, Page, PageRequest, Result, audit, databases, schedules};
+use super::{Findings, Meta, Page, PageRequest, Result, audit, damage, databases, schedules};
 use crate::audit::{Detail, Outcome, action};
 use crate::ids::{DatabaseId, DiffId, JobId, ProjectId, RestoreId, UserId};
 use crate::server_key::Sealed;
@@ -212,6 +212,8 @@ pub struct Finish {
     pub outcome: Option<Sealed>,
     /// What the audit log tells of it.
     pub audit: Detail,
+    /// What a verification found that came to its end.
+    pub findings: Option<Findings>,
 }
 
 impl Meta {
@@ -363,6 +365,7 @@ impl Meta {
                     progress,
                     outcome: None,
                     audit: Detail::new(),
+                    findings: None,
                 };
                 interrupted.push(end(tx, job, finish)?);
             }
@@ -440,6 +443,9 @@ fn end(tx: &WriteTransaction, mut job: JobRecord, finish: Finish) -> Result<JobR
         job.outcome = finish.outcome;
         rows::put(tx, JOBS, &job.id.to_string(), &job)?;
         audit::job_ended(tx, &job, finish.state.audited(), finish.audit)?;
+        if let Some(found) = finish.findings {
+            damage::verified(tx, &job, found)?;
+        }
         match (&job.work, job.state) {
             (Work::Backup { database_id, .. }, JobState::Succeeded) => {
                 databases::backed_up(tx, *database_id, finish.finished_ms)?;
@@ -497,6 +503,7 @@ mod tests {
             progress: Progress::default(),
             outcome: None,
             audit: Detail::new(),
+            findings: None,
         }
     }
 

@@ -4,6 +4,7 @@
 //! tables, so that another store can take redb's place. Every call runs off the async threads.
 
 mod audit;
+mod damage;
 mod databases;
 mod diffs;
 mod identities;
@@ -28,6 +29,7 @@ use redb::{Database, ReadTransaction, ReadableDatabase, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 pub use audit::Verified;
+pub use damage::{Damage, Finding, Findings};
 pub use databases::{ConnectedDatabase, Endpoint, Environment, Protection};
 pub use diffs::{ComparedWith, Diff};
 pub use identities::{Identity, LinkOutcome, Provider, UnlinkOutcome};

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::rows::{self, DATABASES, DATABASES_BY_PROJECT, Order, PROJECTS, PROJECTS_BY_USER};
-use super::{ConnectedDatabase, Meta, Page, PageRequest, Result, databases, diffs, jobs, restores};
+use super::{ConnectedDatabase, Meta, Page, PageRequest, Result, damage, databases, diffs, jobs, restores};
 use crate::ids::{ProjectId, UserId};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,6 +115,7 @@ impl Meta {
             jobs::remove_of_project(tx, id)?;
             diffs::remove_of_project(tx, id)?;
             restores::remove_of_project(tx, id)?;
+            damage::remove_of_project(tx, id)?;
             rows::remove(tx, PROJECTS, &id.to_string())
         })
         .await

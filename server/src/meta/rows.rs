@@ -38,11 +38,13 @@ pub const RESTORES_BY_USER: Links = Links::new("restores_by_user");
 pub const RESTORES_BY_PROJECT: Links = Links::new("restores_by_project");
 /// Key: the database.
 pub const SCHEDULES: Rows = Rows::new("schedules");
+/// Key: the project.
+pub const DAMAGE: Rows = Rows::new("damage");
 /// Key: chain, slash, number. The values are the log's own lines.
 pub const AUDIT: Rows = Rows::new("audit");
 pub const AUDIT_HEADS: Rows = Rows::new("audit_heads");
 
-const ALL_ROWS: [Rows; 13] = [
+const ALL_ROWS: [Rows; 14] = [
     SETTINGS,
     USERS,
     IDENTITIES,
@@ -54,6 +56,7 @@ const ALL_ROWS: [Rows; 13] = [
     DIFFS,
     RESTORES,
     SCHEDULES,
+    DAMAGE,
     AUDIT,
     AUDIT_HEADS,
 ];

@@ -19,7 +19,7 @@ use crate::error::{Problem, Result};
 use crate::ids::{DatabaseId, ProjectId};
 use crate::jobs::{self, Job};
 use crate::meta::{ConnectedDatabase, Environment, JobState, PageRequest, Work};
-use crate::service::{databases, snapshots};
+use crate::service::{damage, databases, snapshots};
 use crate::view;
 
 /// Snapshots on a page of the history.
@@ -188,6 +188,13 @@ pub(super) async fn history_view(
     let request = PageRequest { after: cursor.clone(), limit: HISTORY_ROWS };
     let page = snapshots::list(app, visitor.user_id, id, request).await?;
     let backups = backups_of(app, &place.database).await?;
+    let damage = damage::of(app, place.database.project_id).await?;
+    let damaged = if damage.snapshots.is_empty() {
+        None
+    } else {
+        let all = snapshots::list(app, visitor.user_id, id, PageRequest::all()).await?.items;
+        view::history::damaged(&all, &damage)
+    };
     Ok(Database {
         shell: shell(app, visitor),
         database: place.named(),
@@ -195,7 +202,8 @@ pub(super) async fn history_view(
         connected: place.database.removed_ms.is_none(),
         server: view::connection::server(&place.database.engine, &place.database.server_version),
         address: place.database.endpoint.to_string(),
-        snapshots: page.items.iter().map(view::history::row).collect(),
+        damaged,
+        snapshots: page.items.iter().map(|snapshot| view::history::row(snapshot, &damage)).collect(),
         paged: cursor.is_some(),
         next_cursor: page.next_cursor,
         running: backups.running.map(|job| view::job::job(&job, None)),

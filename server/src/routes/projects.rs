@@ -1,13 +1,12 @@
 //! The dashboard, projects and their keys.
 
-use std::collections::BTreeSet;
-
 use axum::Form;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use engine::repo::Snapshot;
 use engine::verify::Report;
 use serde::Deserialize;
+use web::components::damage::Damage;
 use web::pages::project::RemovedRow;
 use web::pages::projects::{DatabaseRow, LastVerified, ProjectCard, Projects};
 use web::pages::schedule::DueTime;
@@ -26,9 +25,9 @@ use crate::auth::{PageUser, Visitor};
 use crate::error::{Problem, Result};
 use crate::ids::ProjectId;
 use crate::jobs;
-use crate::meta::{ConnectedDatabase, JobState, PageRequest, Project, VerifyMode, Work};
+use crate::meta::{self, ConnectedDatabase, JobState, PageRequest, Project, VerifyMode, Work};
 use crate::service::usage::{self, DatabaseUsage};
-use crate::service::{databases, diffs, example, existing, projects, schedules, snapshots};
+use crate::service::{self, databases, diffs, example, existing, projects, schedules, snapshots};
 use crate::view;
 
 /// What a new project is called.
@@ -188,8 +187,9 @@ async fn overview(app: &App, visitor: &Visitor) -> Result<Projects> {
 async fn rows(app: &App, visitor: &Visitor, project: &Project) -> Result<Vec<DatabaseRow>> {
     let mut rows = Vec::new();
     let last = verifications(app, project.id).await?.last;
+    let damage = service::damage::of(app, project.id).await?;
     for database in databases::list(app, visitor.user_id, project.id, PageRequest::all()).await?.items {
-        rows.push(row(app, visitor, database, last.as_ref()).await?);
+        rows.push(row(app, visitor, database, last.as_ref(), &damage).await?);
     }
     Ok(rows)
 }
@@ -220,8 +220,6 @@ struct Verification {
     started_ms: i64,
     at_ms: i64,
     found_damage: bool,
-    /// The ids of the snapshots that something wrong hurts.
-    hurt: BTreeSet<String>,
 }
 
 async fn verifications(app: &App, project: ProjectId) -> Result<Verifications> {
@@ -236,19 +234,19 @@ async fn verifications(app: &App, project: ProjectId) -> Result<Verifications> {
             started_ms: job.record.started_ms.unwrap_or(job.record.created_ms),
             at_ms: job.record.finished_ms.unwrap_or(job.record.created_ms),
             found_damage: !report.damaged.is_empty(),
-            hurt: report.damaged.into_iter().flat_map(|damage| damage.snapshots).collect(),
         })
     });
     Ok(Verifications { last, open })
 }
 
-/// What is known of a database's snapshots: that the last verification found one damaged, or when one of
-/// them was verified last.
-fn last_verified(all: &[Snapshot], last: Option<&Verification>) -> Option<LastVerified> {
-    let hurts =
-        |last: &&Verification| all.iter().any(|snapshot| last.hurt.contains(&snapshot.id.to_string()));
-    if let Some(last) = last.filter(hurts) {
-        return Some(LastVerified { at_ms: last.at_ms, job: Some(last.job.clone()), damaged: true });
+/// What is known of a database's snapshots: that one is damaged, or when one of them was verified last.
+fn last_verified(
+    all: &[Snapshot],
+    last: Option<&Verification>,
+    damaged: Option<&Damage>,
+) -> Option<LastVerified> {
+    if let Some(found) = damaged {
+        return Some(LastVerified { at_ms: found.found_ms, job: Some(found.job.clone()), damaged: true });
     }
     let times = all.iter().filter_map(|snapshot| snapshots::verified(&snapshot.mark));
     let at_ms = times.map(|(_, at_ms)| at_ms).max()?;
@@ -262,12 +260,18 @@ async fn row(
     visitor: &Visitor,
     database: ConnectedDatabase,
     last: Option<&Verification>,
+    damage: &meta::Damage,
 ) -> Result<DatabaseRow> {
     let all = snapshots::list(app, visitor.user_id, database.id, PageRequest::all()).await?.items;
     let backups = backups_of(app, &database).await?;
     let schedule = schedules::find(app, visitor.user_id, database.id).await?;
     let place = |snapshot: &Snapshot| (snapshot.id.to_string(), snapshot.manifest.started_ms);
-    let newest = all.iter().find(|snapshot| snapshot.manifest.is_complete()).map(place);
+    let damaged = view::history::damaged(&all, damage);
+    // What a verification found damaged may not be there whole when it is needed.
+    let is_recoverable = |snapshot: &&Snapshot| {
+        snapshot.manifest.is_complete() && damage.of(&snapshot.id.to_string()).is_none()
+    };
+    let newest = all.iter().find(is_recoverable).map(place);
     let newer_incomplete = all.first().filter(|snapshot| !snapshot.manifest.is_complete()).map(place);
     let failed = backups.failed.map(|job| {
         let message = job.error.map(|error| error.detail);
@@ -284,7 +288,8 @@ async fn row(
             let next_ms = schedules::next_runs(app, &found).first().copied()?;
             Some((found.timing.to_string(), DueTime { at_ms: next_ms, local: found.timing.local(next_ms) }))
         }),
-        verified: last_verified(&all, last),
+        verified: last_verified(&all, last, damaged.as_ref().map(|(_, found)| found)),
+        damaged,
         snapshots: all.len() as u64,
         added_bytes: all.iter().map(|snapshot| snapshot.manifest.new_bytes).sum(),
         running: backups.running.map(|job| job.record.id.to_string()),

@@ -17,6 +17,7 @@ use super::{again, html, see_other, shell, shown};
 use crate::app::App;
 use crate::auth::{PageUser, Visitor};
 use crate::error::{Problem, Result};
+use crate::service::damage;
 use crate::service::snapshots::{self, FoundSnapshot};
 use crate::view;
 
@@ -149,6 +150,7 @@ async fn snapshot_view(app: &App, visitor: &Visitor, found: &FoundSnapshot) -> R
     let place = Place::of_snapshot(app, visitor, found).await?;
     let collections = snapshots::collections(found).await?;
     let (manifest, mark) = (&found.snapshot.manifest, &found.snapshot.mark);
+    let damage = damage::of(app, found.project_id).await?;
     Ok(Snapshot {
         shell: shell(app, visitor),
         database: place.named(),
@@ -165,6 +167,7 @@ async fn snapshot_view(app: &App, visitor: &Visitor, found: &FoundSnapshot) -> R
         pinned: mark.pinned,
         verified: snapshots::verified(mark).map(|(mode, at_ms)| (at_ms, view::history::thoroughness(mode))),
         fully_verified_ms: mark.full_ms,
+        damaged: damage.of(&found.snapshot.id.to_string()).map(view::history::found),
         records: manifest.records,
         logical_bytes: manifest.logical_bytes,
         new_bytes: manifest.new_bytes,

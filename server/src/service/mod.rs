@@ -5,6 +5,7 @@
 pub mod accounts;
 pub mod addresses;
 pub mod audit;
+pub mod damage;
 pub mod databases;
 pub mod diffs;
 pub mod example;

@@ -4,10 +4,11 @@ use engine::history::{CollectionSummary, Record};
 use engine::repo::Snapshot;
 use engine::rows::Content;
 use repo_format::manifest::{Grade, Manifest, Trigger};
+use web::components::damage;
 use web::components::tag::{self, Thoroughness};
 use web::pages::{database, records, snapshot};
 
-use crate::meta::VerifyMode;
+use crate::meta::{Damage, Finding, VerifyMode};
 use crate::service::snapshots;
 
 /// How thorough a verification is.
@@ -33,8 +34,19 @@ pub fn point_in_time(manifest: &Manifest) -> bool {
     manifest.evidence.grade == Grade::PointInTime
 }
 
+/// What was found of a damaged snapshot.
+pub fn found(finding: &Finding) -> damage::Damage {
+    damage::Damage { found_ms: finding.found_ms, job: finding.job_id.to_string() }
+}
+
+/// How many of a database's snapshots, newest first, are damaged, and what was found of the newest of them.
+pub fn damaged(all: &[Snapshot], damage: &Damage) -> Option<(u64, damage::Damage)> {
+    let hurt = || all.iter().filter_map(|snapshot| damage.of(&snapshot.id.to_string()));
+    Some((hurt().count() as u64, found(hurt().next()?)))
+}
+
 /// A line of the history.
-pub fn row(snapshot: &Snapshot) -> database::SnapshotRow {
+pub fn row(snapshot: &Snapshot, damage: &Damage) -> database::SnapshotRow {
     let manifest = &snapshot.manifest;
     database::SnapshotRow {
         id: snapshot.id.to_string(),
@@ -48,6 +60,7 @@ pub fn row(snapshot: &Snapshot) -> database::SnapshotRow {
         note: snapshot.note().map(str::to_owned),
         pinned: snapshot.mark.pinned,
         verified_ms: snapshots::verified(&snapshot.mark).map(|(_, at_ms)| at_ms),
+        damaged: damage.of(&snapshot.id.to_string()).map(found),
     }
 }
 

@@ -6,6 +6,7 @@ mod accounts;
 mod audit;
 mod connecting;
 mod contract;
+mod damage;
 mod disk_full;
 mod example;
 mod foreign;

@@ -203,4 +203,5 @@ async fn the_pages_verify_and_show_what_was_found() {
     assert!(browser.get(&format!("/projects/{project}")).await.text.contains("Damage was found"));
     let found = api.get(&format!("/snapshots/{snapshot}")).await.expect(StatusCode::OK);
     assert_eq!((&found["verified_at"], &found["fully_verified_at"]), (&Value::Null, &Value::Null));
+    assert!(row(&full).await.contains("No complete undamaged snapshot: not protected"));
 }

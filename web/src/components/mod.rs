@@ -1,6 +1,7 @@
 //! Pieces that several pages share.
 
 pub mod change;
+pub mod damage;
 pub mod document;
 pub mod form;
 pub mod icons;

@@ -38,6 +38,7 @@ pub fn samples() -> Vec<(&'static str, Markup)> {
         ("connect-standalone", connect::page(&connect::Connect::sample_standalone())),
         ("database", database::page(&database::Database::sample())),
         ("database-running", database::page(&database::Database::sample_running())),
+        ("database-damaged", database::page(&database::Database::sample_damaged())),
         ("database-removed", database::page(&database::Database::sample_removed())),
         ("database-standalone", database::page(&database::Database::sample_standalone())),
         (
@@ -64,6 +65,7 @@ pub fn samples() -> Vec<(&'static str, Markup)> {
         ("job-pruned", job::page(&job::JobPage::sample_pruned())),
         ("snapshot", snapshot::page(&snapshot::Snapshot::sample())),
         ("snapshot-pinned", snapshot::page(&snapshot::Snapshot::sample_pinned())),
+        ("snapshot-damaged", snapshot::page(&snapshot::Snapshot::sample_damaged())),
         ("snapshot-refused", snapshot::page(&snapshot::Snapshot::sample_refused())),
         ("snapshot-documents", snapshot::page(&snapshot::Snapshot::sample_documents())),
         ("records", records::page(&records::Records::sample())),

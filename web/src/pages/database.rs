@@ -7,6 +7,7 @@ use super::{diff::compare_live, snapshot::COMPARE_LIVE};
 use crate::{
     components::{
         Problem, alert,
+        damage::{self, Damage},
         form::Field,
         icons,
         job::{self, Job},
@@ -44,6 +45,8 @@ pub struct SnapshotRow {
     pub pinned: bool,
     /// When a verification last found nothing wrong with it.
     pub verified_ms: Option<i64>,
+    /// What a verification found, if it is damaged.
+    pub damaged: Option<Damage>,
 }
 
 /// A database and its snapshots.
@@ -63,6 +66,8 @@ pub struct Database {
     pub connected: bool,
     /// Host, port and database, without credentials.
     pub address: String,
+    /// How many of its snapshots are damaged, on this page or not, and what was found of the newest of them.
+    pub damaged: Option<(u64, Damage)>,
     /// Newest first.
     pub snapshots: Vec<SnapshotRow>,
     /// Whether this is not the first page of the history.
@@ -93,6 +98,7 @@ impl Database {
             note: note.map(str::to_owned),
             pinned: n == 5,
             verified_ms: (n > 2).then_some(now - 86_400_000),
+            damaged: None,
         };
         Self {
             shell: Shell::sample(),
@@ -102,6 +108,7 @@ impl Database {
             server: "PostgreSQL 17.2".to_owned(),
             connected: true,
             address: "db.internal:5432/shop".to_owned(),
+            damaged: None,
             snapshots: vec![
                 row(1, 2, Trigger::Manual, 412_000, Some("after the price import")),
                 row(2, 13, Trigger::Schedule, 1_830_000, None),
@@ -136,6 +143,16 @@ impl Database {
         view
     }
 
+    /// After damage was found.
+    pub fn sample_damaged() -> Self {
+        let mut view = Self::sample();
+        for row in &mut view.snapshots[3..] {
+            (row.verified_ms, row.damaged) = (None, Some(Damage::sample()));
+        }
+        view.damaged = Some((2, Damage::sample()));
+        view
+    }
+
     /// Removed.
     pub fn sample_removed() -> Self {
         Self { connected: false, ..Self::sample() }
@@ -160,6 +177,10 @@ pub fn page(view: &Database) -> Markup {
             }
         }
         @if let Some(problem) = &view.problem { (alert(problem)) }
+        @if let Some((snapshots, found)) = &view.damaged {
+            @let what = if *snapshots == 1 { "A snapshot of it is damaged.".to_owned() } else { format!("{} of it are damaged.", format::count_of(*snapshots, "snapshot")) };
+            (damage::notice(&what, found, view.connected, view.shell.now_ms))
+        }
         @if view.connected {
             (back_up(view))
         } @else {
@@ -335,6 +356,7 @@ fn timeline_row(i: usize, row: &SnapshotRow, comparable: bool, now_ms: i64) -> M
             }
             td {
                 (tag::completeness(row.complete)) " " (tag::pinned(row.pinned)) " " (tag::moments(row.point_in_time))
+                @if row.damaged.is_some() { " " (damage::label()) }
                 @if let Some(at_ms) = row.verified_ms { div.sub { "verified " (format::ago(at_ms, now_ms)) } }
             }
             td.num { (format::count(row.records)) }

@@ -6,6 +6,7 @@ use super::{Named, schedule::DueTime};
 use crate::{
     components::{
         Problem, alert,
+        damage::Damage,
         form::Field,
         icons,
         table::scrolling,
@@ -25,8 +26,10 @@ pub struct DatabaseRow {
     pub environment: Environment,
     /// `PostgreSQL`.
     pub engine: String,
-    /// The newest complete snapshot that exists: its id and time.
+    /// The newest complete snapshot that exists and is not known to be damaged: its id and time.
     pub newest: Option<(String, i64)>,
+    /// How many of its snapshots a verification found damaged, and what it found of the newest of them.
+    pub damaged: Option<(u64, Damage)>,
     /// Newer ones that are not complete: the newest of them.
     pub newer_incomplete: Option<(String, i64)>,
     /// When it is backed up by itself, in words, and the next time.
@@ -95,6 +98,7 @@ impl DatabaseRow {
             environment: Environment::Prod,
             engine: "PostgreSQL".to_owned(),
             newest: Some((crate::samples::SNAPSHOT_ID.to_owned(), now - 7_200_000)),
+            damaged: None,
             newer_incomplete: None,
             schedule: Some((
                 "every day at 02:00 Europe/Berlin".to_owned(),
@@ -117,6 +121,7 @@ impl DatabaseRow {
                 database: Named::new("d2", "shop-staging"),
                 environment: Environment::Staging,
                 newest: Some((crate::samples::SNAPSHOT_ID.to_owned(), now - 190_000_000)),
+                damaged: Some((2, Damage { job: "j8".to_owned(), ..Damage::sample() })),
                 newer_incomplete: Some((crate::samples::SNAPSHOT_ID.to_owned(), now - 100_000_000)),
                 missed: Some((now - 90_000_000, 2)),
                 verified: Some(LastVerified {
@@ -326,7 +331,22 @@ fn database_row(row: &DatabaseRow, now_ms: i64) -> Markup {
                     Some((id, at_ms)) => {
                         a href=(urls::snapshot(id)) { (format::time_stacked(*at_ms, now_ms)) }
                     }
-                    None => { span.state.warn { (icons::warning()) "No complete snapshot: not protected" } }
+                    None => {
+                        span.state.warn {
+                            (icons::warning())
+                            (if row.damaged.is_some() { "No complete undamaged snapshot" } else { "No complete snapshot" })
+                            ": not protected"
+                        }
+                    }
+                }
+                @if let Some((snapshots, damage)) = &row.damaged {
+                    div.sub {
+                        span.state.bad {
+                            (icons::failed())
+                            a href=(urls::job(&damage.job)) { (format::count_of(*snapshots, "snapshot")) " damaged" }
+                        }
+                        ": " a href=(urls::database(&row.database.id)) { "back up now" } ", then verify again"
+                    }
                 }
                 @if let Some((id, at_ms)) = &row.newer_incomplete {
                     div.sub { a href=(urls::snapshot(id)) { (format::time_stacked(*at_ms, now_ms)) } " " (tag::completeness(false)) }

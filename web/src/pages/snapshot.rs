@@ -6,7 +6,9 @@ use super::Named;
 use super::diff::compare_live;
 use crate::{
     components::{
-        Problem, alert, fact,
+        Problem, alert,
+        damage::{self, Damage},
+        fact,
         form::{Field, post_button},
         icons, short_id,
         system::System,
@@ -98,6 +100,8 @@ pub struct Snapshot {
     pub verified: Option<(i64, Thoroughness)>,
     /// When every byte of it was last verified.
     pub fully_verified_ms: Option<i64>,
+    /// What a verification found, if it is damaged.
+    pub damaged: Option<Damage>,
     /// Records in it.
     pub records: u64,
     /// Their size.
@@ -147,6 +151,7 @@ impl Snapshot {
             pinned: false,
             verified: Some((crate::samples::NOW_MS - 3_600_000, Thoroughness::Sample)),
             fully_verified_ms: None,
+            damaged: None,
             records: 214_127,
             logical_bytes: 184_109_000,
             new_bytes: 412_000,
@@ -175,6 +180,11 @@ impl Snapshot {
     pub fn sample_refused() -> Self {
         let problem = Problem::new("That is another id").with_fix("Type the id's first eight characters.");
         Self { problem: Some(problem), ..Self::sample() }
+    }
+
+    /// One that was found damaged.
+    pub fn sample_damaged() -> Self {
+        Self { verified: None, damaged: Some(Damage::sample()), ..Self::sample() }
     }
 
     /// One that stays.
@@ -245,10 +255,16 @@ pub fn page(view: &Snapshot) -> Markup {
             }
         }
         @if let Some(problem) = &view.problem { (alert(problem)) }
+        @if let Some(found) = &view.damaged {
+            (damage::notice("This snapshot is damaged.", found, view.connected, view.shell.now_ms))
+        }
         @if !view.missing.is_empty() { (missing(view)) }
         @if !view.point_in_time { (mixed_moments()) }
         dl.facts.card.padded {
-            (fact("State", &tag::completeness(view.missing.is_empty())))
+            (fact("State", &html! {
+                (tag::completeness(view.missing.is_empty()))
+                @if view.damaged.is_some() { " " (damage::label()) }
+            }))
             (fact("Records", &html! { (format::count(view.records)) }))
             (fact("Size", &html! { (format::bytes(view.logical_bytes)) }))
             (fact("New bytes stored", &html! { (format::bytes(view.new_bytes)) }))
@@ -307,6 +323,7 @@ fn verified(view: &Snapshot) -> Markup {
     let now_ms = view.shell.now_ms;
     html! {
         @match view.verified {
+            None if view.damaged.is_some() => { "Found damaged" }
             None => { "Not yet" }
             Some((at_ms, thoroughness)) => {
                 (format::time(at_ms, now_ms))
