@@ -11,7 +11,7 @@ use axum::response::Response;
 use engine::store::Requests;
 
 use crate::app::App;
-use crate::meta::{JobRecord, JobState, Protection, Work};
+use crate::meta::{Damage, JobRecord, JobState, Protection, Work};
 
 /// So often at most.
 const SNAPSHOTS_COUNTED_EVERY_MS: i64 = 60_000;
@@ -51,6 +51,8 @@ pub struct Gauges {
     pub active: BTreeMap<(&'static str, &'static str), usize>,
     /// What is known of the backups of each connected database.
     pub protection: Vec<Protection>,
+    /// What is known to be damaged in each project that was verified.
+    pub damage: Vec<(String, Damage)>,
     /// The snapshots that each database has.
     pub snapshots: BTreeMap<String, u64>,
     pub requests: Requests,
@@ -131,7 +133,7 @@ impl Metrics {
         section("dbsnap_jobs_ended_total", "counter", "Jobs that ended.", &jobs);
         let seconds = by_state(|ended| (ended.took_ms as f64 / 1e3).to_string());
         section("dbsnap_job_seconds_total", "counter", "How long jobs that ended took.", &seconds);
-        for (name, kind, help, samples) in gauges.protection() {
+        for (name, kind, help, samples) in gauges.protection().into_iter().chain(gauges.damage()) {
             section(name, kind, help, &samples);
         }
         let kept = gauges.snapshots.iter();
@@ -183,6 +185,30 @@ impl Gauges {
                 "counter",
                 "Due times of a database's schedule whose backup did not begin then, or was cut off for good.",
                 samples(&missed),
+            ),
+        ]
+    }
+
+    /// What verifications found of each project.
+    fn damage(&self) -> [Section; 2] {
+        let samples = |value: fn(&Damage) -> u64| -> Vec<_> {
+            let sample = |(project, damage): &(String, Damage)| {
+                (format!("{{project=\"{project}\"}}"), value(damage).to_string())
+            };
+            self.damage.iter().map(sample).collect()
+        };
+        [
+            (
+                "dbsnap_damage_findings",
+                "gauge",
+                "How much the last verification of a project found damaged, whether a snapshot needs it or not.",
+                samples(|damage| damage.count),
+            ),
+            (
+                "dbsnap_damaged_snapshots",
+                "gauge",
+                "Snapshots of a project that were found damaged, and by no later verification whole.",
+                samples(|damage| damage.snapshots.len() as u64),
             ),
         ]
     }
@@ -258,10 +284,11 @@ mod tests {
             now_ms: 5_000,
             active: BTreeMap::from([(("backup", "running"), 2)]),
             protection: vec![known(4, Some(2_000), Some(3)), known(5, None, None)],
+            damage: vec![(id(2), Damage { count: 2, ..Damage::default() })],
             snapshots: BTreeMap::from([(id(4), 31)]),
             requests: Requests { writes: 7, ..Requests::default() },
         });
-        let (id, never) = (id(4), id(5));
+        let (id, never, project) = (id(4), id(5), id(2));
         let expected = [
             "dbsnap_uptime_seconds 5",
             "dbsnap_jobs_ended_total{kind=\"backup\",state=\"failed\"} 2",
@@ -273,6 +300,8 @@ mod tests {
             &format!("dbsnap_never_succeeded{{database=\"{id}\"}} 0"),
             &format!("dbsnap_never_succeeded{{database=\"{never}\"}} 1"),
             &format!("dbsnap_missed_runs_total{{database=\"{id}\"}} 3"),
+            &format!("dbsnap_damage_findings{{project=\"{project}\"}} 2"),
+            &format!("dbsnap_damaged_snapshots{{project=\"{project}\"}} 0"),
             &format!("dbsnap_snapshots{{database=\"{id}\"}} 31"),
             "dbsnap_storage_requests_total{kind=\"write\"} 7",
         ];

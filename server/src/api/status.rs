@@ -42,6 +42,7 @@ pub async fn metrics(State(app): State<App>) -> Result<Response> {
         now_ms: app.now_ms(),
         active: app.queue.active(),
         protection: app.meta.protection().await?,
+        damage: app.meta.all_damage().await?,
         snapshots: usage::snapshot_counts(&app),
         requests: app.storage.requests(),
     });

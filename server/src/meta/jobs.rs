@@ -442,7 +442,12 @@ fn end(tx: &WriteTransaction, mut job: JobRecord, finish: Finish) -> Result<JobR
         job.progress = counters(finish.progress);
         job.outcome = finish.outcome;
         rows::put(tx, JOBS, &job.id.to_string(), &job)?;
-        audit::job_ended(tx, &job, finish.state.audited(), finish.audit)?;
+        let result = match &finish.findings {
+            // It did what it was to do, and what it looked at is not as it should be.
+            Some(found) if found.count > 0 && job.state == JobState::Succeeded => Outcome::Incomplete,
+            _ => job.state.audited(),
+        };
+        audit::job_ended(tx, &job, result, finish.audit)?;
         if let Some(found) = finish.findings {
             damage::verified(tx, &job, found)?;
         }

@@ -33,6 +33,13 @@ async fn verify(api: &Api, project: &str, mode: &str) -> Value {
     job
 }
 
+/// The value of a metric of the project.
+async fn metric(shop: &Damaged, name: &str) -> Option<String> {
+    let text = reqwest::get(format!("{}/metrics", shop.server.base)).await.unwrap().text().await.unwrap();
+    let sample = format!("{name}{{project=\"{}\"}} ", shop.project);
+    text.lines().find_map(|line| line.strip_prefix(&sample).map(str::to_owned))
+}
+
 /// A project whose first database has a whole snapshot and a newer, damaged one; the second is whole.
 struct Damaged {
     server: Server,
@@ -122,4 +129,28 @@ async fn a_damaged_snapshot_is_no_way_back_until_it_is_found_whole() {
     assert_eq!(found["result"]["damaged"], json!([]), "{found:#}");
     let shop = Damaged { hurt: mended, ..shop };
     shop.check(false).await;
+}
+
+/// Who watches the server, or its log, hears of damage without reading pages.
+#[tokio::test]
+async fn damage_is_counted_for_alerts_and_no_success_in_the_audit_log() {
+    let shop = damaged().await;
+    let ends = async || -> Vec<(String, Value)> {
+        let told = shop.api.get("/audit?action=verify.end").await.expect(StatusCode::OK);
+        let told = told["items"].as_array().unwrap();
+        told.iter().map(|entry| (text(&entry["result"]), entry["detail"]["damaged"].clone())).collect()
+    };
+    let metrics = async || {
+        let names = ["dbsnap_damage_findings", "dbsnap_damaged_snapshots"];
+        [metric(&shop, names[0]).await, metric(&shop, names[1]).await].map(Option::unwrap_or_default)
+    };
+    assert_eq!(metrics().await, ["", ""], "nobody has looked yet");
+    verify(&shop.api, &shop.project, "full").await;
+    assert_eq!(metrics().await, ["1", "1"]);
+    assert_eq!(ends().await, [("incomplete".to_owned(), json!(1))]);
+    shop.api.back_up(&shop.database).await;
+    assert_eq!(metrics().await, ["1", "1"], "nobody has looked since");
+    verify(&shop.api, &shop.project, "sample").await;
+    assert_eq!(metrics().await, ["0", "0"]);
+    assert_eq!(ends().await[0], ("succeeded".to_owned(), json!(0)));
 }
