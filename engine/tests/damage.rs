@@ -190,6 +190,57 @@ async fn a_damaged_pack_is_suspect_until_a_backup_mends_it_and_a_prune_removes_i
     assert_eq!(damaged(&test, Mode::Full).await, []);
 }
 
+/// Copies a folder's files over those of another.
+fn copy_files(from: &Path, to: &Path) {
+    drop(std::fs::remove_dir_all(to));
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let to = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy_files(&path, &to);
+        } else {
+            std::fs::copy(&path, &to).unwrap();
+        }
+    }
+}
+
+/// Wherever the damage is that a verification finds, and however much it read: the next backup mends it.
+/// The list of collections is read in every mode, but only where snapshots are walked.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_any_mode_finds_the_next_backup_mends() {
+    let (_, _, url) =
+        database("CREATE TABLE numbers (id int PRIMARY KEY); INSERT INTO numbers VALUES (1);").await;
+    let mut test = TestRepo::in_folder().await;
+    test.backup(&url).await;
+    let (aside, pack) = (tempfile::tempdir().unwrap(), data_pack(&test));
+    copy_files(&test.path(), aside.path());
+    let len = std::fs::metadata(&pack).unwrap().len() as usize;
+    for mode in [Mode::Structure, Mode::Sample] {
+        let (mut found_lists, mut position) = (0, 4);
+        while position < len {
+            flip(&pack, position);
+            let found = damaged(&test, mode).await;
+            found_lists +=
+                usize::from(found.iter().any(|damage| damage.key_range == "the list of collections"));
+            if !found.is_empty() {
+                test.backup(&url).await;
+                assert_eq!(
+                    damaged(&test, Mode::Full).await,
+                    [],
+                    "{mode:?} found {found:?} at {position} of {len}"
+                );
+                copy_files(aside.path(), &test.path());
+                test = test.reopen(true).await;
+            } else {
+                flip(&pack, position);
+            }
+            position += len / 12;
+        }
+        assert!(found_lists > 0, "{mode:?} never found the list of collections damaged");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flipped_bit_in_an_index_file_is_a_finding_and_no_dead_end() {
     let (_, _, url) = database(TABLES).await;

@@ -2,8 +2,9 @@
 //!
 //! First the objects: each is read and hashed (all of them, a sample, or only those that lead to
 //! others), and what each one refers to must be in the index. Packs that hold something damaged are
-//! published as suspect, so that the next backup stores their objects anew. Then the named files.
-//! Then, where anything was wrong, the snapshots are walked to say whom it hurts.
+//! published as suspect, so that the next backup stores their objects anew; from then on every mode reads
+//! them whole. Then the named files. Then the snapshots are walked to say whom it hurts what is wrong: that
+//! reads the lists of collections in every mode, and so may find more that is damaged.
 
 mod files;
 mod packs;
@@ -140,6 +141,7 @@ impl<'a> Verify<'a> {
         let ids = self.repo.snapshot_ids().await?;
         self.repo.refresh_index().await?;
         let parents = self.attribute(ids).await?;
+        self.publish_suspects().await?;
         if are_prunes_whole {
             self.missing_snapshots(parents).await?;
         }
@@ -227,10 +229,15 @@ impl<'a> Verify<'a> {
         let walked = self.repo.with_reader(move |reader| {
             let mut walk = Walk::new(bad, reader);
             walk.snapshot(&snapshot, reader)?;
-            Ok((walk.bad, walk.found))
+            Ok((walk.bad, walk.found, walk.unreadable))
         });
-        let (bad, found) = walked.await?;
+        let (bad, found, unreadable) = walked.await?;
         self.bad = bad;
+        for (kind, id) in unreadable {
+            // It was tried in all of them, twice.
+            let places = self.repo.cache().places(&id)?.into_iter().filter(|place| place.kind == kind);
+            self.suspects.extend(places.map(|place| place.pack));
+        }
         Ok(found)
     }
 

@@ -28,6 +28,8 @@ pub(super) type Found = (ObjectId, String, String);
 pub(super) struct Walk {
     pub bad: BTreeMap<ObjectId, String>,
     pub found: Vec<Found>,
+    /// Objects that could not be read here, and that nobody had looked at before.
+    pub unreadable: Vec<(ObjectKind, ObjectId)>,
     /// Bad pieces can only be found from the records they belong to.
     look_into_leaves: bool,
 }
@@ -35,7 +37,7 @@ pub(super) struct Walk {
 impl Walk {
     /// A walk that looks for `bad` objects.
     pub fn new(bad: BTreeMap<ObjectId, String>, reader: &mut ObjectReader) -> Self {
-        let mut walk = Self { bad, found: Vec::new(), look_into_leaves: false };
+        let mut walk = Self { bad, found: Vec::new(), unreadable: Vec::new(), look_into_leaves: false };
         walk.look_into_leaves = walk.bad_pieces(reader);
         walk
     }
@@ -134,6 +136,7 @@ impl Walk {
             Ok(plaintext) => Ok(Some(plaintext)),
             Err(error) if error.kind() == Kind::Damaged => {
                 self.bad.entry(id).or_insert_with(|| error.to_string());
+                self.unreadable.push((kind, id));
                 self.found.push((id, found.0.to_owned(), found.1.to_owned()));
                 Ok(None)
             }

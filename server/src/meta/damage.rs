@@ -44,6 +44,11 @@ impl Damage {
         self.snapshots.get(snapshot)
     }
 
+    /// Whether a verification found a snapshot damaged that was not known to be.
+    pub(super) fn is_new_of(&self, job: JobId) -> bool {
+        self.snapshots.values().any(|found| found.job_id == job && found.since_ms == found.found_ms)
+    }
+
     /// What is known once a verification ended that read from `began_ms` on. One that had begun before
     /// damage was found may have read what was whole then: it takes nothing back. Of snapshots that are
     /// gone nothing is kept.

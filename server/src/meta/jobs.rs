@@ -223,9 +223,11 @@ impl Meta {
     }
 
     /// Queues a verification, unless its project has one, queued since then, that reads as much and that
-    /// waits, runs or came to its end.
+    /// waits, runs or came to its end. After one that found what was whole before there is another, to see
+    /// what the backup since then has mended.
     pub async fn add_verify_unless_recent(&self, job: JobRecord, since_ms: i64) -> Result<bool> {
         self.write(move |tx| {
+            let damage = damage::of(tx, job.project_id)?;
             let ids = {
                 let links = tx.open_table(JOBS_BY_PROJECT)?;
                 rows::children(&links, job.project_id, Order::NewestFirst, &PageRequest::all())?.items
@@ -234,7 +236,9 @@ impl Meta {
                 let other: Option<JobRecord> = rows::get(&tx.open_table(JOBS)?, &id)?;
                 match other {
                     Some(other) if other.created_ms < since_ms => break,
-                    Some(other) if stands_for(&other, &job) => return Ok(false),
+                    Some(other) if stands_for(&other, &job) && !damage.is_new_of(other.id) => {
+                        return Ok(false);
+                    }
                     _ => {}
                 }
             }
@@ -598,6 +602,30 @@ mod tests {
             assert!(!meta.add_verify_unless_recent(wanted(), 50).await.unwrap());
             let waits = meta.claim_job(101).await.unwrap().unwrap();
             meta.finish_job(waits.id, Finish { state: JobState::Failed, ..done() }).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_verification_that_found_new_damage_is_followed_by_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let meta = Meta::open(&folder.path().join("meta.redb")).unwrap();
+        let project = ProjectId::new(&System, &System);
+        let verify = || JobRecord {
+            work: Work::Verify { mode: VerifyMode::Sample },
+            created_ms: 100,
+            ..backup(DatabaseId::new(&System, &System), project)
+        };
+        // Damage that is known already, found again, is nothing that another look so soon would change.
+        for (finished_ms, is_followed) in [(110, true), (120, false)] {
+            let job = verify();
+            meta.add_job(job.clone()).await.unwrap();
+            let hurt = ["a".to_owned()].into();
+            let findings = Some(Findings { count: 1, hurt, ..Findings::default() });
+            meta.finish_job(job.id, Finish { finished_ms, findings, ..done() }).await.unwrap();
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            let next = verify();
+            assert_eq!(meta.add_verify_unless_recent(next.clone(), 50).await.unwrap(), is_followed);
+            meta.finish_job(next.id, Finish { state: JobState::Failed, ..done() }).await.unwrap();
         }
     }
 
