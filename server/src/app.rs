@@ -141,7 +141,15 @@ impl App {
     }
 
     async fn recover(&self) -> Result<(), StartError> {
-        self.storage.prepare().await.map_err(|error| StartError::storage(&self.config, &error))?;
+        let found = match self.meta.ready_projects().await.map_err(StartError::Meta)? {
+            // Only a server that has nothing stored yet makes the folder.
+            known if known.is_empty() => self.storage.prepare().await,
+            known => match self.storage.check().await {
+                Ok(()) => self.repositories.check_known(&known).await,
+                failed => failed,
+            },
+        };
+        found.map_err(|error| StartError::storage(&self.config, &error))?;
         let other = |problem: crate::error::Problem| StartError::Other(problem.describe());
         crate::jobs::recover(self).await.map_err(other)?;
         if let Err(problem) = service::damage::recall(self).await {

@@ -90,6 +90,21 @@ impl Repositories {
         }
     }
 
+    /// Fails if the storage answers, and is not the one that holds the repositories of these projects: of some,
+    /// at least one is there. An empty folder where a volume was mounted answers, too.
+    pub async fn check_known(&self, projects: &[ProjectId]) -> engine::Result<()> {
+        for project in projects {
+            if self.storage.holds_repository(&project.to_string()).await? {
+                return Ok(());
+            }
+        }
+        if projects.is_empty() {
+            return Ok(());
+        }
+        let message = "the storage holds none of the repositories that this server knows";
+        Err(Error::new(Kind::Storage, message).with_help(BRING_BACK))
+    }
+
     /// Remembers which project's repository holds a snapshot.
     pub fn saw(&self, snapshot: SnapshotId, project: ProjectId) {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(snapshot, project);
@@ -109,13 +124,15 @@ impl Repositories {
     }
 }
 
+const BRING_BACK: &str = "Bring the storage back: mount the folder again, for example, or set DBSNAP_STORAGE to \
+                          where the repositories are.";
+
 /// A project has a repository that opened once, so it is somewhere else, or its slot is gone.
 fn gone(error: Error) -> Error {
     match error.kind() {
-        Kind::NotFound => Error::new(Kind::Storage, "the project's repository is not in the storage").with_help(
-            "Bring the storage back: mount the folder again, for example, or set DBSNAP_STORAGE to where the \
-             repositories are.",
-        ),
+        Kind::NotFound => {
+            Error::new(Kind::Storage, "the project's repository is not in the storage").with_help(BRING_BACK)
+        }
         Kind::Locked => error.with_help(
             "Start the server with the key file or the KMS key that the repository was made with, or type its recovery \
              key on the page /storage: then it opens with this server's key again.",

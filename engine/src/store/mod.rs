@@ -132,6 +132,11 @@ impl Storage {
         }
     }
 
+    /// Whether there is a repository's `config` below `prefix`.
+    pub async fn holds_repository(&self, prefix: &str) -> Result<bool> {
+        self.store(prefix)?.has(repo_format::files::CONFIG).await
+    }
+
     /// The prefixes right below which there is a repository's `config`, sorted.
     pub async fn repositories(&self) -> Result<Vec<String>> {
         let prefixes = match &self.place {
@@ -141,7 +146,7 @@ impl Storage {
         };
         let mut found = Vec::new();
         for prefix in prefixes {
-            if self.store(&prefix)?.has(repo_format::files::CONFIG).await? {
+            if self.holds_repository(&prefix).await? {
                 found.push(prefix);
             }
         }

@@ -7,7 +7,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::app::App;
-use crate::error::{Problem, Result, causes};
+use crate::error::{Problem, Result, causes, sentences};
 use crate::metrics::Gauges;
 use crate::service::usage;
 
@@ -18,7 +18,7 @@ pub async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Metadata can be written and the storage reached, and the server is not stopping.
+/// Metadata can be written, the storage is reached and is the one that it was, and the server is not stopping.
 pub async fn readyz(State(app): State<App>) -> Result<&'static str> {
     let not_ready = |what: &str, cause: String| {
         tracing::warn!(what, cause, "not ready");
@@ -29,9 +29,18 @@ pub async fn readyz(State(app): State<App>) -> Result<&'static str> {
         return Err(not_ready("server", "stopping".to_owned()));
     }
     app.meta.check().await.map_err(|error| not_ready("metadata", causes(&error)))?;
-    match tokio::time::timeout(READY_TIMEOUT, app.storage.check()).await {
+    let known = app.meta.ready_projects().await.map_err(|error| not_ready("metadata", causes(&error)))?;
+    let storage = async {
+        app.storage.check().await?;
+        app.repositories.check_known(&known).await
+    };
+    match tokio::time::timeout(READY_TIMEOUT, storage).await {
         Ok(Ok(())) => Ok("ready\n"),
-        Ok(Err(error)) => Err(not_ready("storage", causes(&error))),
+        Ok(Err(error)) => {
+            let mut problem = not_ready("storage", causes(&error));
+            problem.detail = sentences(error.message(), error.help());
+            Err(problem)
+        }
         Err(_) => Err(not_ready("storage", "no answer in time".to_owned())),
     }
 }

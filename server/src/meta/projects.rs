@@ -1,5 +1,6 @@
 //! Projects: who owns what.
 
+use redb::ReadTransaction;
 use serde::{Deserialize, Serialize};
 
 use super::rows::{self, DATABASES, DATABASES_BY_PROJECT, Order, PROJECTS, PROJECTS_BY_USER};
@@ -70,15 +71,13 @@ impl Meta {
 
     /// The ids of all projects, of everybody, those being made or removed among them.
     pub async fn project_ids(&self) -> Result<Vec<ProjectId>> {
-        self.read(|tx| {
-            let mut found = Vec::new();
-            for entry in tx.open_table(PROJECTS)?.range::<&str>(..)? {
-                let project: Project = serde_json::from_slice(entry?.1.value())?;
-                found.push(project.id);
-            }
-            Ok(found)
-        })
-        .await
+        self.read(|tx| Ok(all(tx)?.into_iter().map(|project| project.id).collect())).await
+    }
+
+    /// The ids of the projects that have a repository, of everybody.
+    pub async fn ready_projects(&self) -> Result<Vec<ProjectId>> {
+        self.read(|tx| Ok(all(tx)?.into_iter().filter(|project| project.ready).map(|one| one.id).collect()))
+            .await
     }
 
     /// A project; none while it is being made or removed.
@@ -123,16 +122,15 @@ impl Meta {
 
     /// Projects that are being made or removed.
     pub async fn unready_projects(&self) -> Result<Vec<ProjectId>> {
-        self.read(|tx| {
-            let mut found = Vec::new();
-            for entry in tx.open_table(PROJECTS)?.range::<&str>(..)? {
-                let project: Project = serde_json::from_slice(entry?.1.value())?;
-                if !project.ready {
-                    found.push(project.id);
-                }
-            }
-            Ok(found)
-        })
-        .await
+        self.read(|tx| Ok(all(tx)?.into_iter().filter(|project| !project.ready).map(|one| one.id).collect()))
+            .await
     }
+}
+
+fn all(tx: &ReadTransaction) -> Result<Vec<Project>> {
+    let mut found = Vec::new();
+    for entry in tx.open_table(PROJECTS)?.range::<&str>(..)? {
+        found.push(serde_json::from_slice(entry?.1.value())?);
+    }
+    Ok(found)
 }

@@ -1,8 +1,10 @@
 //! A project's repository that is not where it was, as when a mount is missing.
 
 use reqwest::StatusCode;
+use serde_json::json;
 
-use crate::harness::{Api, Browser, PASSWORD, Server, shop};
+use crate::harness::{Answer, Api, Browser, PASSWORD, Server, shop};
+use crate::process::Program;
 
 const OPEN: [(&str, &str); 1] = [("DBSNAP_SIGNUP", "open")];
 
@@ -46,4 +48,48 @@ async fn a_repository_out_of_reach_is_told_and_hides_no_other() {
     .unwrap();
     let listed = api.get(&format!("/databases/{gone}/snapshots")).await.expect(StatusCode::OK);
     assert_eq!(listed["items"].as_array().unwrap().len(), 1);
+}
+
+async fn ready(base: &str) -> Answer {
+    Answer::of(reqwest::Client::new().get(format!("{base}/readyz"))).await
+}
+
+/// A folder that answers is not enough: it has to be the one that the projects are in. Nothing is made in its
+/// place, by a start least of all.
+#[tokio::test]
+async fn an_empty_folder_in_the_place_of_the_storage_is_not_ready_and_starts_no_server() {
+    let server = Server::start().await;
+    assert_eq!(ready(&server.base).await.status, StatusCode::OK, "nothing is stored yet");
+    let api = server.user("ada@example.com").await;
+    api.project("shop").await;
+    assert_eq!(ready(&server.base).await.status, StatusCode::OK);
+    let (storage, aside) = (server.folder.path().join("repositories"), server.folder.path().join("aside"));
+    std::fs::rename(&storage, &aside).unwrap();
+    let told = ready(&server.base).await.problem(503, "not-ready");
+    assert!(told["detail"].as_str().unwrap().contains("Bring the folder back"), "{told:#}");
+    std::fs::create_dir(&storage).unwrap();
+    let told = ready(&server.base).await.problem(503, "not-ready");
+    assert_eq!(told["failed"], "storage");
+    assert!(told["detail"].as_str().unwrap().contains("none of the repositories"), "{told:#}");
+    // Its first project would make it look like the storage.
+    let refused = api.post("/projects", json!({ "name": "other" })).await.problem(503, "storage");
+    assert!(refused["detail"].as_str().unwrap().contains("Bring the storage back"), "{refused:#}");
+    assert_eq!(std::fs::read_dir(&storage).unwrap().count(), 0);
+
+    let folder = server.stop().await;
+    let start = || {
+        let output = Program::command(folder.path()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let refused = start();
+    assert!(refused.contains("none of the repositories that this server knows"), "{refused}");
+    assert!(refused.contains("mount the folder again"), "{refused}");
+    std::fs::remove_dir(&storage).unwrap();
+    let refused = start();
+    assert!(refused.contains("Bring the folder back"), "{refused}");
+    assert!(!storage.exists(), "it was made anew");
+    std::fs::rename(&aside, &storage).unwrap();
+    let server = Server::start_in(folder, &OPEN).await;
+    assert_eq!(ready(&server.base).await.status, StatusCode::OK);
 }
