@@ -47,6 +47,8 @@ struct Ended {
 #[derive(Default)]
 pub struct Gauges {
     pub now_ms: i64,
+    /// Whether the metadata takes writes.
+    pub takes_writes: bool,
     /// Jobs that have not ended, by kind and state.
     pub active: BTreeMap<(&'static str, &'static str), usize>,
     /// What is known of the backups of each connected database.
@@ -113,6 +115,9 @@ impl Metrics {
         section("dbsnap_build_info", "gauge", "The running version.", &version);
         let uptime = (gauges.now_ms - self.started_ms) / 1000;
         section("dbsnap_uptime_seconds", "gauge", "Time since start.", &one(uptime.to_string()));
+        let help = "1 while the data folder takes writes, 0 while its disk is full for example.";
+        let takes_writes = u8::from(gauges.takes_writes).to_string();
+        section("dbsnap_metadata_writable", "gauge", help, &one(takes_writes));
         let by_status: Vec<_> = (self.answers.iter().enumerate())
             .map(|(at, counter)| (format!("{{status=\"{}xx\"}}", at + 1), count(counter).to_string()))
             .collect();
@@ -282,6 +287,7 @@ mod tests {
         };
         let text = metrics.render(&Gauges {
             now_ms: 5_000,
+            takes_writes: true,
             active: BTreeMap::from([(("backup", "running"), 2)]),
             protection: vec![known(4, Some(2_000), Some(3)), known(5, None, None)],
             damage: vec![(id(2), Damage { count: 2, ..Damage::default() })],
@@ -291,6 +297,7 @@ mod tests {
         let (id, never, project) = (id(4), id(5), id(2));
         let expected = [
             "dbsnap_uptime_seconds 5",
+            "dbsnap_metadata_writable 1",
             "dbsnap_jobs_ended_total{kind=\"backup\",state=\"failed\"} 2",
             "dbsnap_job_seconds_total{kind=\"backup\",state=\"failed\"} 5",
             "dbsnap_jobs{kind=\"backup\",state=\"running\"} 2",

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::app::App;
 use crate::error::{Problem, Result, causes, sentences};
+use crate::meta;
 use crate::metrics::Gauges;
 use crate::service::usage;
 
@@ -45,17 +46,22 @@ pub async fn readyz(State(app): State<App>) -> Result<&'static str> {
     }
 }
 
-/// Counters in Prometheus' text format.
-pub async fn metrics(State(app): State<App>) -> Result<Response> {
+/// Counters in Prometheus' text format. Whoever watches is answered while the metadata is out of reach, too,
+/// without what only that knows.
+pub async fn metrics(State(app): State<App>) -> Response {
+    let unknown = |error: meta::Error| {
+        tracing::warn!(error = causes(&error), "metrics leave out what is in the metadata")
+    };
     let text = app.metrics.render(&Gauges {
         now_ms: app.now_ms(),
         active: app.queue.active(),
-        protection: app.meta.protection().await?,
-        damage: app.meta.all_damage().await?,
+        takes_writes: app.meta.check().await.is_ok(),
+        protection: app.meta.protection().await.map_err(unknown).unwrap_or_default(),
+        damage: app.meta.all_damage().await.map_err(unknown).unwrap_or_default(),
         snapshots: usage::snapshot_counts(&app),
         requests: app.storage.requests(),
     });
-    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
 /// An address that nothing is at.

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use engine::clock::{Clock, System};
-use redb::{Database, ReadTransaction, ReadableDatabase, WriteTransaction};
+use redb::{Database, ReadTransaction, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 pub use audit::Verified;
@@ -138,11 +138,7 @@ impl Meta {
     /// Opens the store in `path`, making it on the first start. One process at a time.
     pub fn open(path: &Path) -> Result<Self> {
         crate::private::create_file(path).map_err(redb::StorageError::from)?;
-        let reopened = path.to_owned();
-        let store = Store::new(Database::create(path)?, move || {
-            store::prove_room(&reopened)?;
-            Database::open(&reopened)
-        })?;
+        let store = Store::new(Database::create(path)?, path.to_owned())?;
         let room = Some(Arc::new((path.to_owned(), AtomicU64::new(0))));
         Ok(Self { store: Arc::new(store), room })
     }
@@ -167,7 +163,7 @@ impl Meta {
         &self,
         work: impl FnOnce(&ReadTransaction) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.run(move |store| store.with(|database| work(&database.begin_read()?))).await
+        self.run(move |store| store.read(work)).await
     }
 
     /// Runs `work` in one durable transaction; an error leaves nothing behind.
@@ -181,7 +177,7 @@ impl Meta {
             tx.commit()?;
             Ok(done)
         };
-        self.run(move |store| store.with(write)).await
+        self.run(move |store| store.write(write)).await
     }
 
     async fn run<T: Send + 'static>(

@@ -1,7 +1,7 @@
 //! Facts about the store itself.
 
 use engine::clock::Entropy;
-use redb::{ReadableDatabase, WriteTransaction};
+use redb::WriteTransaction;
 
 use super::rows::{self, SETTINGS};
 use super::{Meta, Result};
@@ -42,7 +42,7 @@ impl Meta {
     /// The fingerprint of the server key this store was made with; none before the first start
     /// is over. Called at start, before there are async threads to spare.
     pub fn key_fingerprint(&self) -> Result<Option<String>> {
-        self.store.with(|database| rows::get(&database.begin_read()?.open_table(SETTINGS)?, KEY_FINGERPRINT))
+        self.store.read(|tx| rows::get(&tx.open_table(SETTINGS)?, KEY_FINGERPRINT))
     }
 
     /// Remembers which server key seals this store.

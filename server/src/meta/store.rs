@@ -3,17 +3,24 @@
 //! redb takes nothing more once a read or a write of its file failed, a full disk being the common
 //! reason: what is in memory may differ from what is on the disk. Opened anew, it is as after a crash:
 //! every transaction is there whole or not at all. So whoever comes next after a failure opens it anew,
-//! and it is used again only once there is room on the disk and a commit has reached it.
+//! and it is written again only once there is room on the disk and a commit has reached it. Until then it
+//! is read, with what opening it would write kept in memory.
 
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::path::Path;
+mod overlay;
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use engine::clock::{Clock, System};
-use redb::{Database, DatabaseError, ReadableDatabase, TransactionError};
+use redb::backends::FileBackend;
+use redb::{
+    Database, DatabaseError, ReadTransaction, ReadableDatabase, StorageError, TableError, TransactionError,
+};
 
+use self::overlay::Overlay;
 use super::{Error, Result, SCHEMA_VERSION, rows, settings, upgrade};
 use crate::private;
 
@@ -24,64 +31,113 @@ const PAUSE_MS: u64 = 1000;
 /// that the file has already, and the next one none.
 const ROOM_BYTES: usize = 1 << 20;
 
-type Reopen = Box<dyn Fn() -> Result<Database, DatabaseError> + Send + Sync>;
+/// Where a database's file is: how it is opened once it was made. Nothing here makes one.
+pub(super) trait Place: Send + Sync {
+    fn prove_room(&self) -> io::Result<()>;
+
+    fn open(&self) -> Result<Database, DatabaseError>;
+
+    /// As [`open`](Self::open), and whatever is written stays in memory.
+    fn open_to_read(&self) -> Result<Database, DatabaseError>;
+}
+
+impl Place for PathBuf {
+    fn prove_room(&self) -> io::Result<()> {
+        prove_room(self)
+    }
+
+    fn open(&self) -> Result<Database, DatabaseError> {
+        Database::open(self)
+    }
+
+    fn open_to_read(&self) -> Result<Database, DatabaseError> {
+        // For writing, too: else it could not be locked.
+        let file = File::options().read(true).write(true).open(self).map_err(StorageError::from)?;
+        over(FileBackend::new(file)?)
+    }
+}
+
+/// A database that leaves the file as it is.
+fn over(file: impl redb::StorageBackend) -> Result<Database, DatabaseError> {
+    Database::builder().create_with_backend(Overlay::new(file).map_err(StorageError::from)?)
+}
 
 pub(super) struct Store {
     /// Held for reading by every transaction, so that none is open when the file is closed.
     state: RwLock<State>,
-    /// Whether a read or a write of the file has failed since it was opened.
+    /// Whether a read or a write of the file has failed since it was opened to be written.
     has_failed: AtomicBool,
-    /// Opens the file that was open before, and makes none.
-    reopen: Reopen,
+    /// Whether one has failed since it was opened.
+    is_spent: AtomicBool,
+    place: Box<dyn Place>,
     pause_ms: u64,
 }
 
 struct State {
-    /// None while it cannot be opened.
-    database: Option<Database>,
-    /// When opening it failed last, by the clock that never jumps, and why.
+    open: Open,
+    /// When opening it to be written failed last, by the clock that never jumps, and why.
     failure: Option<(u64, String)>,
+}
+
+enum Open {
+    ToWrite(Database),
+    ToRead(Database),
+    Not,
 }
 
 impl Store {
     /// Takes a database that was just opened or made, and brings it up to date.
-    pub fn new(
-        database: Database,
-        reopen: impl Fn() -> Result<Database, DatabaseError> + Send + Sync + 'static,
-    ) -> Result<Self> {
+    pub fn new(database: Database, place: impl Place + 'static) -> Result<Self> {
         let tx = database.begin_write()?;
         rows::create_tables(&tx)?;
         upgrade::bring_up_to_date(&tx)?;
         tx.commit()?;
         Ok(Self {
-            state: RwLock::new(State { database: Some(database), failure: None }),
+            state: RwLock::new(State { open: Open::ToWrite(database), failure: None }),
             has_failed: AtomicBool::new(false),
-            reopen: Box::new(reopen),
+            is_spent: AtomicBool::new(false),
+            place: Box::new(place),
             pause_ms: PAUSE_MS,
         })
     }
 
-    /// Lets `work` use the database. After a failure it is opened anew first; `work` itself is never
-    /// repeated, because a commit that failed may have reached the disk all the same.
-    pub fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T>) -> Result<T> {
+    /// Lets `work` read. After a failure that is what was committed before, until writes work again.
+    pub fn read<T>(&self, work: impl FnOnce(&ReadTransaction) -> Result<T>) -> Result<T> {
+        self.with(false, |database| work(&database.begin_read()?))
+    }
+
+    /// Lets `work` write. After a failure the file is opened anew first; `work` itself is never repeated,
+    /// because a commit that failed may have reached the disk all the same.
+    pub fn write<T>(&self, work: impl FnOnce(&Database) -> Result<T>) -> Result<T> {
+        self.with(true, work)
+    }
+
+    fn with<T>(&self, writes: bool, work: impl FnOnce(&Database) -> Result<T>) -> Result<T> {
         if self.has_failed.load(Ordering::Acquire) {
-            self.open_anew()?;
+            self.open_anew();
         }
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        let database = state.database.as_ref().ok_or_else(|| state.closed())?;
+        let database = match &state.open {
+            Open::ToWrite(database) => database,
+            Open::ToRead(database) if !writes => database,
+            Open::ToRead(_) | Open::Not => return Err(state.closed()),
+        };
         let done = work(database);
+        // While the lock is held: whoever opens it anew has seen all failures of the one before.
         if let Err(error) = &done
             && error.is_io()
-            && !self.has_failed.swap(true, Ordering::AcqRel)
         {
-            tracing::error!(%error, "the metadata file failed, and is opened anew; is its disk full?");
+            self.is_spent.store(true, Ordering::Release);
+            if !self.has_failed.swap(true, Ordering::AcqRel) {
+                tracing::error!(%error, "the metadata file failed, and is opened anew; is its disk full?");
+            }
         }
         done
     }
 
     /// Whether the database would take a write now. Writes nothing.
     pub fn check(&self) -> Result<()> {
-        self.with(|database| {
+        self.write(|database| {
             match database.try_begin_write() {
                 Ok(tx) => tx.abort()?,
                 // Somebody is writing.
@@ -92,36 +148,47 @@ impl Store {
         })
     }
 
-    fn open_anew(&self) -> Result<()> {
+    /// Opens the file to be written if it is time to try that, else to be read.
+    fn open_anew(&self) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         if !self.has_failed.load(Ordering::Acquire) {
             // Somebody else did.
-            return Ok(());
+            return;
         }
+        let is_spent = self.is_spent.swap(false, Ordering::AcqRel);
         let now_ms = System.elapsed_ms();
-        if state.failure.as_ref().is_some_and(|(at_ms, _)| now_ms - at_ms < self.pause_ms) {
-            return Err(state.closed());
-        }
-        // First its lock has to go.
-        drop(state.database.take());
-        match self.open_proven() {
-            Ok(database) => {
-                *state = State { database: Some(database), failure: None };
-                self.has_failed.store(false, Ordering::Release);
-                tracing::warn!("the metadata file works again");
-                Ok(())
+        let is_due = state.failure.as_ref().is_none_or(|(at_ms, _)| now_ms - at_ms >= self.pause_ms);
+        if is_due {
+            match self.open_proven(&mut state.open) {
+                Ok(database) => {
+                    *state = State { open: Open::ToWrite(database), failure: None };
+                    self.has_failed.store(false, Ordering::Release);
+                    tracing::warn!("the metadata file works again");
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the metadata file takes no writes, and that is tried again");
+                    state.failure = Some((now_ms, error.to_string()));
+                }
             }
-            Err(error) => {
-                tracing::warn!(%error, "the metadata file cannot be opened anew, and that is tried again");
-                state.failure = Some((now_ms, error.to_string()));
-                Err(state.closed())
+        }
+        if is_spent || (is_due && matches!(state.open, Open::Not)) {
+            // First its lock has to go.
+            state.open = Open::Not;
+            match self.open_to_read() {
+                Ok(database) => state.open = Open::ToRead(database),
+                Err(error) => tracing::warn!(%error, "the metadata file cannot be read either"),
             }
         }
     }
 
-    /// Opens it anew, and proves by a commit that it takes writes.
-    fn open_proven(&self) -> Result<Database> {
-        let database = (self.reopen)()?;
+    /// Opens it anew, and proves by a commit that it takes writes. It is closed for that once there is
+    /// room: until then it can be read.
+    fn open_proven(&self, open: &mut Open) -> Result<Database> {
+        self.place.prove_room().map_err(StorageError::from)?;
+        // First its lock has to go.
+        *open = Open::Not;
+        let database = self.place.open()?;
         let tx = database.begin_write()?;
         // Where the file was swapped for another, an empty one least of all, going on would mix the two.
         if settings::version(&tx)? != Some(SCHEMA_VERSION) {
@@ -131,10 +198,23 @@ impl Store {
         tx.commit()?;
         Ok(database)
     }
+
+    fn open_to_read(&self) -> Result<Database> {
+        let database = self.place.open_to_read()?;
+        let version = match database.begin_read()?.open_table(rows::SETTINGS) {
+            Ok(settings) => rows::get(&settings, settings::VERSION)?,
+            Err(TableError::TableDoesNotExist(_)) => None,
+            Err(error) => return Err(error.into()),
+        };
+        if version != Some(SCHEMA_VERSION) {
+            return Err(Error::Swapped);
+        }
+        Ok(database)
+    }
 }
 
 /// Writes a file beside `path` and removes it again.
-pub(super) fn prove_room(path: &Path) -> std::io::Result<()> {
+pub(super) fn prove_room(path: &Path) -> io::Result<()> {
     let probe = path.with_extension("room");
     let written = private::create_file(&probe).and_then(|()| {
         let mut file = OpenOptions::new().write(true).truncate(true).open(&probe)?;

@@ -102,6 +102,19 @@ async fn a_full_disk_is_told_by_readyz_and_the_server_goes_on_once_there_is_room
     assert_eq!(ready(&server).await.problem(503, "not-ready")["failed"], "metadata");
     let health = reqwest::get(format!("{}/healthz", server.base)).await.unwrap();
     assert_eq!(health.status(), StatusCode::OK);
+    // What is there can be looked at meanwhile, also by whoever watches.
+    let metrics = async || {
+        let answer = reqwest::get(format!("{}/metrics", server.base)).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        answer.text().await.unwrap()
+    };
+    let full = metrics().await;
+    assert!(full.contains("dbsnap_metadata_writable 0\n"), "{full}");
+    assert!(full.contains(&format!("dbsnap_never_succeeded{{database=\"{database}\"}} 0")), "{full}");
+    let found = api.get(&format!("/databases/{database}")).await.expect(StatusCode::OK);
+    assert_eq!(found["name"], acknowledged.as_str());
+    let snapshots = api.get(&format!("/databases/{database}/snapshots")).await.expect(StatusCode::OK);
+    assert_eq!(snapshots["items"].as_array().unwrap().len(), 1);
     // The backup comes to its end, which cannot be written yet.
     lock.batch_execute("ROLLBACK").await.unwrap();
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -112,6 +125,7 @@ async fn a_full_disk_is_told_by_readyz_and_the_server_goes_on_once_there_is_room
         assert!(begun.elapsed() < Duration::from_secs(60), "it is not ready again");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    assert!(metrics().await.contains("dbsnap_metadata_writable 1\n"));
     // What was acknowledged is there; what failed is there whole, or not at all.
     let found = api.get(&format!("/databases/{database}")).await.expect(StatusCode::OK);
     assert!([acknowledged, last].contains(&text(&found["name"])), "{found:#}");

@@ -81,17 +81,39 @@ impl StorageBackend for Backend {
     }
 }
 
-fn opened(path: &Path, disk: &Arc<Disk>) -> Result<Database, DatabaseError> {
-    let file = File::options().read(true).write(true).create(true).truncate(false).open(path);
-    let file = file.map_err(redb::StorageError::from)?;
-    let backend = Backend { file: FileBackend::new(file)?, disk: Arc::clone(disk) };
-    Database::builder().create_with_backend(backend)
+/// A file on a disk.
+struct At(PathBuf, Arc<Disk>);
+
+impl At {
+    fn backend(&self) -> Result<Backend, DatabaseError> {
+        let file = File::options().read(true).write(true).create(true).truncate(false).open(&self.0);
+        let file = file.map_err(redb::StorageError::from)?;
+        Ok(Backend { file: FileBackend::new(file)?, disk: Arc::clone(&self.1) })
+    }
+}
+
+impl Place for At {
+    fn prove_room(&self) -> io::Result<()> {
+        if self.1.room.load(Ordering::SeqCst) > 0 { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
+    }
+
+    fn open(&self) -> Result<Database, DatabaseError> {
+        Database::builder().create_with_backend(self.backend()?)
+    }
+
+    fn open_to_read(&self) -> Result<Database, DatabaseError> {
+        over(self.backend()?)
+    }
+}
+
+fn opened_at(path: &Path, then: &Path, disk: &Arc<Disk>) -> Meta {
+    let database = At(path.to_owned(), Arc::clone(disk)).open().unwrap();
+    let store = Store::new(database, At(then.to_owned(), Arc::clone(disk))).unwrap();
+    Meta { store: Arc::new(Store { pause_ms: 0, ..store }), room: None }
 }
 
 fn on(path: PathBuf, disk: &Arc<Disk>) -> Meta {
-    let reopened = (path.clone(), Arc::clone(disk));
-    let store = Store::new(opened(&path, disk).unwrap(), move || opened(&reopened.0, &reopened.1)).unwrap();
-    Meta { store: Arc::new(Store { pause_ms: 0, ..store }), room: None }
+    opened_at(&path, &path, disk)
 }
 
 /// Two rows that belong together.
@@ -119,6 +141,10 @@ async fn a_full_disk_is_told_and_forgotten_once_there_is_room() {
         let error = meta.write(move |tx| put_both(tx, n)).await.unwrap_err();
         assert!(error.is_io(), "{error}");
         assert!(meta.check().await.unwrap_err().is_io());
+        // What was committed is read all the while, and that writes nothing.
+        let before = disk.asked.load(Ordering::SeqCst);
+        assert_eq!(both(&meta).await.unwrap(), (Some(1), Some(1)));
+        assert_eq!(disk.asked.load(Ordering::SeqCst), before);
     }
     disk.set_room(i64::MAX);
     meta.check().await.unwrap();
@@ -171,11 +197,11 @@ async fn whichever_write_fails_transactions_are_whole() {
 async fn another_file_in_its_place_is_refused() {
     let (folder, disk) = (tempfile::tempdir().unwrap(), Disk::new());
     let (path, other) = (folder.path().join("meta.redb"), folder.path().join("other.redb"));
-    let shared = Arc::clone(&disk);
-    let store = Store::new(opened(&path, &disk).unwrap(), move || opened(&other, &shared)).unwrap();
-    let meta = Meta { store: Arc::new(Store { pause_ms: 0, ..store }), room: None };
+    let meta = opened_at(&path, &other, &disk);
     disk.set_room(0);
     meta.write(|tx| put_both(tx, 1)).await.unwrap_err();
+    // It is not read either.
+    both(&meta).await.unwrap_err();
     disk.set_room(i64::MAX);
     let error = meta.check().await.unwrap_err();
     assert!(error.is_io() && error.to_string().contains("not the one"), "{error}");
