@@ -201,12 +201,14 @@ pub(crate) async fn unlock_meta(
     let (file, known) = (&config.server_key_file, meta.key_fingerprint().map_err(StartError::Meta)?);
     // A store without a fingerprint never sealed anything, so a new key harms nothing.
     let key = ServerKey::load(file, kms, known.is_none(), entropy).await?;
-    match known {
+    let key = match known {
         None => {
             meta.set_key_fingerprint(key.fingerprint()).await.map_err(StartError::Meta)?;
-            Ok(key)
+            key
         }
-        Some(known) if known == key.fingerprint() => Ok(key),
-        Some(known) => server_key::finish(file, kms, &known).await?.ok_or(StartError::OtherKey),
-    }
+        Some(known) if known == key.fingerprint() => key,
+        Some(known) => server_key::finish(file, kms, &known).await?.ok_or(StartError::OtherKey)?,
+    };
+    meta.unlock_audit(&key, entropy).await.map_err(StartError::Meta)?;
+    Ok(key)
 }

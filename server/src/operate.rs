@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use engine::clock::{Clock, Entropy, System};
 
-use crate::app::open_meta;
+use crate::app::{kms, open_meta, unlock_meta};
 use crate::audit::{Actor, Event, Outcome, action};
 use crate::config::Config;
 use crate::meta::Verified;
@@ -59,11 +59,16 @@ impl Operation {
         }
         let meta = open_meta(&path).map_err(|error| error.to_string())?;
         let entropy: Arc<dyn Entropy> = Arc::new(System);
+        // The audit log's entries are made and checked with a key that it opens.
+        let kms = kms(config).await;
+        let unlocked = unlock_meta(config, &meta, kms.as_ref(), entropy.as_ref()).await;
+        unlocked.map_err(|error| error.to_string())?;
         match self {
             Self::VerifyAudit => {
                 let chains = meta.verify_all_audit().await.map_err(|error| error.to_string())?;
                 let broken = |(chain, found): &(String, Verified)| {
-                    found.broken_at.map(|seq| format!("the chain of {chain} is broken at entry {seq}"))
+                    let sentence = found.broken?.describe();
+                    Some(format!("the chain of {chain} is broken: {sentence}"))
                 };
                 match chains.iter().filter_map(broken).collect::<Vec<_>>() {
                     broken if broken.is_empty() => {

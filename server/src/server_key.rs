@@ -171,6 +171,8 @@ pub enum Purpose {
     TokenKeys,
     /// What a browser carries while it signs in with a provider.
     SignIn,
+    /// The key that seals entries of the audit log.
+    Audit,
 }
 
 impl Purpose {
@@ -180,6 +182,7 @@ impl Purpose {
             Self::Summaries => "dbsnap 2026-01 sealed summaries",
             Self::TokenKeys => "dbsnap 2026-01 sealed token keys",
             Self::SignIn => "dbsnap 2026-01 sealed sign-in",
+            Self::Audit => "dbsnap 2026-01 sealed audit key",
         }
     }
 }

@@ -11,7 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{ListQuery, Query};
 use crate::app::App;
-use crate::audit::{Entry, Filter, Outcome, action};
+use crate::audit::{Break, Entry, Filter, Outcome, action};
 use crate::auth::ApiUser;
 use crate::error::{Problem, Result};
 use crate::ids::UserId;
@@ -79,11 +79,15 @@ pub struct VerifiedBody {
     /// The number of the first entry that is not what was written.
     #[schema(required)]
     broken_at: Option<u64>,
+    /// What is wrong there, in a sentence.
+    #[schema(required)]
+    broken: Option<String>,
     /// The hash of the last entry: who notes it elsewhere can tell later that nothing before it changed.
     head: String,
 }
 
-/// The account's entries, newest first.
+/// The account's entries, newest first. One that cannot be read is in every list, with its number and the action
+/// `unreadable`.
 #[utoipa::path(
     get, path = "/audit", tag = "audit",
     params(ListQuery, FilterQuery),
@@ -107,15 +111,17 @@ pub async fn list(
 pub async fn verify(State(app): State<App>, ApiUser(visitor): ApiUser) -> Result<axum::Json<VerifiedBody>> {
     let verified = audit::verify(&app, &visitor).await?;
     Ok(axum::Json(VerifiedBody {
-        ok: verified.broken_at.is_none(),
+        ok: verified.broken.is_none(),
         entries: verified.entries,
-        broken_at: verified.broken_at,
+        broken_at: verified.broken.map(Break::at),
+        broken: verified.broken.map(Break::describe),
         head: verified.head,
     }))
 }
 
 /// The account's entries as lines of JSON, oldest first; without a filter a chain that can be checked
-/// by whoever has it.
+/// by whoever has it. Some of them, which are called `dbsnap-audit-part.jsonl`, cannot: whether one was left out
+/// shows only in the whole.
 #[utoipa::path(
     get, path = "/audit/export", tag = "audit",
     params(FilterQuery),
@@ -127,12 +133,12 @@ pub async fn export(
     Query(filter): Query<FilterQuery>,
 ) -> Result<Response> {
     let filter = filter.filter()?;
+    let name = if filter == Filter::default() { "dbsnap-audit" } else { "dbsnap-audit-part" };
+    let disposition = format!("attachment; filename=\"{name}.jsonl\"");
     audit::begin_export(&app, &visitor).await?;
     let body = Body::from_stream(lines(app, visitor.user_id, filter));
-    let headers = [
-        (header::CONTENT_TYPE, "application/jsonl"),
-        (header::CONTENT_DISPOSITION, "attachment; filename=\"dbsnap-audit.jsonl\""),
-    ];
+    let headers =
+        [(header::CONTENT_TYPE, "application/jsonl".to_owned()), (header::CONTENT_DISPOSITION, disposition)];
     Ok((headers, body).into_response())
 }
 

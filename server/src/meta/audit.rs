@@ -1,25 +1,37 @@
 //! The audit log: chains that only grow. Nothing here changes or removes an entry, and the end of a
 //! job goes into its chain in the transaction that ends it.
 
-use redb::WriteTransaction;
+use engine::clock::Entropy;
+use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 
 use super::rows::{self, AUDIT, AUDIT_HEADS, USERS};
-use super::{ConnectedDatabase, Diff, Error, JobRecord, Meta, Page, Restore, Result, User, Work};
+use super::{
+    ConnectedDatabase, Diff, Error, JobRecord, Meta, Page, Restore, Result, User, Work, Writing, settings,
+};
 use crate::api::rfc3339;
-use crate::audit::{Actor, Detail, Entry, Event, Filter, Head, NOBODY, Outcome};
+use crate::audit::{Actor, Break, Detail, Entry, Event, Filter, Follower, Head, NOBODY, Outcome, Seal};
 use crate::ids::UserId;
+use crate::server_key::{Purpose, SealBroken, ServerKey};
 
 /// Entries that are read in one go when a chain is exported.
 const EXPORT_ROWS: usize = 1000;
+
+/// Whose key it is that seals entries.
+pub(super) const SEAL_OWNER: &str = "audit";
 
 /// What a check of a chain found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
     pub entries: u64,
-    /// The number of the first entry that is not what was written.
-    pub broken_at: Option<u64>,
+    /// The first place that is not as it was written.
+    pub broken: Option<Break>,
     /// The hash of the last entry.
     pub head: String,
+}
+
+/// The number that a key ends with.
+fn number(key: &str) -> Option<u64> {
+    u64::from_str_radix(key.rsplit('/').next()?, 16).ok()
 }
 
 /// An entry's key: its chain, and its number so that keys sort as numbers do.
@@ -29,7 +41,7 @@ fn key(chain: &str, seq: u64) -> String {
 
 /// Adds an entry to the chain of `user`, or to that of nobody.
 pub(super) fn append(
-    tx: &WriteTransaction,
+    tx: &Writing,
     user: Option<UserId>,
     at_ms: i64,
     event: Event,
@@ -54,27 +66,23 @@ pub(super) fn append(
         result,
         detail: event.detail,
         previous: String::new(),
+        seal: String::new(),
         hash: String::new(),
     };
-    let (line, head) = head.unwrap_or_else(Head::empty).extend(entry)?;
+    let (line, head) = head.unwrap_or_else(Head::empty).extend(entry, tx.seal())?;
     tx.open_table(AUDIT)?.insert(key(&chain, head.entries).as_str(), line.as_bytes())?;
     rows::put(tx, AUDIT_HEADS, &chain, &head)
 }
 
 /// Records that a job was queued.
-pub(super) fn job_begun(tx: &WriteTransaction, job: &JobRecord) -> Result<()> {
+pub(super) fn job_begun(tx: &Writing, job: &JobRecord) -> Result<()> {
     let Some((begun, _)) = job.work.actions() else { return Ok(()) };
     let event = of_job(tx, job, begun, Detail::new())?;
     append(tx, Some(job.user_id), job.created_ms, event, Outcome::Succeeded)
 }
 
 /// Records how a job ended.
-pub(super) fn job_ended(
-    tx: &WriteTransaction,
-    job: &JobRecord,
-    result: Outcome,
-    detail: Detail,
-) -> Result<()> {
+pub(super) fn job_ended(tx: &Writing, job: &JobRecord, result: Outcome, detail: Detail) -> Result<()> {
     let Some((_, ended)) = job.work.actions() else { return Ok(()) };
     let event = of_job(tx, job, ended, detail)?;
     append(tx, Some(job.user_id), job.finished_ms.unwrap_or(job.created_ms), event, result)
@@ -121,6 +129,31 @@ fn of_job(tx: &WriteTransaction, job: &JobRecord, action: &'static str, detail: 
 }
 
 impl Meta {
+    /// From here on entries are sealed. The key is drawn once, and the server key opens it; chains from
+    /// before have none up to here, which their ends say.
+    pub async fn unlock_audit(&self, server_key: &ServerKey, entropy: &dyn Entropy) -> Result<()> {
+        let sealer = server_key.sealer(Purpose::Audit);
+        let sealed = match self.read(settings::audit_key).await? {
+            Some(sealed) => sealed,
+            None => {
+                let mut key = zeroize::Zeroizing::new([0; 32]);
+                entropy.fill(key.as_mut());
+                let sealed = sealer.seal(SEAL_OWNER, key.as_slice(), entropy);
+                let (drawn, seal) = (sealed.clone(), Seal::new(*key));
+                self.write(move |tx| {
+                    settings::put_audit_key(tx, &drawn)?;
+                    seal_ends(tx, &seal)
+                })
+                .await?;
+                sealed
+            }
+        };
+        let key = sealer.open(SEAL_OWNER, &sealed)?;
+        let seal = Seal::new(key.as_slice().try_into().map_err(|_| SealBroken)?);
+        self.seal.get_or_init(|| seal);
+        Ok(())
+    }
+
     /// Adds an entry to the chain of `user`, or to that of nobody.
     pub async fn append_audit(
         &self,
@@ -146,11 +179,12 @@ impl Meta {
             let mut items: Vec<Entry> = Vec::new();
             for row in table.range(first.as_str()..end.as_str())?.rev() {
                 let row = row?;
-                // What cannot be read is for the verification to name; the others are shown.
-                let Ok(entry) = serde_json::from_slice::<Entry>(row.1.value()) else { continue };
-                if !filter.fits(&entry) {
-                    continue;
-                }
+                // Whether it is one of those that are wanted cannot be told, so it is shown.
+                let entry = match serde_json::from_slice::<Entry>(row.1.value()) {
+                    Ok(entry) if filter.fits(&entry) => entry,
+                    Ok(_) => continue,
+                    Err(_) => Entry::unreadable(&chain, number(row.0.value()).unwrap_or_default()),
+                };
                 if items.len() == limit {
                     let next_cursor = items.last().map(|entry| entry.seq.to_string());
                     return Ok(Page { items, next_cursor });
@@ -176,7 +210,7 @@ impl Meta {
             let (mut lines, mut last) = (Vec::new(), None);
             for row in table.range(first.as_str()..end.as_str())?.take(EXPORT_ROWS) {
                 let row = row?;
-                last = row.0.value().rsplit('/').next().and_then(|seq| u64::from_str_radix(seq, 16).ok());
+                last = number(row.0.value());
                 let line = String::from_utf8_lossy(row.1.value()).into_owned();
                 let entry: Option<Entry> = serde_json::from_str(&line).ok();
                 if entry.is_none_or(|entry| filter.fits(&entry)) {
@@ -190,42 +224,49 @@ impl Meta {
 
     /// Follows a user's chain from its first entry to its last.
     pub async fn verify_audit(&self, user: UserId) -> Result<Verified> {
-        self.read(move |tx| verify(tx, &user.to_string())).await
+        let seal = self.seal.get().cloned();
+        self.read(move |tx| verify(tx, &user.to_string(), seal.as_ref())).await
     }
 
     /// Follows every chain: its name and what was found. For the operator.
     pub async fn verify_all_audit(&self) -> Result<Vec<(String, Verified)>> {
-        self.read(|tx| {
+        let seal = self.seal.get().cloned();
+        self.read(move |tx| {
             let heads = tx.open_table(AUDIT_HEADS)?;
             let chains = heads.range::<&str>(..)?.map(|head| Ok::<_, Error>(head?.0.value().to_owned()));
             let chains: Vec<String> = chains.collect::<Result<_>>()?;
-            chains.into_iter().map(|chain| Ok((chain.clone(), verify(tx, &chain)?))).collect()
+            chains.into_iter().map(|chain| Ok((chain.clone(), verify(tx, &chain, seal.as_ref())?))).collect()
         })
         .await
     }
 }
 
-fn verify(tx: &redb::ReadTransaction, chain: &str) -> Result<Verified> {
+/// Says of every chain that was begun without seals where it ends, and that what follows has some.
+fn seal_ends(tx: &WriteTransaction, seal: &Seal) -> Result<()> {
+    let mut heads: Vec<(String, Head)> = Vec::new();
+    for entry in tx.open_table(AUDIT_HEADS)?.range::<&str>(..)? {
+        let (chain, head) = entry?;
+        heads.push((chain.value().to_owned(), serde_json::from_slice(head.value())?));
+    }
+    heads
+        .into_iter()
+        .try_for_each(|(chain, head)| rows::put(tx, AUDIT_HEADS, &chain, &head.sealed(&chain, seal)))
+}
+
+fn verify(tx: &ReadTransaction, chain: &str, seal: Option<&Seal>) -> Result<Verified> {
     let written: Option<Head> = rows::get(&tx.open_table(AUDIT_HEADS)?, chain)?;
     let written = written.unwrap_or_else(Head::empty);
-    let table = tx.open_table(AUDIT)?;
+    let mut follower = Follower::new(chain, &written, seal);
     let (first, end) = (rows::below(chain, ""), format!("{chain}0"));
-    let mut head = Head::empty();
-    let broken =
-        |at: u64| Verified { entries: written.entries, broken_at: Some(at), head: written.hash.clone() };
-    for row in table.range(first.as_str()..end.as_str())? {
+    let mut broken = None;
+    for row in tx.open_table(AUDIT)?.range(first.as_str()..end.as_str())? {
         let row = row?;
-        let next = head.entries + 1;
         let line = std::str::from_utf8(row.1.value()).ok();
-        let in_place = row.0.value() == key(chain, next) && next <= written.entries;
-        match line.filter(|_| in_place).and_then(|line| head.follow(line)) {
-            Some(followed) => head = followed,
-            None => return Ok(broken(next)),
+        if let Err(found) = follower.follow(number(row.0.value()), line) {
+            broken = Some(found);
+            break;
         }
     }
-    if head != written {
-        // The last entries are gone, or the chain was made anew without its head.
-        return Ok(broken(head.entries.min(written.entries) + u64::from(head.entries < written.entries)));
-    }
-    Ok(Verified { entries: head.entries, broken_at: None, head: head.hash })
+    let broken = broken.or_else(|| follower.end().err());
+    Ok(Verified { entries: written.entries, broken, head: written.hash })
 }

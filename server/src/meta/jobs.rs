@@ -8,7 +8,7 @@ use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use super::rows::{self, JOBS, JOBS_BY_PROJECT, JOBS_QUEUED, JOBS_RUNNING, Order};
-use super::{Findings, Meta, Page, PageRequest, Result, audit, damage, databases, schedules};
+use super::{Findings, Meta, Page, PageRequest, Result, Writing, audit, damage, databases, schedules};
 use crate::audit::{Detail, Outcome, action};
 use crate::ids::{DatabaseId, DiffId, JobId, ProjectId, RestoreId, UserId};
 use crate::server_key::Sealed;
@@ -380,7 +380,7 @@ impl Meta {
 
     /// Jobs that are queued or running, oldest first.
     pub async fn active_jobs(&self) -> Result<Vec<JobRecord>> {
-        self.write(active).await
+        self.write(|tx| active(tx)).await
     }
 }
 
@@ -392,7 +392,7 @@ fn stands_for(other: &JobRecord, wanted: &JobRecord) -> bool {
     read >= mode && matches!(other.state, JobState::Queued | JobState::Running | JobState::Succeeded)
 }
 
-pub(super) fn add(tx: &WriteTransaction, job: &JobRecord) -> Result<()> {
+pub(super) fn add(tx: &Writing, job: &JobRecord) -> Result<()> {
     let id = job.id.to_string();
     rows::put(tx, JOBS, &id, job)?;
     rows::link(tx, JOBS_BY_PROJECT, &rows::below(job.project_id, &id), "")?;
@@ -439,7 +439,7 @@ fn active(tx: &WriteTransaction) -> Result<Vec<JobRecord>> {
     ids.iter().filter_map(|id| rows::get(&jobs, id).transpose()).collect()
 }
 
-fn end(tx: &WriteTransaction, mut job: JobRecord, finish: Finish) -> Result<JobRecord> {
+fn end(tx: &Writing, mut job: JobRecord, finish: Finish) -> Result<JobRecord> {
     if !job.state.is_final() {
         job.state = finish.state;
         job.finished_ms = Some(finish.finished_ms);

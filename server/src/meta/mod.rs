@@ -20,9 +20,10 @@ mod store;
 mod upgrade;
 mod users;
 
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use engine::clock::{Clock, System};
 use redb::{Database, ReadTransaction, WriteTransaction};
@@ -41,9 +42,11 @@ pub use sessions::{Rotation, Session, TokenHash};
 use store::Store;
 pub use users::{PasswordOutcome, Registration, User};
 
+use crate::audit::Seal;
+
 /// The layout of the tables. A file of an older one is brought up to date when it is opened, one of a
 /// newer one is refused.
-const SCHEMA_VERSION: u32 = 2;
+const SCHEMA_VERSION: u32 = 3;
 
 /// A failure of the store itself; there is nothing a user could do differently.
 #[derive(Debug, thiserror::Error)]
@@ -126,9 +129,31 @@ impl<T> Page<T> {
 #[derive(Clone)]
 pub struct Meta {
     store: Arc<Store>,
+    /// What seals entries of the audit log, once the server key is there.
+    seal: Arc<OnceLock<Seal>>,
     /// The file, and when there was last seen to be room beside it, by the clock that never jumps. None
     /// where the store is in no file.
     room: Option<Arc<(PathBuf, AtomicU64)>>,
+}
+
+/// A transaction that writes, and what seals the entries that it adds to the audit log.
+struct Writing {
+    tx: WriteTransaction,
+    seal: Arc<OnceLock<Seal>>,
+}
+
+impl Writing {
+    fn seal(&self) -> Option<&Seal> {
+        self.seal.get()
+    }
+}
+
+impl Deref for Writing {
+    type Target = WriteTransaction;
+
+    fn deref(&self) -> &WriteTransaction {
+        &self.tx
+    }
 }
 
 /// Whoever asks whether the disk is full does not write to it each time.
@@ -140,7 +165,7 @@ impl Meta {
         crate::private::create_file(path).map_err(redb::StorageError::from)?;
         let store = Store::new(Database::create(path)?, path.to_owned())?;
         let room = Some(Arc::new((path.to_owned(), AtomicU64::new(0))));
-        Ok(Self { store: Arc::new(store), room })
+        Ok(Self { store: Arc::new(store), seal: Arc::default(), room })
     }
 
     /// Whether the store answers and would take a write, and the disk has room for one.
@@ -169,12 +194,13 @@ impl Meta {
     /// Runs `work` in one durable transaction; an error leaves nothing behind.
     async fn write<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&WriteTransaction) -> Result<T> + Send + 'static,
+        work: impl FnOnce(&Writing) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        let seal = Arc::clone(&self.seal);
         let write = move |database: &Database| {
-            let tx = database.begin_write()?;
+            let tx = Writing { tx: database.begin_write()?, seal };
             let done = work(&tx)?;
-            tx.commit()?;
+            tx.tx.commit()?;
             Ok(done)
         };
         self.run(move |store| store.write(write)).await

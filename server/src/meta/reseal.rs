@@ -7,6 +7,7 @@ use redb::{ReadableTable, WriteTransaction};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::audit::SEAL_OWNER;
 use super::rows::{self, DATABASES, DIFFS, JOBS, RESTORES, Rows};
 use super::{ConnectedDatabase, Diff, JobRecord, Meta, Restore, Result, settings};
 use crate::auth::TOKEN_KEYS_OWNER;
@@ -56,6 +57,9 @@ impl Meta {
             })?;
             settings::change_token_keys(tx, |keys| {
                 change.reseal(Purpose::TokenKeys, TOKEN_KEYS_OWNER, keys).map_err(Into::into)
+            })?;
+            settings::change_audit_key(tx, |key| {
+                change.reseal(Purpose::Audit, SEAL_OWNER, key).map_err(Into::into)
             })?;
             settings::put_key_fingerprint(tx, &change.new.fingerprint())
         })

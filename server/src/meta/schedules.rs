@@ -5,7 +5,7 @@ use redb::WriteTransaction;
 use serde::{Deserialize, Serialize};
 
 use super::rows::{self, SCHEDULES};
-use super::{JobRecord, Meta, Result, audit, jobs};
+use super::{JobRecord, Meta, Result, Writing, audit, jobs};
 use crate::audit::{Actor, Event, Outcome, action};
 use crate::ids::{DatabaseId, ProjectId, UserId};
 use crate::schedule::Timing;
@@ -111,13 +111,7 @@ impl Meta {
 }
 
 /// Counts missed runs, the last of them due at `missed_ms`, and has the audit log tell of them.
-fn miss(
-    tx: &WriteTransaction,
-    schedule: &mut Schedule,
-    missed_ms: i64,
-    runs: u32,
-    now_ms: i64,
-) -> Result<()> {
+fn miss(tx: &Writing, schedule: &mut Schedule, missed_ms: i64, runs: u32, now_ms: i64) -> Result<()> {
     (schedule.last_missed_ms, schedule.missed_runs) = (Some(missed_ms), runs);
     schedule.missed_total += u64::from(runs);
     let event = Event::new(action::SCHEDULE_MISSED, format!("database/{}", schedule.database_id))
@@ -130,12 +124,7 @@ fn miss(
 /// The server's end cut off the backup of a due time: that is due again, so that the next look at the
 /// clock runs it. Once: a backup that takes the server down with it would do so for ever. What is not
 /// run again counts as missed.
-pub(super) fn interrupted(
-    tx: &WriteTransaction,
-    database: DatabaseId,
-    due_ms: i64,
-    now_ms: i64,
-) -> Result<()> {
+pub(super) fn interrupted(tx: &Writing, database: DatabaseId, due_ms: i64, now_ms: i64) -> Result<()> {
     let key = database.to_string();
     let found: Option<Schedule> = rows::get(&tx.open_table(SCHEDULES)?, &key)?;
     // Of other times than those that are set now nothing is due any more.

@@ -1,7 +1,7 @@
 //! Facts about the store itself.
 
 use engine::clock::Entropy;
-use redb::WriteTransaction;
+use redb::{ReadTransaction, WriteTransaction};
 
 use super::rows::{self, SETTINGS};
 use super::{Meta, Result};
@@ -11,6 +11,7 @@ pub const VERSION: &str = "schema_version";
 const KEY_FINGERPRINT: &str = "server_key_fingerprint";
 const TOKEN_KEYS: &str = "token_keys";
 const SERVER_ID: &str = "server_id";
+const AUDIT_KEY: &str = "audit_key";
 
 /// The layout that a store was written in; none if it is new.
 pub fn version(tx: &WriteTransaction) -> Result<Option<u32>> {
@@ -27,15 +28,37 @@ pub fn put_key_fingerprint(tx: &WriteTransaction, fingerprint: &str) -> Result<(
     rows::put(tx, SETTINGS, KEY_FINGERPRINT, &fingerprint)
 }
 
+/// The sealed key that seals entries of the audit log; none before the first start of a version that has one.
+pub fn audit_key(tx: &ReadTransaction) -> Result<Option<Sealed>> {
+    rows::get(&tx.open_table(SETTINGS)?, AUDIT_KEY)
+}
+
+pub fn put_audit_key(tx: &WriteTransaction, key: &Sealed) -> Result<()> {
+    rows::put(tx, SETTINGS, AUDIT_KEY, key)
+}
+
+/// Changes the sealed key that seals entries of the audit log, if there is one yet.
+pub fn change_audit_key(tx: &WriteTransaction, change: impl FnOnce(&mut Sealed) -> Result<()>) -> Result<()> {
+    change_sealed(tx, AUDIT_KEY, change)
+}
+
 /// Changes the sealed keys that sign access tokens, if there are any yet.
 pub fn change_token_keys(
     tx: &WriteTransaction,
     change: impl FnOnce(&mut Sealed) -> Result<()>,
 ) -> Result<()> {
-    let found: Option<Sealed> = rows::get(&tx.open_table(SETTINGS)?, TOKEN_KEYS)?;
-    let Some(mut keys) = found else { return Ok(()) };
-    change(&mut keys)?;
-    rows::put(tx, SETTINGS, TOKEN_KEYS, &keys)
+    change_sealed(tx, TOKEN_KEYS, change)
+}
+
+fn change_sealed(
+    tx: &WriteTransaction,
+    name: &str,
+    change: impl FnOnce(&mut Sealed) -> Result<()>,
+) -> Result<()> {
+    let found: Option<Sealed> = rows::get(&tx.open_table(SETTINGS)?, name)?;
+    let Some(mut sealed) = found else { return Ok(()) };
+    change(&mut sealed)?;
+    rows::put(tx, SETTINGS, name, &sealed)
 }
 
 impl Meta {

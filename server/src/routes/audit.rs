@@ -10,7 +10,7 @@ use web::urls::{self, AuditQuery};
 use super::{again, html, shell, shown};
 use crate::api::audit::FilterQuery;
 use crate::app::App;
-use crate::audit::{Entry, Outcome, action};
+use crate::audit::{Entry, Outcome, UNREADABLE, action};
 use crate::auth::{PageUser, Visitor};
 use crate::error::Result;
 use crate::meta::Page;
@@ -81,7 +81,8 @@ async fn entries(
 
 async fn checked(app: &App, visitor: &Visitor) -> Result<Checked> {
     let verified = audit::verify(app, visitor).await?;
-    Ok(Checked { entries: verified.entries, broken_at: verified.broken_at, head: verified.head })
+    let broken = verified.broken.map(|found| (found.at(), found.describe()));
+    Ok(Checked { entries: verified.entries, broken, head: verified.head })
 }
 
 fn view(app: &App, visitor: &Visitor, filter: &FilterQuery, found: Page<Entry>, paged: bool) -> Audit {
@@ -132,6 +133,7 @@ fn row(entry: &Entry) -> EntryRow {
         good: entry.result == Outcome::Succeeded,
         detail: entry.detail.iter().map(fact).collect(),
         hash: entry.hash.clone(),
+        is_readable: entry.action != UNREADABLE,
     }
 }
 

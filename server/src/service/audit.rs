@@ -97,8 +97,8 @@ pub async fn list(
 /// Follows the caller's chain from end to end.
 pub async fn verify(app: &App, visitor: &Visitor) -> Result<Verified> {
     let verified = app.meta.verify_audit(visitor.user_id).await?;
-    if let Some(seq) = verified.broken_at {
-        tracing::error!(user = %visitor.user_id, seq, "the audit log is not what was written");
+    if let Some(found) = verified.broken {
+        tracing::error!(user = %visitor.user_id, seq = found.at(), what = found.describe(), "the audit log is not what was written");
     }
     Ok(verified)
 }

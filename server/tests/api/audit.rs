@@ -5,6 +5,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, Api, Browser, PASSWORD, Server, shop, text};
+use crate::process::Program;
 
 const AUDIT: TableDefinition<&str, &[u8]> = TableDefinition::new("audit");
 
@@ -117,8 +118,12 @@ async fn entries_come_in_pages_and_as_lines_that_can_be_checked_alone() {
     assert_eq!(follow(&export.text), Ok(6));
     let changed = export.text.replacen("project 2", "project 7", 1);
     assert_eq!(follow(&changed), Err(4));
+    assert!(export.headers["content-disposition"].to_str().unwrap().contains("dbsnap-audit.jsonl"));
     let filtered = Answer::of(api.request(Method::GET, "/audit/export?action=project")).await;
     assert_eq!(filtered.text.lines().count(), 4);
+    // A part says that it is one, and the steps that check the whole do not take it for that.
+    assert!(filtered.headers["content-disposition"].to_str().unwrap().contains("dbsnap-audit-part.jsonl"));
+    assert_eq!(follow(&filtered.text), Err(1));
     let verified = api.get("/audit/verify").await.expect(StatusCode::OK);
     assert_eq!((&verified["ok"], &verified["entries"]), (&json!(true), &json!(7)));
     assert_eq!(verified["broken_at"], Value::Null);
@@ -174,32 +179,59 @@ async fn a_tampered_entry_is_found_by_its_number() {
         api.project(&format!("project {n}")).await;
     }
     type Change = fn(&str) -> Option<String>;
-    let cases: [(u64, Change); 3] = [
-        // The last entry is gone: the rest of the chain is whole, and does not reach its end.
-        (5, |_| None),
-        // An entry that says something else.
-        (3, |line| Some(line.replace("project 1", "project 9"))),
-        // One that was made again, hash and all: its successor does not follow it.
-        (1, |line| {
-            let changed = line.replace("ada@example.com", "eve@example.com");
-            let (open, _) = changed.rsplit_once(",\"hash\":\"").unwrap();
-            let hash = blake3::hash(format!("{open}}}").as_bytes()).to_hex();
-            Some(format!("{open},\"hash\":\"{hash}\"}}"))
+    // Whoever has the file and not the key can make a hash anew, and no seal.
+    let cases: [(u64, &str, Change); 5] = [
+        (6, "Entry 6 is missing.", |_| None),
+        (5, "Entry 5 is not what was written.", |line| {
+            Some(hashed_anew(&line.replace("succeeded", "failed")))
         }),
+        (3, "Entry 3 is not what was written.", |line| Some(line.replace("project 1", "project 9"))),
+        (2, "Entry 2 is not what was written.", |line| Some(hashed_anew(&line.replacen("T", "U", 1)))),
+        (1, "Entry 1 is not what was written.", |line| Some(hashed_anew(&line.replace("ada@", "eve@")))),
     ];
-    for (seq, change) in cases {
-        assert!(seq > 1 || api.get("/audit").await.status == StatusCode::OK);
+    api.get("/audit").await.expect(StatusCode::OK);
+    Browser::signed_in(&server.base, "ada@example.com", PASSWORD).await;
+    for (seq, told, change) in cases {
         let folder = server.stop().await;
         tamper(&folder.path().join("meta.redb"), seq, change);
+        let operator = Program::command(folder.path()).arg("verify-audit").output().unwrap();
+        let operator = String::from_utf8(operator.stderr).unwrap();
+        assert!(operator.contains(told), "{operator}");
         server = Server::start_in(folder, &[("DBSNAP_SIGNUP", "open")]).await;
         api = Api { base: server.base.clone(), ..api };
         let verified = api.get("/audit/verify").await.expect(StatusCode::OK);
-        let found = if seq == 1 { 2 } else { seq };
-        assert_eq!((&verified["ok"], &verified["broken_at"]), (&json!(false), &json!(found)));
+        assert_eq!((&verified["ok"], &verified["broken_at"]), (&json!(false), &json!(seq)));
+        assert_eq!(verified["broken"], told);
         let browser = Browser::signed_in(&server.base, "ada@example.com", PASSWORD).await;
         let page = browser.get("/audit?verify=yes").await;
-        assert!(page.text.contains(&format!("Entry {found} is not what was written")), "{}", page.text);
+        assert!(page.text.contains(told), "{}", page.text);
     }
+}
+
+fn hashed_anew(line: &str) -> String {
+    let (open, _) = line.rsplit_once(",\"hash\":\"").unwrap();
+    let hash = blake3::hash(format!("{open}}}").as_bytes()).to_hex();
+    format!("{open},\"hash\":\"{hash}\"}}")
+}
+
+/// What cannot be read is not left out: it is told by its number, whatever is looked for.
+#[tokio::test]
+async fn an_entry_that_cannot_be_read_is_listed_by_its_number() {
+    let server = Server::start().await;
+    let api = server.user("ada@example.com").await;
+    api.project("shop").await;
+    let folder = server.stop().await;
+    tamper(&folder.path().join("meta.redb"), 1, |line| Some(line.replacen('{', "[", 1)));
+    let server = Server::start_in(folder, &[("DBSNAP_SIGNUP", "open")]).await;
+    let api = Api { base: server.base.clone(), ..api };
+    for query in ["", "?action=project"] {
+        let listed = entries(&api, query).await;
+        let listed: Vec<_> = listed.iter().map(|entry| (&entry["seq"], text(&entry["action"]))).collect();
+        assert_eq!(listed, [(&json!(2), "project.create".to_owned()), (&json!(1), "unreadable".to_owned())]);
+    }
+    let browser = Browser::signed_in(&server.base, "ada@example.com", PASSWORD).await;
+    let page = browser.get("/audit").await.text;
+    assert!(page.contains("This entry cannot be read"), "{page}");
 }
 
 #[tokio::test]
@@ -233,7 +265,7 @@ async fn a_deleted_project_and_a_deleted_account_leave_their_entries() {
     let body = json!({ "confirm": "ada@example.com", "password": PASSWORD });
     assert_eq!(api.post("/me/delete", body).await.status, StatusCode::NO_CONTENT);
     let chains = server.app.meta.verify_all_audit().await.unwrap();
-    assert!(chains.iter().any(|(_, chain)| chain.entries == 4 && chain.broken_at.is_none()), "{chains:?}");
+    assert!(chains.iter().any(|(_, chain)| chain.entries == 4 && chain.broken.is_none()), "{chains:?}");
 }
 
 /// Whoever looks at records is told of, once for a while, and found by who and what.

@@ -36,6 +36,8 @@ pub struct EntryRow {
     pub detail: Vec<(String, String)>,
     /// The entry's hash.
     pub hash: String,
+    /// Whether it can be read; of one that cannot the number alone is known.
+    pub is_readable: bool,
 }
 
 /// What following the chain found.
@@ -43,8 +45,8 @@ pub struct EntryRow {
 pub struct Checked {
     /// How many entries there are.
     pub entries: u64,
-    /// The first that is not what was written.
-    pub broken_at: Option<u64>,
+    /// The first place that is not as it was written: the entry's number, and a sentence.
+    pub broken: Option<(u64, String)>,
     /// The hash of the last.
     pub head: String,
 }
@@ -88,6 +90,7 @@ impl Audit {
             good: result == "succeeded",
             detail: detail.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
             hash: crate::samples::SNAPSHOT_ID.repeat(2),
+            is_readable: true,
         };
         let root = crate::samples::SNAPSHOT_ID.repeat(2);
         Self {
@@ -116,19 +119,18 @@ impl Audit {
             ],
             first_url: None,
             next_url: Some(urls::audit_page(&AuditQuery::default(), Some("1"))),
-            checked: Some(Checked {
-                entries: 4,
-                broken_at: None,
-                head: crate::samples::SNAPSHOT_ID.repeat(2),
-            }),
+            checked: Some(Checked { entries: 4, broken: None, head: crate::samples::SNAPSHOT_ID.repeat(2) }),
             problem: None,
         }
     }
 
     /// After somebody changed the file behind it.
     pub fn sample_broken() -> Self {
-        let checked = Checked { entries: 4, broken_at: Some(2), head: crate::samples::SNAPSHOT_ID.repeat(2) };
-        Self { checked: Some(checked), ..Self::sample() }
+        let broken = Some((2, "Entry 2 is not what was written.".to_owned()));
+        let checked = Checked { entries: 4, broken, head: crate::samples::SNAPSHOT_ID.repeat(2) };
+        let mut view = Self { checked: Some(checked), ..Self::sample() };
+        view.rows[2].is_readable = false;
+        view
     }
 
     /// A filter that nothing matches.
@@ -152,7 +154,7 @@ pub fn page(view: &Audit) -> Markup {
                     button.plain type="submit" { "Verify the chain" }
                 }
                 @if view.query != AuditQuery::default() {
-                    a.button href=(urls::audit_export(&view.query)) { "Export these entries" }
+                    a.button href=(urls::audit_export(&view.query)) title="A part of the chain cannot be checked by itself: export all for that" { "Export these entries" }
                 }
                 a.button href=(urls::AUDIT_EXPORT) { "Export all as JSON lines" }
             }
@@ -174,20 +176,21 @@ pub fn page(view: &Audit) -> Markup {
 
 fn outcome(checked: &Checked) -> Markup {
     html! {
-        @match checked.broken_at {
+        @match &checked.broken {
             None => {
                 div.notice role="status" {
                     p { (icons::ok()) strong { "The chain is whole, up to entry " (format::count(checked.entries)) "." } }
                     p { "The last one's hash is " (short_id(&checked.head)) "." }
                 }
             }
-            Some(seq) => {
+            Some((seq, sentence)) => {
                 div role="alert" {
                     (warning(&html! {
-                        p { strong { "Entry " (seq) " is not what was written." } }
+                        p { strong { (sentence) } }
                         p {
-                            "Somebody or something changed the log behind the server's back. What stands before that entry "
-                            "is as it was written; from it on, nothing is certain."
+                            "Somebody or something changed the log behind the server's back. "
+                            @if *seq > 1 { "Up to entry " (seq - 1) " each follows the one before it; what" } @else { "What" }
+                            " comes after that is not looked at."
                         }
                     }))
                 }
@@ -279,6 +282,14 @@ fn shown(value: &str) -> Markup {
 }
 
 fn entry(row: &EntryRow) -> Markup {
+    if !row.is_readable {
+        return html! {
+            tr {
+                th.num scope="row" { (row.seq) }
+                td colspan="5" { span.state.bad { (icons::failed()) "This entry cannot be read: it is not what was written" } }
+            }
+        };
+    }
     html! {
         tr {
             th.num scope="row" { (row.seq) }

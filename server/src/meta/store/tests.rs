@@ -109,7 +109,7 @@ impl Place for At {
 fn opened_at(path: &Path, then: &Path, disk: &Arc<Disk>) -> Meta {
     let database = At(path.to_owned(), Arc::clone(disk)).open().unwrap();
     let store = Store::new(database, At(then.to_owned(), Arc::clone(disk))).unwrap();
-    Meta { store: Arc::new(Store { pause_ms: 0, ..store }), room: None }
+    Meta { store: Arc::new(Store { pause_ms: 0, ..store }), seal: Arc::default(), room: None }
 }
 
 fn on(path: PathBuf, disk: &Arc<Disk>) -> Meta {
