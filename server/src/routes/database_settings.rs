@@ -109,6 +109,7 @@ pub async fn remove(
     let view = current(&app, &visitor, id).await?;
     if removal.confirm.trim() != view.database.name {
         let problem = Problem::invalid("confirm", format!("Type {} to remove it.", view.database.name));
+        let problem = databases::not_confirmed(&app, visitor.user_id, &place.database, problem).await;
         let view = DatabaseSettings { problem: Some(shown(&problem)), ..view };
         return Ok(again(&problem, page::page(&view)));
     }
@@ -125,11 +126,13 @@ pub async fn remove(
 
 /// Deletes what was kept of a database that was removed before, once its name was typed.
 async fn delete_rest(app: &App, visitor: &Visitor, place: Place, removal: &Removal) -> Result<Response> {
-    let ConnectedDatabase { id, name, .. } = place.database;
+    let ConnectedDatabase { id, name, .. } = &place.database;
+    let id = *id;
     let deleted = if removal.confirm.trim() == name {
         databases::remove(app, visitor.user_id, id, Snapshots::Delete).await
     } else {
-        Err(Problem::invalid("confirm", format!("Type {name} to delete its snapshots.")))
+        let problem = Problem::invalid("confirm", format!("Type {name} to delete its snapshots."));
+        Err(databases::not_confirmed(app, visitor.user_id, &place.database, problem).await)
     };
     match deleted {
         Ok(()) => Ok(see_other(&urls::project(&place.project.id))),

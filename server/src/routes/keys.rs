@@ -94,7 +94,8 @@ pub async fn remove(
     let removed = if removal.confirm.trim() == wanted {
         keys::remove(&app, visitor.user_id, project.id, &slot).await
     } else {
-        Err(Problem::invalid("confirm", format!("Type {wanted} to remove the key.")))
+        let problem = Problem::invalid("confirm", format!("Type {wanted} to remove the key."));
+        Err(keys::not_confirmed(&app, visitor.user_id, project.id, &slot, problem).await)
     };
     settled(&app, &visitor, project, removed).await
 }

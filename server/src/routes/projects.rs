@@ -118,6 +118,7 @@ pub async fn delete(
     let project = find(&app, &visitor, &project).await?;
     if typed.name.trim() != project.name {
         let problem = Problem::invalid("name", "Type the project's name as it is written at the top.");
+        let problem = projects::not_confirmed(&app, visitor.user_id, &project, problem).await;
         let view = keys::settings_view(&app, &visitor, project).await?;
         let view = Settings { problem: Some(shown(&problem)), ..view };
         return Ok(again(&problem, settings::page(&view)));

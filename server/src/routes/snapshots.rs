@@ -75,6 +75,7 @@ async fn delete_unreadable(
     let wanted = view.confirmation();
     if confirm.trim() != wanted {
         let problem = Problem::invalid("confirm", format!("Type {wanted} to delete it."));
+        let problem = snapshots::unreadable_not_confirmed(app, visitor.user_id, &view.id, problem).await;
         let view = Unreadable { problem: Some(shown(&problem)), ..view };
         return Ok(again(&problem, unreadable::page(&view)));
     }
@@ -133,6 +134,7 @@ pub async fn delete(
     let wanted = view.confirmation().to_owned();
     if deletion.confirm.trim() != wanted {
         let problem = Problem::invalid("confirm", format!("Type {wanted} to delete it."));
+        let problem = snapshots::not_confirmed(&app, visitor.user_id, &found.snapshot, problem).await;
         let view = Snapshot { problem: Some(shown(&problem)), ..view };
         return Ok(again(&problem, snapshot::page(&view)));
     }

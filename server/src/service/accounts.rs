@@ -201,11 +201,11 @@ pub async fn delete(
     password: Option<Zeroizing<String>>,
     from: IpAddr,
 ) -> Result<()> {
-    if confirm.trim().to_lowercase() != visitor.email {
-        let detail = format!("Type {} to confirm.", visitor.email);
-        return Err(Problem::invalid("confirm", detail));
-    }
     let event = Event::new(action::ACCOUNT_DELETE, audit::account(visitor.user_id)).with("from", from);
+    if confirm.trim().to_lowercase() != visitor.email {
+        let problem = Problem::invalid("confirm", format!("Type {} to confirm.", visitor.email));
+        return Err(audit::not_confirmed(app, visitor.user_id, event, problem).await);
+    }
     let checked = check_current(app, visitor, password, "password", from).await;
     if checked.is_err() {
         return audit::record(app, visitor.user_id, event, checked).await;

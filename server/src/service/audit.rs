@@ -73,6 +73,12 @@ pub(super) async fn record_in<T>(
     }
 }
 
+/// Records that what was typed to confirm an action was wrong, and hands the problem on.
+pub(super) async fn not_confirmed(app: &App, user: UserId, event: Event, problem: Problem) -> Problem {
+    let event = event.with("confirmed", false);
+    record(app, user, event, Err::<(), _>(problem)).await.expect_err("because a problem stays one")
+}
+
 /// Records that a refresh token came twice.
 pub(super) async fn token_reused(app: &App, user: UserId, session: String) -> Result<()> {
     let event = Event::new(action::TOKEN_REUSED, format!("session/{session}")).by(Actor::Unknown);

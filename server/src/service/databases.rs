@@ -325,6 +325,17 @@ pub async fn remove(app: &App, user: UserId, id: DatabaseId, fate: Snapshots) ->
     projects::start_prune(app, user, database.project_id, false).await.map(drop)
 }
 
+/// Records that a removal was asked for with something else typed than the database's name.
+pub async fn not_confirmed(
+    app: &App,
+    user: UserId,
+    database: &ConnectedDatabase,
+    problem: Problem,
+) -> Problem {
+    let event = Event::new(action::DATABASE_REMOVE, audit::database(database.id));
+    audit::not_confirmed(app, user, event.with("name", &database.name), problem).await
+}
+
 /// Nothing is removed in part: what is pinned keeps all of them.
 fn refuse_pinned(all: &[Snapshot]) -> Result<()> {
     let ids: Vec<String> = all.iter().filter(|one| one.mark.pinned).map(|one| one.id.to_string()).collect();

@@ -63,6 +63,13 @@ pub async fn remove(app: &App, user: UserId, id: ProjectId, slot: &str) -> Resul
     audit::record(app, user, event, remove_slot(app, id, slot).await).await
 }
 
+/// Records that a slot's removal was asked for with something else typed than what confirms it.
+pub async fn not_confirmed(app: &App, user: UserId, id: ProjectId, slot: &str, problem: Problem) -> Problem {
+    let slot = SlotId::parse(slot).map(|slot| slot.to_string());
+    let event = Event::new(action::KEY_REMOVE, audit::project(id)).with("slot", slot);
+    audit::not_confirmed(app, user, event, problem).await
+}
+
 async fn remove_slot(app: &App, id: ProjectId, slot: SlotId) -> Result<()> {
     let repository = app.repositories.get(id).await?;
     repository.remove_slot(slot, app.repositories.keyring()).await.map_err(problem)?;

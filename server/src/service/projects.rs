@@ -80,6 +80,12 @@ pub async fn delete(app: &App, user: UserId, id: ProjectId) -> Result<()> {
     audit::record(app, user, event, remove(app, project).await).await
 }
 
+/// Records that a deletion was asked for with something else typed than the project's name.
+pub async fn not_confirmed(app: &App, user: UserId, project: &Project, problem: Problem) -> Problem {
+    let event = Event::new(action::PROJECT_DELETE, audit::project(project.id)).with("name", &project.name);
+    audit::not_confirmed(app, user, event, problem).await
+}
+
 async fn remove(app: &App, project: Project) -> Result<()> {
     let id = project.id;
     jobs::stop_all_of(app, id).await?;

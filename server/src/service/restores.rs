@@ -8,8 +8,9 @@ use engine::target::occupied;
 use zeroize::Zeroizing;
 
 use super::snapshots::FoundSnapshot;
-use super::{addresses, projects, snapshots};
+use super::{addresses, audit, projects, snapshots};
 use crate::app::App;
+use crate::audit::{Event, action};
 use crate::error::{self, Problem, Result};
 use crate::ids::{JobId, RestoreId, UserId};
 use crate::jobs::{self, ApplyOrder, Job};
@@ -192,8 +193,11 @@ async fn check_order(
     if order.confirm != plan.confirm_phrase {
         let detail = format!("Type {} exactly as it stands here.", plan.confirm_phrase);
         let status = StatusCode::UNPROCESSABLE_ENTITY;
-        return Err(Problem::new(status, "wrong-phrase", "The phrase is not the one asked for", detail)
-            .with("field", "confirm"));
+        let problem = Problem::new(status, "wrong-phrase", "The phrase is not the one asked for", detail);
+        let event = Event::new(action::RESTORE_START, format!("restore/{}", restore.id))
+            .with("snapshot_id", &restore.snapshot_id)
+            .with("into", &restore.target);
+        return Err(audit::not_confirmed(app, user, event, problem.with("field", "confirm")).await);
     }
     if let Some(check) = plan.preflight.iter().find(|check| !check.ok) {
         let found = error::sentences(&check.detail, Some("Mend it and plan again."));

@@ -237,6 +237,23 @@ async fn delete_unreadable(app: &App, user: UserId, found: Unreadable) -> Result
     audit::record(app, user, event, done).await
 }
 
+/// Records that a deletion was asked for with something else typed than what confirms it.
+pub async fn not_confirmed(app: &App, user: UserId, snapshot: &Snapshot, problem: Problem) -> Problem {
+    audit::not_confirmed(app, user, deletion(snapshot), problem).await
+}
+
+/// As [`not_confirmed`], of a snapshot that was found to be the caller's and of which nothing can be read.
+pub async fn unreadable_not_confirmed(app: &App, user: UserId, id: &str, problem: Problem) -> Problem {
+    let event = Event::new(action::SNAPSHOT_DELETE, format!("snapshot/{id}"));
+    audit::not_confirmed(app, user, event, problem).await
+}
+
+fn deletion(snapshot: &Snapshot) -> Event {
+    Event::new(action::SNAPSHOT_DELETE, format!("snapshot/{}", snapshot.id))
+        .with("database", &snapshot.manifest.source.name)
+        .with("root", snapshot.manifest.catalog_root.to_string())
+}
+
 /// Deletes a snapshot that was found, for somebody or for the rules of a schedule.
 pub(super) async fn remove(
     app: &App,
@@ -245,10 +262,7 @@ pub(super) async fn remove(
     snapshot: &Snapshot,
     actor: Actor,
 ) -> Result<()> {
-    let event = Event::new(action::SNAPSHOT_DELETE, format!("snapshot/{}", snapshot.id))
-        .by(actor)
-        .with("database", &snapshot.manifest.source.name)
-        .with("root", snapshot.manifest.catalog_root.to_string());
+    let event = deletion(snapshot).by(actor);
     let done = repository.delete_snapshot(snapshot.id, app.clock.as_ref()).await;
     if done.is_ok() {
         app.live_readings.forget_snapshot(&snapshot.id.to_string());

@@ -1,5 +1,6 @@
 //! The audit log: what it tells, to whom, and that nothing in it can be changed unnoticed.
 
+use engine_testutils::postgres::Cluster;
 use redb::{Database, ReadableTable, TableDefinition};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -313,4 +314,55 @@ async fn looking_at_records_is_told_once_and_entries_are_found_by_actor_and_targ
     assert!(page.contains("records.read") && !page.contains("backup.end"), "{page}");
     let export = format!("/api/v1/audit/export?actor=ada%40example.com&amp;target=snapshot%2F{first}");
     assert!(page.contains(&export), "{export} is not in {page}");
+}
+
+/// Whoever tried to delete or to restore something and typed another phrase is in the log.
+#[tokio::test]
+async fn a_wrong_phrase_is_told_as_the_action_that_failed() {
+    let (name, url) = shop().await;
+    let server = Server::start().await;
+    let api = server.user("ada@example.com").await;
+    let project = api.project("shop").await;
+    let database = api.database(&project, &url).await;
+    let snapshot = api.back_up(&database).await;
+    let cluster = Cluster::shared();
+    let target = cluster.superuser_url(&cluster.fresh_database("wrong").await);
+    let plan =
+        json!({ "snapshot": snapshot, "scope": { "all": true }, "target": { "url": target, "mode": "new" } });
+    let planned = api.post("/restores/plan", plan).await.expect(StatusCode::ACCEPTED);
+    api.ended(&text(&planned["job_id"])).await;
+    let restore = text(&planned["id"]);
+    let order = json!({ "confirm": name, "url": target });
+    api.post(&format!("/restores/{restore}/apply"), order).await.problem(422, "wrong-phrase");
+    let body = json!({ "confirm": "eve@example.com", "password": PASSWORD });
+    api.post("/me/delete", body).await.problem(422, "invalid");
+
+    let browser = Browser::signed_in(&server.base, "ada@example.com", PASSWORD).await;
+    let keys = api.get(&format!("/projects/{project}/keys")).await.expect(StatusCode::OK);
+    let slot = text(&keys["items"][0]["slot"]);
+    let forms = [
+        (format!("/projects/{project}/delete"), "name"),
+        (format!("/databases/{database}/remove"), "confirm"),
+        (format!("/snapshots/{snapshot}/delete"), "confirm"),
+        (format!("/projects/{project}/keys/{slot}/remove"), "confirm"),
+    ];
+    for (path, field) in &forms {
+        let answer = browser.send(Method::POST, path, &[(field, "something else".to_owned())]).await;
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{path}: {}", answer.text);
+    }
+    let told: Vec<_> = entries(&api, "?result=failed").await;
+    let told: Vec<_> = told
+        .iter()
+        .map(|entry| (text(&entry["action"]), text(&entry["target"]), entry["detail"]["confirmed"].clone()))
+        .collect();
+    let account = text(&api.get("/me").await.expect(StatusCode::OK)["id"]);
+    let expected = [
+        ("key.remove", format!("project/{project}")),
+        ("snapshot.delete", format!("snapshot/{snapshot}")),
+        ("database.remove", format!("database/{database}")),
+        ("project.delete", format!("project/{project}")),
+        ("account.delete", format!("account/{account}")),
+        ("restore.start", format!("restore/{restore}")),
+    ];
+    assert_eq!(told, expected.map(|(action, target)| (action.to_owned(), target, json!(false))));
 }
