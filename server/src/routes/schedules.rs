@@ -31,7 +31,7 @@ pub struct Typed {
     daily: String,
     weekly: String,
     monthly: String,
-    /// The rules whose preview was seen.
+    /// What the preview showed that was seen.
     reviewed: Option<String>,
     action: Action,
 }
@@ -86,10 +86,17 @@ impl Typed {
         })
     }
 
-    /// The rules and the zone that their days are of, in one text.
-    fn rules(&self) -> String {
+    /// What a preview shows, in one text: the rules, the zone that their days are of, and which snapshots go
+    /// by them now. Where others would go by the time it is saved, it is shown again.
+    fn review(&self, removed: &[Snapshot]) -> String {
         let Self { last, daily, weekly, monthly, timezone, .. } = self;
-        [last, daily, weekly, monthly, timezone].map(|text| text.trim()).join(",")
+        let rules = [last, daily, weekly, monthly, timezone].map(|text| text.trim()).join(",");
+        let mut going = blake3::Hasher::new();
+        for snapshot in removed {
+            going.update(&snapshot.id.0);
+        }
+        let going = going.finalize().to_hex();
+        format!("{rules};{}:{}", removed.len(), &going[..16])
     }
 }
 
@@ -120,8 +127,8 @@ pub async fn save(
     let view = view(&app, &visitor, id, &typed).await?;
     match saved(&app, &visitor, id, &typed).await {
         Ok(None) => Ok(see_other(&urls::schedule(&database))),
-        Ok(Some(preview)) => {
-            let view = page_of::Schedule { preview: Some(preview), reviewed: typed.rules(), ..view };
+        Ok(Some((preview, reviewed))) => {
+            let view = page_of::Schedule { preview: Some(preview), reviewed, ..view };
             Ok(html(page_of::page(&view)))
         }
         Err(problem) if problem.status.is_server_error() => Err(problem),
@@ -132,12 +139,18 @@ pub async fn save(
     }
 }
 
-/// Saves it, or gives the preview that is to be seen before.
-async fn saved(app: &App, visitor: &Visitor, id: DatabaseId, typed: &Typed) -> Result<Option<Preview>> {
+/// Saves it, or gives the preview that is to be seen before, and what shows that it was.
+async fn saved(
+    app: &App,
+    visitor: &Visitor,
+    id: DatabaseId,
+    typed: &Typed,
+) -> Result<Option<(Preview, String)>> {
     let new = typed.schedule()?;
     let preview = schedules::preview(app, visitor.user_id, id, &new).await?;
     let is_harmless = preview.removed.is_empty() && !schedules::changes_rules(app, id, &new).await?;
-    let seen = is_harmless || typed.reviewed == Some(typed.rules());
+    let review = typed.review(&preview.removed);
+    let seen = is_harmless || typed.reviewed.as_ref() == Some(&review);
     if typed.action == Action::Save && seen {
         schedules::set(app, visitor.user_id, id, new).await?;
         return Ok(None);
@@ -146,7 +159,7 @@ async fn saved(app: &App, visitor: &Visitor, id: DatabaseId, typed: &Typed) -> R
     let kept = preview.kept.iter().map(|(snapshot, reasons)| judged(snapshot, reasons));
     let removed = preview.removed.iter().map(|snapshot| judged(snapshot, &[]));
     let freed_bytes = freed.map(|freed| freed.bytes);
-    Ok(Some(Preview { kept: kept.collect(), removed: removed.collect(), freed_bytes }))
+    Ok(Some((Preview { kept: kept.collect(), removed: removed.collect(), freed_bytes }, review)))
 }
 
 /// Removes the schedule.

@@ -97,7 +97,7 @@ pub struct Schedule {
     pub keep: Vec<KeepField>,
     /// What the rules as typed would do now.
     pub preview: Option<Preview>,
-    /// What is sent along once the preview was seen: the rules that it is of.
+    /// What is sent along once the preview was seen: the rules that it is of, and what goes by them.
     pub reviewed: String,
     /// Why the form was not accepted.
     pub problem: Option<Problem>,
@@ -149,7 +149,7 @@ impl Schedule {
             removed: vec![judged(2, &[])],
             freed_bytes: Some(1_234_000),
         };
-        Self { preview: Some(preview), reviewed: "-,2,-,-".to_owned(), ..Self::sample() }
+        Self { preview: Some(preview), reviewed: ",2,,,UTC;1:af1349b9f5f9a1a6".to_owned(), ..Self::sample() }
     }
 }
 
