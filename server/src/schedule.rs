@@ -22,11 +22,23 @@ const ON_TIME_MS: i64 = 10 * 60 * 1000;
 const SET_BACK_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// How often.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Frequency {
     Daily,
     Weekly,
+}
+
+impl<'de> Deserialize<'de> for Frequency {
+    /// In whatever case, as days of the week are.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match text.to_ascii_lowercase().as_str() {
+            "daily" => Ok(Self::Daily),
+            "weekly" => Ok(Self::Weekly),
+            _ => Err(de::Error::unknown_variant(&text, &["daily", "weekly"])),
+        }
+    }
 }
 
 /// A day of the week.
@@ -105,7 +117,8 @@ impl Visitor<'_> for AnyWeekday {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Weekday, E> {
-        Weekday::named(text).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+        let numbered = || Weekday::numbered(text.parse().ok()?);
+        Weekday::named(text).or_else(numbered).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
     }
 
     fn visit_u64<E: de::Error>(self, number: u64) -> Result<Weekday, E> {

@@ -174,9 +174,13 @@ async fn overview(app: &App, visitor: &Visitor) -> Result<Projects> {
             Ok(databases) => (databases, None),
             Err(problem) => (Vec::new(), Some(shown(&problem))),
         };
+        let stored_bytes = match problem {
+            None => usage::stored_bytes(app, project.id).await.ok(),
+            Some(_) => None,
+        };
         let is_example = project.is_example;
         let project = Named::new(project.id.to_string(), project.name);
-        cards.push(ProjectCard { project, databases, is_example, problem });
+        cards.push(ProjectCard { project, databases, stored_bytes, is_example, problem });
     }
     // Asked of the storage only where it matters: each look costs requests.
     let is_new = cards.iter().all(|card| card.is_example);
@@ -279,12 +283,15 @@ async fn row(
         (job.record.id.to_string(), message.unwrap_or_else(|| job.record.state.as_str().to_owned()))
     });
     Ok(DatabaseRow {
+        missed: schedule
+            .as_ref()
+            .and_then(|found| schedules::missed(found, &database))
+            .map(super::schedules::missed),
         database: Named::new(database.id.to_string(), database.name),
         environment: environment(database.environment),
         engine: view::connection::engine_name(&database.engine).to_owned(),
         newest,
         newer_incomplete,
-        missed: schedule.as_ref().and_then(|found| Some((found.last_missed_ms?, found.missed_runs))),
         schedule: schedule.and_then(|found| {
             let next_ms = schedules::next_runs(app, &found).first().copied()?;
             Some((found.timing.to_string(), DueTime { at_ms: next_ms, local: found.timing.local(next_ms) }))

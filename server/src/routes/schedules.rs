@@ -183,7 +183,7 @@ async fn view(app: &App, visitor: &Visitor, id: DatabaseId, typed: &Typed) -> Re
             .into_iter()
             .map(|at_ms| DueTime { at_ms, local: schedule.timing.local(at_ms) })
             .collect(),
-        missed: schedule.last_missed_ms.map(|missed_ms| (missed_ms, schedule.missed_runs)),
+        missed: schedules::missed(&schedule, &place.database).map(missed),
     });
     let Typed { last, daily, weekly, monthly, .. } = typed.clone();
     Ok(page_of::Schedule {
@@ -200,6 +200,12 @@ async fn view(app: &App, visitor: &Visitor, id: DatabaseId, typed: &Typed) -> Re
         reviewed: String::new(),
         problem: None,
     })
+}
+
+/// Missed runs as pages show them.
+pub(super) fn missed(missed: schedules::Missed) -> page_of::Missed {
+    let schedules::Missed { last_ms, runs, is_caught_up } = missed;
+    page_of::Missed { last_ms, runs, is_caught_up }
 }
 
 fn judged(snapshot: &Snapshot, reasons: &[Reason]) -> Judged {

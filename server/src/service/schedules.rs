@@ -11,7 +11,7 @@ use crate::audit::{Event, action};
 use crate::error::{Problem, Result};
 use crate::ids::{DatabaseId, UserId};
 use crate::jobs;
-use crate::meta::{DueRun, PageRequest, Schedule, Work};
+use crate::meta::{ConnectedDatabase, DueRun, PageRequest, Schedule, Work};
 use crate::schedule::{Frequency, Timing, TimingError, Weekday, believed};
 
 /// The most a rule may keep.
@@ -54,6 +54,23 @@ pub async fn find(app: &App, user: UserId, database: DatabaseId) -> Result<Optio
 /// The next three runs, in milliseconds since 1970.
 pub fn next_runs(app: &App, schedule: &Schedule) -> Vec<i64> {
     schedule.timing.next_runs(schedule.handled_ms.max(app.now_ms()), NEXT_RUNS)
+}
+
+/// Runs that were missed and that somebody should hear of.
+pub struct Missed {
+    /// The last due time of them.
+    pub last_ms: i64,
+    pub runs: u32,
+    /// Whether a complete backup was taken since.
+    pub is_caught_up: bool,
+}
+
+/// What a schedule missed, until the first run that was due after that has left a complete backup.
+pub fn missed(schedule: &Schedule, database: &ConnectedDatabase) -> Option<Missed> {
+    let last_ms = schedule.last_missed_ms?;
+    let has_since = |at_ms: i64| database.last_complete_ms.is_some_and(|complete_ms| complete_ms >= at_ms);
+    let is_over = schedule.timing.next_after(last_ms).is_some_and(has_since);
+    (!is_over).then(|| Missed { last_ms, runs: schedule.missed_runs, is_caught_up: has_since(last_ms) })
 }
 
 /// Sets a database's schedule; the first run is the next due time from now on.

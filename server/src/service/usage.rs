@@ -63,6 +63,11 @@ pub async fn of_project(app: &App, user: UserId, project: ProjectId) -> Result<U
     })
 }
 
+/// What a project that was found to be the caller's has stored, in bytes.
+pub async fn stored_bytes(app: &App, project: ProjectId) -> Result<u64> {
+    Ok(app.repositories.get(project).await?.stored_bytes().await?)
+}
+
 /// Queues a count of what a snapshot costs: for that, all snapshots of its project are looked at.
 pub async fn start_cost(app: &App, user: UserId, snapshot: &str) -> Result<JobId> {
     let found = snapshots::find(app, user, snapshot).await?;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
-use crate::harness::{Browser, PASSWORD, Server, text};
+use crate::harness::{Browser, PASSWORD, Server, shop, text};
 
 #[tokio::test]
 async fn a_new_account_sees_real_differences_by_one_click() {
@@ -59,4 +59,22 @@ async fn a_new_account_sees_real_differences_by_one_click() {
         StatusCode::NO_CONTENT
     );
     assert_ne!(click().await, page, "it is made anew");
+}
+
+/// The steps stay until all of them are done, and then they are gone.
+#[tokio::test]
+async fn the_first_steps_go_once_two_snapshots_were_compared() {
+    let (_, url) = shop().await;
+    let server = Server::start().await;
+    let api = server.user("ada@example.com").await;
+    let browser = Browser::signed_in(&server.base, "ada@example.com", PASSWORD).await;
+    let database = api.database(&api.project("shop").await, &url).await;
+    let [from, to] = [api.back_up(&database).await, api.back_up(&database).await];
+    let dashboard = browser.get("/projects").await.text;
+    assert!(dashboard.contains("Three steps"), "{dashboard}");
+    assert_eq!(dashboard.matches(">Done<").count(), 2, "{dashboard}");
+    let diff = api.post("/diffs", json!({ "from": from, "to": to })).await.expect(StatusCode::ACCEPTED);
+    api.ended(&text(&diff["job_id"])).await;
+    let dashboard = browser.get("/projects").await.text;
+    assert!(!dashboard.contains("Three steps") && dashboard.contains(" stored<"), "{dashboard}");
 }

@@ -92,8 +92,8 @@ async fn a_schedule_is_set_read_previewed_and_removed() {
         let problem = api.send(Method::PUT, &path, body).await.problem(422, "invalid");
         assert_eq!(problem["field"], field, "{problem:#}");
     }
-    for (weekday, name) in [(json!(0), "sunday"), (json!("Wed"), "wednesday")] {
-        let body = json!({ "frequency": "weekly", "weekday": weekday, "time": "02:30", "timezone": "Europe/Berlin" });
+    for (weekday, name) in [(json!(0), "sunday"), (json!("Wed"), "wednesday"), (json!("1"), "monday")] {
+        let body = json!({ "frequency": "Weekly", "weekday": weekday, "time": "02:30", "timezone": "Europe/Berlin" });
         let set = api.send(Method::PUT, &path, body).await.expect(StatusCode::OK);
         assert_eq!(set["weekday"], name);
         assert!(text(&set["next_runs_local"][0]).contains("T02:30:00+0"), "{set:#}");
@@ -141,7 +141,7 @@ async fn a_schedule_is_set_read_previewed_and_removed() {
     let told = api.get("/audit?action=schedule").await.expect(StatusCode::OK);
     let told: Vec<String> =
         told["items"].as_array().unwrap().iter().map(|entry| text(&entry["action"])).collect();
-    let set = ["schedule.set"; 5];
+    let set = ["schedule.set"; 6];
     assert_eq!(told, [&["schedule.remove"], &set[..]].concat());
 
     api.send(Method::PUT, &path, body).await.expect(StatusCode::OK);
@@ -474,6 +474,12 @@ async fn a_scheduled_backup_that_a_restart_cuts_off_is_run_again_once() {
 
     drop(lock);
     month.look(ms("2026-05-02T03:00:00Z")).await;
+    // The next run left a complete backup: nobody has to be told of it any more.
+    let browser = Browser::signed_in(&month.server().base, "ada@example.com", PASSWORD).await;
+    let dashboard = browser.get("/projects").await.text;
+    assert!(!dashboard.contains("1 run"), "{dashboard}");
+    let page = browser.get(&format!("/databases/{database}/schedule")).await.text;
+    assert!(!page.contains("1 run missed"), "{page}");
     let expected = [cut_off, vec![(due("02"), JobState::Succeeded)]].concat();
     assert_eq!(month.runs(&database).await, expected);
 }

@@ -2,7 +2,10 @@
 
 use maud::{Markup, html};
 
-use super::{Named, schedule::DueTime};
+use super::{
+    Named,
+    schedule::{DueTime, Missed},
+};
 use crate::{
     components::{
         Problem, alert,
@@ -34,8 +37,8 @@ pub struct DatabaseRow {
     pub newer_incomplete: Option<(String, i64)>,
     /// When it is backed up by itself, in words, and the next time.
     pub schedule: Option<(String, DueTime)>,
-    /// The last due time whose backup did not begin then, and how many were missed.
-    pub missed: Option<(i64, u32)>,
+    /// Runs of its schedule that were missed lately.
+    pub missed: Option<Missed>,
     /// What the last verification of one of its snapshots found.
     pub verified: Option<LastVerified>,
     /// How many snapshots exist.
@@ -66,6 +69,8 @@ pub struct ProjectCard {
     pub project: Named,
     /// Its databases.
     pub databases: Vec<DatabaseRow>,
+    /// Bytes of everything in its repository; none where that could not be told.
+    pub stored_bytes: Option<u64>,
     /// Whether its history came with the program.
     pub is_example: bool,
     /// Why nothing can be told of its databases.
@@ -123,7 +128,7 @@ impl DatabaseRow {
                 newest: Some((crate::samples::SNAPSHOT_ID.to_owned(), now - 190_000_000)),
                 damaged: Some((2, Damage { job: "j8".to_owned(), ..Damage::sample() })),
                 newer_incomplete: Some((crate::samples::SNAPSHOT_ID.to_owned(), now - 100_000_000)),
-                missed: Some((now - 90_000_000, 2)),
+                missed: Some(Missed { last_ms: now - 90_000_000, runs: 2, is_caught_up: false }),
                 verified: Some(LastVerified {
                     at_ms: now - 259_200_000,
                     job: Some("j8".to_owned()),
@@ -160,6 +165,7 @@ impl Projects {
             projects: vec![ProjectCard {
                 project: Named::new("p1", "Web shop"),
                 databases: DatabaseRow::samples(),
+                stored_bytes: Some(546_400_000),
                 is_example: false,
                 problem: None,
             }],
@@ -186,6 +192,7 @@ impl Projects {
         let example = ProjectCard {
             project: Named::new("p9", "Example shop"),
             databases: Vec::new(),
+            stored_bytes: Some(61_000),
             is_example: true,
             problem: None,
         };
@@ -271,7 +278,10 @@ fn project_card(card: &ProjectCard, now_ms: i64) -> Markup {
     html! {
         section.card aria-label=(card.project.name) {
             div.card-head {
-                h2 { a href=(urls::project(&card.project.id)) { (card.project.name) } }
+                h2 {
+                    a href=(urls::project(&card.project.id)) { (card.project.name) }
+                    @if let Some(bytes) = card.stored_bytes { " " span.stored.muted { (format::bytes(bytes)) " stored" } }
+                }
                 div.actions {
                     a href=(urls::settings(&card.project.id)) { "Settings" }
                     @if !card.is_example {
@@ -310,7 +320,7 @@ pub(super) fn databases(rows: &[DatabaseRow], project: &str, now_ms: i64) -> Mar
                     th scope="col" { "Next backup" }
                     th scope="col" { "Last verified" }
                     th.num scope="col" { "Snapshots" }
-                    th.num scope="col" title="What its snapshots added to the storage when they were taken" { "Added" }
+                    th.num scope="col" title="What its snapshots added to the storage when they were taken: what several need is counted once" { "New bytes stored" }
                 } }
                 tbody { @for row in rows { (database_row(row, now_ms)) } }
             }
@@ -361,7 +371,7 @@ fn database_row(row: &DatabaseRow, now_ms: i64) -> Markup {
             td data-label="Next backup" { (next_backup(row)) }
             td data-label="Last verified" { (verified(row, now_ms)) }
             td.num data-label="Snapshots" { (format::count(row.snapshots)) }
-            td.num data-label="Added" { (format::bytes(row.added_bytes)) }
+            td.num data-label="New bytes stored" { (format::bytes(row.added_bytes)) }
         }
     }
 }
@@ -400,10 +410,14 @@ fn next_backup(row: &DatabaseRow) -> Markup {
             }
             None => { a href=(urls::schedule(&row.database.id)) { "Set a schedule" } }
         }
-        @if let Some((at_ms, runs)) = row.missed {
+        @if let Some(missed) = row.missed {
+            @let runs = format::count_of(u64::from(missed.runs), "run");
             div.sub {
-                span.state.warn { (icons::warning()) (format::count_of(u64::from(runs), "run")) " missed" }
-                " until " (format::time_absolute(at_ms))
+                @if missed.is_caught_up {
+                    (runs) " missed until " (format::time_absolute(missed.last_ms)) ", caught up by one backup"
+                } @else {
+                    span.state.warn { (icons::warning()) (runs) " missed" } " until " (format::time_absolute(missed.last_ms))
+                }
             }
         }
     }

@@ -41,6 +41,17 @@ impl DueTime {
     }
 }
 
+/// Runs that were missed.
+#[derive(Clone, Copy, Debug)]
+pub struct Missed {
+    /// The last due time of them.
+    pub last_ms: i64,
+    /// How many.
+    pub runs: u32,
+    /// Whether a complete backup was taken since.
+    pub is_caught_up: bool,
+}
+
 /// The schedule in force.
 #[derive(Clone, Debug)]
 pub struct InForce {
@@ -48,8 +59,8 @@ pub struct InForce {
     pub words: String,
     /// The next three due times.
     pub next_runs: Vec<DueTime>,
-    /// The last due time that was missed, and how many were.
-    pub missed: Option<(i64, u32)>,
+    /// Runs that were missed lately.
+    pub missed: Option<Missed>,
 }
 
 /// A snapshot that rules keep, or do not.
@@ -119,7 +130,7 @@ impl Schedule {
                         local: format!("{date} 02:00 UTC+01:00"),
                     })
                     .to_vec(),
-                missed: Some((now - 90_000_000, 2)),
+                missed: Some(Missed { last_ms: now - 90_000_000, runs: 2, is_caught_up: true }),
             }),
             weekday: String::new(),
             weekdays: ["monday", "sunday"].map(|day| (day.to_owned(), day.to_owned())).to_vec(),
@@ -183,13 +194,14 @@ fn in_force_card(view: &Schedule, in_force: &InForce) -> Markup {
             h2 #in-force { "A backup " (in_force.words) }
             p { "The next runs:" }
             ul { @for due in &in_force.next_runs { li { (due.render()) } } }
-            @if let Some((missed_ms, runs)) = in_force.missed {
+            @if let Some(missed) = in_force.missed {
                 (warning(&html! {
                     p {
-                        (format::count_of(u64::from(runs), "run")) " missed, the last one due at "
-                        (format::time_absolute(missed_ms))
-                        ": the server was not running then, or ended before the backup did. One backup catches up for \
-                         all of them."
+                        (format::count_of(u64::from(missed.runs), "run")) " missed, the last one due at "
+                        (format::time_absolute(missed.last_ms))
+                        ": the server was not running then, or ended before the backup did. "
+                        @if missed.is_caught_up { "A backup has caught up for all of them." }
+                        @else { "One backup catches up for all of them." }
                     }
                 }))
             }
