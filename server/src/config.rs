@@ -395,4 +395,20 @@ mod tests {
             documented.map(|(name, _)| name.to_owned()).filter(|name| name.starts_with("DBSNAP_")).collect();
         assert_eq!(documented, read);
     }
+
+    /// What the compose file does not set itself it passes through, and its replica set's member goes by the
+    /// name by which the server reaches it.
+    #[test]
+    fn the_compose_file_passes_every_variable_through() {
+        let compose = Path::new(env!("CARGO_MANIFEST_DIR")).join("../infra/docker-compose.yml");
+        let compose = std::fs::read_to_string(compose).unwrap();
+        // The image sets these, and its volume is where they say.
+        let in_the_image = ["DBSNAP_LISTEN", "DBSNAP_DATA_DIR", "DBSNAP_SERVER_KEY_FILE"];
+        for variable in VARIABLES.iter().filter(|variable| !in_the_image.contains(variable)) {
+            let is_named =
+                |line: &str| line.trim().strip_prefix(variable).is_some_and(|rest| rest.starts_with(':'));
+            assert!(compose.lines().any(is_named), "{variable} is not passed through");
+        }
+        assert!(compose.contains("\n  mongodb:\n") && compose.contains("host: \"mongodb:27017\""));
+    }
 }
