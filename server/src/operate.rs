@@ -8,7 +8,7 @@ use engine::clock::{Clock, Entropy, System};
 use crate::app::{kms, open_meta, unlock_meta};
 use crate::audit::{Actor, Event, Outcome, action};
 use crate::config::Config;
-use crate::meta::Verified;
+use crate::meta::{self, Meta, Provider, Verified};
 use crate::server_key::rotate;
 use crate::service::accounts;
 
@@ -82,7 +82,7 @@ impl Operation {
                 let reset = accounts::reset_password(&meta, &System, entropy, &email).await;
                 match reset.map_err(|problem| problem.describe())? {
                     Some(password) => Ok(format!("the new password of {email}: {password}")),
-                    None => Err(format!("no account signs in by {email} and a password")),
+                    None => Err(without_password(&meta, &email).await.map_err(|error| error.to_string())?),
                 }
             }
             Self::RotateServerKey => {
@@ -98,6 +98,20 @@ impl Operation {
             }
         }
     }
+}
+
+/// Why there is no password to reset.
+async fn without_password(meta: &Meta, email: &str) -> meta::Result<String> {
+    let providers = meta.providers_of(email.trim().to_lowercase()).await?;
+    let names: Vec<&str> = providers.into_iter().map(Provider::name).collect();
+    Ok(match names.is_empty() {
+        true => format!("no account signs in by {email} and a password: nothing was changed"),
+        false => format!(
+            "the account of {email} has no password: it signs in by {}, and only there can it be let in again. \
+             Nothing was changed",
+            names.join(" or ")
+        ),
+    })
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use crate::ids::UserId;
 use crate::service::accounts;
 
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Credentials {
     email: String,
     #[schema(value_type = String)]
@@ -22,12 +23,14 @@ pub struct Credentials {
 }
 
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Refresh {
     #[schema(value_type = String)]
     refresh_token: Zeroizing<String>,
 }
 
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct PasswordChange {
     /// Left out where the account has none yet.
     #[schema(value_type = Option<String>)]
@@ -37,6 +40,7 @@ pub struct PasswordChange {
 }
 
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct AccountDeletion {
     /// The account's address.
     confirm: String,

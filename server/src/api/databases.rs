@@ -19,6 +19,7 @@ use crate::meta::{ConnectedDatabase, Environment, Page};
 use crate::service::databases::{self, DatabaseChange, Snapshots};
 
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct NewDatabase {
     name: String,
     #[schema(value_type = String)]
@@ -31,6 +32,7 @@ pub struct NewDatabase {
 }
 
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Change {
     name: Option<String>,
     environment: Option<Environment>,
@@ -61,6 +63,7 @@ enum SnapshotsOf {
 }
 
 #[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct NewBackup {
     note: Option<String>,
 }

@@ -21,6 +21,7 @@ use crate::service::diffs::{self, FoundDiff, ReadFacts};
 
 /// One of `to` and `live` says what to compare with.
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct NewDiff {
     /// A snapshot.
     from: String,

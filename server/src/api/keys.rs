@@ -65,6 +65,7 @@ pub struct Keys {
 }
 
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct NewKey {
     kind: Kind,
 }
@@ -95,6 +96,7 @@ pub struct Storage {
 }
 
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct OpenStorage {
     /// Without one, this server's own keys are tried.
     #[serde(default)]

@@ -19,11 +19,13 @@ use crate::meta::{Page, Project, VerifyMode};
 use crate::service::{databases, projects};
 
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct NewProject {
     name: String,
 }
 
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct ConnectionTest {
     #[schema(value_type = String)]
     url: Zeroizing<String>,
@@ -34,11 +36,13 @@ pub struct ConnectionTest {
 }
 
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Verification {
     mode: VerifyMode,
 }
 
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Pruning {
     /// Whether to say only what would go.
     dry_run: bool,

@@ -21,6 +21,7 @@ use crate::meta::{Page, Scope};
 use crate::service::restores::{self, FoundRestore, NewRestore, RestoreState};
 
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct NewPlan {
     snapshot: String,
     scope: ScopeBody,
@@ -28,6 +29,7 @@ pub struct NewPlan {
 }
 
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 struct ScopeBody {
     #[serde(default)]
     all: bool,
@@ -38,6 +40,7 @@ struct ScopeBody {
 }
 
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 struct TargetBody {
     #[schema(value_type = String)]
     url: Zeroizing<String>,
@@ -54,6 +57,7 @@ enum Mode {
 }
 
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Confirmation {
     confirm: String,
     #[schema(value_type = String)]

@@ -57,6 +57,7 @@ impl From<Keep> for KeepBody {
 }
 
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct NewScheduleBody {
     frequency: Frequency,
     /// Of a weekly schedule: its name, or its number from 1 for Monday to 7 for Sunday; 0 is Sunday, too.

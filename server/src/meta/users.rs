@@ -1,10 +1,12 @@
 //! Accounts.
 
+use std::collections::BTreeSet;
+
 use redb::{ReadableTableMetadata, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
-use super::rows::{self, USERS, USERS_BY_EMAIL};
-use super::{Identity, Meta, Result, identities, sessions};
+use super::rows::{self, IDENTITIES_BY_USER, USERS, USERS_BY_EMAIL};
+use super::{Identity, Meta, Provider, Result, identities, sessions};
 use crate::config::Signup;
 use crate::ids::UserId;
 
@@ -98,6 +100,28 @@ impl Meta {
         self.read(move |tx| match rows::follow(&tx.open_table(USERS_BY_EMAIL)?, &email)? {
             Some(id) => rows::get(&tx.open_table(USERS)?, &id),
             None => Ok(None),
+        })
+        .await
+    }
+
+    /// By which providers accounts of an address sign in that have no password. There may be several: nobody
+    /// proved that the address is theirs.
+    pub async fn providers_of(&self, email: String) -> Result<BTreeSet<Provider>> {
+        self.read(move |tx| {
+            let links = tx.open_table(IDENTITIES_BY_USER)?;
+            let mut found = BTreeSet::new();
+            for entry in tx.open_table(USERS)?.range::<&str>(..)? {
+                let user: User = serde_json::from_slice(entry?.1.value())?;
+                if user.email != email || user.password_hash.is_some() {
+                    continue;
+                }
+                for provider in Provider::ALL {
+                    if rows::follow(&links, &rows::below(user.id, provider.as_str()))?.is_some() {
+                        found.insert(provider);
+                    }
+                }
+            }
+            Ok(found)
         })
         .await
     }

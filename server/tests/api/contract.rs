@@ -155,3 +155,47 @@ fn a_field_that_the_document_does_not_name_is_found() {
     headers.insert("content-type", "application/json".parse().unwrap());
     check(&Method::GET, "/me", &Answer { status: StatusCode::OK, headers, text: body.to_string(), body });
 }
+
+/// Every object of a schema, those that it refers to included.
+fn objects(schema: &Value, schemas: &Value, each: &mut dyn FnMut(&Value)) {
+    match schema {
+        Value::Object(fields) => {
+            if let Some(name) = fields.get("$ref").and_then(Value::as_str) {
+                objects(&schemas[name.rsplit('/').next().unwrap()], schemas, each);
+            }
+            if fields.contains_key("properties") {
+                each(schema);
+            }
+            fields.values().for_each(|part| objects(part, schemas, each));
+        }
+        Value::Array(items) => items.iter().for_each(|part| objects(part, schemas, each)),
+        _ => {}
+    }
+}
+
+/// A field that is misspelt, at whatever depth, would be taken for one that is not there.
+#[tokio::test]
+async fn bodies_refuse_the_fields_that_they_do_not_know() {
+    let document = serde_json::to_value(server::api::openapi::describe()).unwrap();
+    let mut bodies = 0;
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for operation in operations.as_object().unwrap().values() {
+            let Some(body) = operation.get("requestBody") else { continue };
+            bodies += 1;
+            objects(body, &document["components"]["schemas"], &mut |object| {
+                assert_eq!(object["additionalProperties"], json!(false), "{path}: {object:#}");
+            });
+        }
+    }
+    assert!(bodies >= 18, "only {bodies}");
+
+    let server = Server::start().await;
+    let api = server.user("ada@example.com").await;
+    let refused =
+        api.post("/projects", json!({ "name": "shop", "colour": "red" })).await.problem(422, "invalid");
+    assert_eq!(refused["field"], "colour");
+    assert!(refused["detail"].as_str().unwrap().contains("unknown field, expected `name`"), "{refused:#}");
+    let plan = json!({ "snapshot": "x", "scope": { "every": true }, "target": { "url": "postgres://h/d" } });
+    let refused = api.post("/restores/plan", plan).await.problem(422, "invalid");
+    assert_eq!(refused["field"], "scope");
+}

@@ -19,6 +19,7 @@ use tokio::process::{Child, Command};
 use url::Url;
 
 use crate::harness::{Answer, Browser, PASSWORD, Server, text};
+use crate::process::Program;
 
 /// Codes that were given out: the person and the challenge of the attempt.
 type Codes = Arc<Mutex<HashMap<String, (u64, String)>>>;
@@ -144,6 +145,16 @@ async fn an_identity_makes_an_account_and_opens_it_again() {
     let other = Browser::new(&server.base);
     enter(&other, &github, 8).await;
     assert_ne!(me(&other).await["id"], account["id"]);
+
+    // It has no password that the operator could reset, and is told so.
+    let folder = server.stop().await;
+    let reset = Program::command(folder.path()).args(["reset-password", "U7@example.com"]).output().unwrap();
+    let told = String::from_utf8(reset.stderr).unwrap();
+    assert_eq!(reset.status.code(), Some(1), "{told}");
+    assert!(
+        told.contains("has no password: it signs in by GitHub") && told.contains("Nothing was changed"),
+        "{told}"
+    );
 }
 
 #[tokio::test]
