@@ -7,4 +7,5 @@ mod large_objects;
 mod loading;
 mod preflight;
 mod privileges;
+mod role_names;
 mod whole;

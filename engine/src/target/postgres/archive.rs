@@ -8,7 +8,8 @@ use repo_format::manifest::ViewName;
 use super::inspect::{TargetState, inspect};
 use super::pg_restore::{self, Omit, Section};
 use super::privileges::{Privileges, Stage};
-use super::{Standing, Target};
+use super::role_names::{self, RoleNames};
+use super::{Standing, Target, toc};
 use crate::error::{Error, Kind, Result};
 use crate::source::postgres::archive::Tool;
 use crate::target::Note;
@@ -23,6 +24,8 @@ const COMMAND: &str = "Command was: ";
 pub(super) struct Needs {
     /// Owners and privileges; none when the archive's format or encoding is not known.
     pub(super) privileges: Option<Privileges>,
+    /// What else names roles.
+    pub(super) role_names: RoleNames,
     /// Foreign data wrappers that servers are made of.
     pub(super) wrappers: BTreeSet<String>,
     /// Foreign data wrappers that are made.
@@ -73,6 +76,7 @@ impl Needs {
                  restored, none on that object is.",
             )],
         };
+        notes.extend(self.role_names.notes(&state.roles));
         notes.extend(self.left_out.iter().map(|kind| Note::remark(format!("{kind} are not restored"))));
         notes
     }
@@ -82,27 +86,16 @@ const WRAPPER: &str = " FOREIGN DATA WRAPPER ";
 
 /// The name a text begins with, quotes off.
 fn first_name(text: &str) -> Option<String> {
-    let Some(quoted) = text.strip_prefix('"') else {
-        let end = text.find([' ', ';']).unwrap_or(text.len());
-        return (end > 0).then(|| text[..end].to_owned());
-    };
-    let mut name = String::new();
-    let mut letters = quoted.chars().peekable();
-    while let Some(letter) = letters.next() {
-        // Two quotes are one of the name, one ends it.
-        if letter == '"' && letters.next_if_eq(&'"').is_none() {
-            return Some(name);
-        }
-        name.push(letter);
-    }
-    None
+    role_names::name(text).map(|(name, _)| name)
 }
 
 /// The tool that reads `archive`, and what the archive needs.
 pub(super) async fn read(archive: &[u8]) -> Result<(Tool, Needs)> {
     let (tool, sql) = pg_restore::read(archive).await?;
-    let privileges = Privileges::read(archive);
-    Ok((tool, Needs { privileges, ..Needs::of(&sql) }))
+    let entries = toc::read(archive);
+    let privileges = entries.as_deref().and_then(Privileges::of);
+    let role_names = RoleNames::of(entries.as_deref().unwrap_or_default());
+    Ok((tool, Needs { privileges, role_names, ..Needs::of(&sql) }))
 }
 
 impl Target {
@@ -118,7 +111,8 @@ impl Target {
         let Standing { state, .. } = self.standing.get_or_init(|| Standing { omit, state });
         notes.extend(self.grant(&needs.privileges.unwrap_or_default(), Stage::Given).await?);
         let output = pg_restore::restore(&tool, &self.url, archive, Section::PreData, omit).await?;
-        let outcome = outcome(&output, state)?;
+        let mut outcome = outcome(&output, state)?;
+        outcome.failures.retain(|failure| !needs.role_names.explain(failure, &state.roles));
         notes.extend(outcome.failures.iter().filter_map(Failure::note));
         notes.extend(outcome.notes);
         self.take_checks().await?;
@@ -137,8 +131,10 @@ impl Target {
         let mut notes = std::mem::take(&mut *self.load_notes.lock().await);
         notes.extend(self.grant(&privileges, Stage::PreData).await?);
         let output = pg_restore::restore(&tool, &self.url, archive, Section::PostData, *omit).await?;
-        let outcome = outcome(&output, state)?;
+        let mut outcome = outcome(&output, state)?;
+        outcome.failures.retain(|failure| !needs.role_names.explain(failure, &state.roles));
         notes.extend(outcome.notes);
+        notes.extend(self.make_cut_policies(&needs.role_names, &state.roles).await?);
         notes.extend(self.complete_partitions().await?);
         notes.extend(self.try_again(&outcome.failures).await?);
         notes.extend(self.grant(&privileges, Stage::PostData).await?);
@@ -196,8 +192,8 @@ fn not_given(failures: &[Failure], state: &TargetState) -> Vec<Note> {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Failure {
     /// The archive's entry: "TABLE orders shop". Empty where `pg_restore` does not say, as since 15.
-    entry: String,
-    error: String,
+    pub(super) entry: String,
+    pub(super) error: String,
     pub(super) command: String,
 }
 

@@ -19,6 +19,7 @@ mod partitions;
 pub(crate) mod pg_restore;
 mod preflight;
 pub(crate) mod privileges;
+mod role_names;
 mod row_security;
 mod sequences;
 mod statement;

@@ -266,9 +266,14 @@ fn roles(state: &TargetState, archive: &Result<(Tool, Needs)>, others_write: boo
     let state = &state;
     let notes = needs.notes(state);
     if notes.is_empty() {
-        return check("roles", true, "every owner and every grantee exists on the target");
+        return check(
+            "roles",
+            true,
+            "every owner, every grantee and every other role that is named exists on the target",
+        );
     }
     let texts: Vec<String> = notes.iter().map(ToString::to_string).collect();
-    let warns = needs.privileges.as_ref().is_none_or(|privileges| privileges.is_cut(state));
+    let warns = needs.privileges.as_ref().is_none_or(|privileges| privileges.is_cut(state))
+        || needs.role_names.are_missing(&state.roles);
     PreflightCheck { warns, ..check("roles", true, texts.join(" ")) }
 }

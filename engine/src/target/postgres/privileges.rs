@@ -131,7 +131,7 @@ impl Privileges {
     }
 
     /// `None` when a statement is none that `pg_dump` is known to write.
-    fn of(entries: &[Entry]) -> Option<Self> {
+    pub(super) fn of(entries: &[Entry]) -> Option<Self> {
         let mut found = Self::default();
         for entry in entries {
             let schema = match entry.namespace.as_str() {
