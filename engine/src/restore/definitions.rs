@@ -9,6 +9,7 @@ use crate::repo::{Repository, Snapshot};
 use crate::restore::plan::schema_archive;
 use crate::restore::privileges;
 use crate::restore::prove::Schemas;
+use crate::source::postgres::dump_settings::described;
 use crate::source::{ArchiveOutcome, DatabaseUrl, Engine, Source};
 use crate::target::postgres::privileges::Privileges;
 use crate::target::postgres::{inspect, pg_restore};
@@ -56,7 +57,16 @@ async fn compare_archives(
     // Servers of different majors word one definition differently.
     let (wanted, target) = (definitions::read(&wanted.1), definitions::read(&target.1));
     let mut schemas = access;
-    schemas.differences.splice(..0, differing(&wanted, &target, &told, is_same_major));
+    let tool = snapshot.manifest.schema.as_ref().map_or("", |schema| schema.tool.as_str());
+    let is_same_wording = described(tool) == described(&found.tool);
+    schemas.differences.splice(..0, differing(&wanted, &target, &told, is_same_major && is_same_wording));
+    if !is_same_wording {
+        schemas.remarks.push(format!(
+            "definitions were compared by name only: those of the snapshot were written by {tool}, those of the \
+             target by {}",
+            found.tool
+        ));
+    }
     schemas.remarks.extend(found.excluded.iter().map(|table| format!("{}: {}", table.name, table.reason)));
     Ok(schemas)
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
+use super::dump_settings::DumpSettings;
 use super::session::{Session, qualified};
 use super::snapshot::Snapshot;
 use super::url::{PostgresUrl, SslMode};
@@ -73,28 +74,36 @@ impl Snapshot {
         let Some(tool) = tools.iter().filter(|tool| tool.major >= major).min_by_key(|tool| tool.major) else {
             return Ok(ArchiveOutcome::Unavailable { reason: no_tool(major, &tools) });
         };
-        let notes = self.known_omissions().await?;
-        let mut written = run(self.dump_command(tool), &[], "pg_dump").await?;
+        let worker = self.worker().await?;
+        let notes = known_omissions(&worker).await?;
+        let settings = DumpSettings::choose(&worker, self.connector.url()).await?;
+        self.keep(worker).await;
+        let mut written = run(self.dump_command(tool, &settings), &[], "pg_dump").await?;
         archive_header::forget_time(&mut written.output);
         self.check_holder().await?;
         let normalised = normalise(tool, &written.output).await?;
         let warnings = written.messages.lines().filter(|line| line.contains("warning:")).map(str::to_owned);
         Ok(ArchiveOutcome::Written(SchemaArchive {
             bytes: written.output,
-            tool: format!("pg_dump {}", tool.version),
+            tool: settings.describe(&format!("pg_dump {}", tool.version)),
             normalised,
             excluded: self.excluded(),
             notes: notes.into_iter().chain(warnings).collect(),
         }))
     }
 
-    fn dump_command(&self, tool: &Tool) -> Command {
+    fn dump_command(&self, tool: &Tool, settings: &DumpSettings) -> Command {
         let mut command = tool.command(self.connector.url());
         // The server that holds the snapshot, whatever else its name may mean by now.
         command.env("PGHOSTADDR", self.holder.address().ip().to_string());
         // Bounds and defaults are printed in it, and a database may have one of its own.
         command.env("PGTZ", "UTC");
+        if let Some(options) = &settings.options {
+            command.env("PGOPTIONS", options);
+        }
         command.args(["--format=custom", "--schema-only", "--no-password"]);
+        // The database's own, whatever is set for its clients.
+        command.arg(format!("--encoding={}", self.server.encoding));
         command.arg(format!("--snapshot={}", self.evidence().snapshot_name));
         // pg_dump waits for its locks for ever if it is let.
         let lock_timeout = self.options.lock_timeout.min(DUMP_LOCK_TIMEOUT);
@@ -113,19 +122,17 @@ impl Snapshot {
         };
         self.undumpable.iter().map(missing).collect()
     }
+}
 
-    /// What a role that may only read does not get to see.
-    async fn known_omissions(&self) -> Result<Vec<String>> {
-        let worker = self.worker().await?;
-        let count = count(&worker, "SELECT count(*)::text FROM pg_user_mappings").await?;
-        self.keep(worker).await;
-        Ok((count > 0)
-            .then(|| {
-                format!("options of {count} user mappings (passwords of foreign servers) are not captured")
-            })
-            .into_iter()
-            .collect())
-    }
+/// What a role that may only read does not get to see.
+async fn known_omissions(worker: &Session) -> Result<Vec<String>> {
+    let count = count(worker, "SELECT count(*)::text FROM pg_user_mappings").await?;
+    let told = match count {
+        0 => return Ok(Vec::new()),
+        1 => "options of 1 user mapping (the password of a foreign server) are not captured".to_owned(),
+        _ => format!("options of {count} user mappings (passwords of foreign servers) are not captured"),
+    };
+    Ok(vec![told])
 }
 
 async fn count(worker: &Session, sql: &str) -> Result<u64> {

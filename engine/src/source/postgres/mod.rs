@@ -26,6 +26,7 @@ mod catalog;
 mod columns;
 pub(crate) mod connect;
 mod dependents;
+pub(crate) mod dump_settings;
 mod fault;
 pub mod large_objects;
 mod parameters;

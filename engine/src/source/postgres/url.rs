@@ -316,6 +316,12 @@ impl PostgresUrl {
         Self { database: database.to_owned(), names_no_database: false, ..self.clone() }
     }
 
+    /// The same, with other options in the startup packet.
+    #[must_use]
+    pub(super) fn with_options(&self, options: &str) -> Self {
+        Self { options: Some(options.to_owned()), ..self.clone() }
+    }
+
     /// The URL with the password replaced by `***`, for people.
     pub fn redacted(&self) -> String {
         self.text(self.password.as_ref().map(|_| "***"))
