@@ -102,6 +102,65 @@ async fn through_a_pooler_a_comparison_says_why_definitions_are_worded_different
     assert!(done.proof.remarks.iter().any(|remark| remark.starts_with(told)), "{:?}", done.proof.remarks);
 }
 
+/// Somebody's safety catch is neither stumbled over half-way nor taken off without being asked to.
+#[tokio::test(flavor = "multi_thread")]
+async fn transactions_that_are_read_only_by_default_are_told_before_anything_is_written() {
+    let (cluster, name, url) =
+        database("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)").await;
+    let test = TestRepo::new().await;
+    let snapshot = test.backup(&url).await;
+    let target = format!("{name}_restored");
+    let setup = format!(
+        "CREATE ROLE {name}_maker LOGIN CREATEDB PASSWORD 'p'; CREATE ROLE {name}_looker LOGIN PASSWORD 'p';
+         ALTER ROLE {name}_maker SET default_transaction_read_only = on;
+         ALTER ROLE {name}_looker SET default_transaction_read_only = on"
+    );
+    cluster.execute("postgres", &setup).await;
+    let planned = async |url: &str| {
+        let plan = restore::plan(&test.repo, &snapshot, &Scope::All, url, &test.ctx).await.unwrap();
+        let check = plan.preflight.iter().find(|check| check.check == "right to write").cloned().unwrap();
+        (plan, check)
+    };
+    let maker = cluster.url(&format!("{name}_maker"), "p", &target);
+    let (plan, told) = planned(&maker).await;
+    assert!(!plan.is_clear() && !told.ok, "{told:?}");
+    let mend = format!("ALTER ROLE \"{name}_maker\" RESET default_transaction_read_only;");
+    assert!(told.detail.contains("(set by: user)") && told.detail.contains(&mend), "{told:?}");
+
+    // Who only looks has it for good reason, and another one writes.
+    let (plan, told) = planned(&cluster.url(&format!("{name}_looker"), "p", &target)).await;
+    assert!(plan.is_clear() && told.ok && !told.warns, "{told:?}");
+
+    // What the plan did not see is seen before anything is written.
+    let refused =
+        restore::apply(&test.repo, &snapshot, &Scope::All, &plan, &plan.confirm_phrase, &maker, &test.ctx);
+    let refused = refused.await.unwrap_err();
+    assert!(refused.message().contains("default_transaction_read_only"), "{refused:?}");
+    let made = format!("SELECT count(*) FROM pg_database WHERE datname = '{target}'");
+    assert_eq!(cluster.query_one("postgres", &made).await, "0");
+
+    // As it says: for this restore alone.
+    let once = format!("{maker}?options=-c%20default_transaction_read_only%3Doff");
+    let (plan, told) = planned(&once).await;
+    assert!(told.ok && plan.is_clear(), "{told:?}");
+    let done =
+        restore::apply(&test.repo, &snapshot, &Scope::All, &plan, &plan.confirm_phrase, &once, &test.ctx);
+    assert!(done.await.unwrap().proof.matches);
+
+    // An empty database that has it, seen by who may write there and by who may not.
+    let held = format!("{name}_held");
+    cluster.execute("postgres", &format!("CREATE DATABASE {held}")).await;
+    let set = format!("ALTER DATABASE {held} SET default_transaction_read_only = on");
+    cluster.execute("postgres", &set).await;
+    let (_, told) = planned(&cluster.superuser_url(&held)).await;
+    let mend = format!("ALTER DATABASE \"{held}\" RESET default_transaction_read_only;");
+    assert!(!told.ok && told.detail.contains(&mend), "{told:?}");
+    let looker = cluster.url(&format!("{name}_looker"), "p", &held);
+    cluster.execute("postgres", &format!("ALTER ROLE {name}_looker RESET ALL")).await;
+    let (_, told) = planned(&looker).await;
+    assert!(told.ok && told.warns && told.detail.contains("(set by: database)"), "{told:?}");
+}
+
 /// The URL of something that stands before the server and, as PgBouncer does, takes no options.
 async fn pooled(url: &str, server: u16) -> String {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();

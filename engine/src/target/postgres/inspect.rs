@@ -55,7 +55,8 @@ SELECT r.rolname::pg_catalog.text, r.rolsuper::pg_catalog.text, (r.rolsuper OR r
    WHERE nspname = 'public')::pg_catalog.text, \
   (SELECT pg_catalog.bool_and(pg_catalog.pg_has_role(nspowner, 'USAGE')) FROM pg_catalog.pg_namespace \
    WHERE nspname = 'public')::pg_catalog.text, \
-  (SELECT datistemplate FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())::pg_catalog.text \
+  (SELECT datistemplate FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())::pg_catalog.text, \
+  (SELECT source FROM pg_catalog.pg_settings WHERE name = 'default_transaction_read_only' AND setting = 'on') \
 FROM pg_catalog.pg_roles r WHERE r.rolname = CURRENT_USER";
 
 /// Whether the database is there, and whether it holds anything.
@@ -119,6 +120,9 @@ pub struct TargetState {
     pub encoding: Option<String>,
     /// Whether the server is a standby, which takes no writes.
     pub is_standby: bool,
+    /// What makes the user's transactions read-only unless they ask for more, as `pg_settings.source`
+    /// has it ("user", "database", "configuration file"), if anything does.
+    pub read_only_by: Option<String>,
 }
 
 /// Looks at the target of `url`. Reads only, and any user who can log in may do it.
@@ -196,6 +200,7 @@ async fn state(session: &Session, exists: bool) -> Result<TargetState> {
         wrappers,
         encoding: exists.then(|| server.encoding.clone()),
         is_standby: server.is_standby,
+        read_only_by: abilities.optional(7),
     })
 }
 

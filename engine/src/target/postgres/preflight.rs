@@ -40,6 +40,7 @@ async fn checks(
         version(&state, source),
         database(&state, url),
         rights(&state, url, others_write),
+        writing(&state, url, others_write),
         extensions(&state, source, url, others_write),
         foreign_servers(&state, url, &archive, others_write),
         encoding(&state, source),
@@ -132,6 +133,45 @@ fn rights(state: &TargetState, url: &PostgresUrl, others_write: bool) -> Preflig
             format!("{user} may not create schemas and tables in \"{name}\": use its owner"),
         ),
     }
+}
+
+/// Somebody made transactions read-only for a reason, so a restore does not overrule it: it says how.
+fn writing(state: &TargetState, url: &PostgresUrl, others_write: bool) -> PreflightCheck {
+    let name = "right to write";
+    let (user, database) = (&state.user, url.database());
+    let Some(by) = state.read_only_by.as_deref() else {
+        return check(name, true, "transactions may write");
+    };
+    let is_users_own = matches!(by, "user" | "database user" | "client");
+    if others_write && !state.can_create_objects && is_users_own {
+        let detail = format!("transactions of {user} are read-only, which is enough to plan");
+        return check(name, true, detail);
+    }
+    let for_once = "For this restore alone, add options=-c%20default_transaction_read_only%3Doff to the URL";
+    let role = ident(user);
+    let mend = match by {
+        "user" => format!("{for_once}, or run: ALTER ROLE {role} RESET default_transaction_read_only;"),
+        "database user" => format!(
+            "{for_once}, or run: ALTER ROLE {role} IN DATABASE {} RESET default_transaction_read_only;",
+            ident(database)
+        ),
+        "database" if state.contents == Contents::Absent => {
+            format!("{for_once}, or make the empty database \"{database}\" yourself first")
+        }
+        "database" => format!(
+            "{for_once}, or run: ALTER DATABASE {} RESET default_transaction_read_only;",
+            ident(database)
+        ),
+        "client" => "Take default_transaction_read_only out of the URL's options".to_owned(),
+        _ => format!("{for_once}, or have it taken out of the server's configuration"),
+    };
+    let detail = format!(
+        "default_transaction_read_only is on (set by: {by}), so nothing can be written. If that is not meant for \
+         this database: {mend}"
+    );
+    // Whoever carries the plan out may have a setting of their own.
+    let is_somebody_elses = others_write && !state.can_create_objects;
+    PreflightCheck { warns: is_somebody_elses, ..check(name, is_somebody_elses, detail) }
 }
 
 fn extensions(state: &TargetState, source: &Source, url: &PostgresUrl, others_write: bool) -> PreflightCheck {
