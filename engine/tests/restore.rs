@@ -430,10 +430,13 @@ async fn what_needs_a_table_without_a_definition_is_left_out_and_the_rest_is_res
          CREATE TABLE typed (id int PRIMARY KEY, h hidden); INSERT INTO typed VALUES (1, ROW(1, 2, 3));
          CREATE TYPE pair AS (a int, h hidden); CREATE TABLE deep (id serial PRIMARY KEY, p pair[]);
          CREATE TABLE heir (more int) INHERITS (hidden); CREATE DOMAIN positive AS int CHECK (VALUE > 0);
-         CREATE FUNCTION weight(hidden) RETURNS int LANGUAGE sql AS 'SELECT 1';
+         CREATE FUNCTION weight(hidden) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1';
          CREATE TABLE defaulted (id int PRIMARY KEY, w int DEFAULT weight(NULL));
          CREATE TABLE checked (id int PRIMARY KEY, w int CHECK (weight(NULL) = 1));
-         CREATE TABLE fine (id serial PRIMARY KEY, p positive); INSERT INTO fine (p) SELECT n FROM generate_series(1, 100) n",
+         CREATE TABLE fine (id serial PRIMARY KEY, p positive); INSERT INTO fine (p) SELECT n FROM generate_series(1, 100) n;
+         CREATE VIEW peek AS SELECT id FROM hidden; CREATE MATERIALIZED VIEW stored AS SELECT id FROM peek; CREATE INDEX ON stored (id);
+         ALTER TABLE fine ADD h int REFERENCES hidden; CREATE POLICY own ON fine USING (EXISTS (SELECT FROM hidden));
+         CREATE INDEX weighed ON fine ((p + weight(NULL))); CREATE VIEW other AS SELECT p FROM fine",
     )
     .await;
     let role = format!("{name}_reader");
@@ -450,8 +453,20 @@ async fn what_needs_a_table_without_a_definition_is_left_out_and_the_rest_is_res
     let snapshot = test.backup(&url).await;
     let mut names = missing_names(&snapshot);
     names.sort_unstable();
-    let expected = ["checked", "deep", "defaulted", "heir", "hidden", "typed"]
+    let others = [
+        "constraint fine_h_fkey on public.fine",
+        "function public.weight(public.hidden)",
+        "index public.weighed",
+        "materialized view public.stored",
+        "policy own on public.fine",
+        "type public.pair",
+        "view public.peek",
+    ];
+    let tables = ["checked", "deep", "defaulted", "heir", "hidden", "typed"]
         .map(|name| format!("public.{name}{}", if name == "hidden" { "" } else { " (definition)" }));
+    let others = others.map(|other| format!("{other} (needs public.hidden)"));
+    let mut expected: Vec<String> = others.into_iter().chain(tables).collect();
+    expected.sort_unstable();
     assert_eq!(names, expected);
     let needs = snapshot.manifest.missing.iter().find(|missing| missing.name.contains("deep")).unwrap();
     assert!(needs.reason.contains("it needs public.hidden"), "{needs:?}");
@@ -472,14 +487,20 @@ async fn what_needs_a_table_without_a_definition_is_left_out_and_the_rest_is_res
         "{:?}",
         done.notes
     );
-    // The function and the type that need the table are missing, and the proof says so.
-    assert_eq!(
-        done.proof.schema_differences,
-        [
-            "function weight(public.hidden) in schema public is missing in the target",
-            "type pair in schema public is missing in the target"
-        ]
-    );
+    // What needs the table and has no rows is missing, and the proof says so.
+    let differences = done.proof.schema_differences.iter();
+    let differences: Vec<&str> = differences.map(|line| line.split(" removed: ").next().unwrap()).collect();
+    let missing = [
+        "function weight(public.hidden)",
+        "index stored_id_idx",
+        "materialized view stored",
+        "type pair",
+        "view peek",
+    ]
+    .map(|object| format!("{object} in schema public is missing in the target"));
+    let of_fine =
+        ["constraint fine_h_fkey", "index weighed", "policy own"].map(|part| format!("public.fine: {part}"));
+    assert_eq!(differences, of_fine.iter().chain(&missing).collect::<Vec<_>>());
 }
 
 async fn restored(name: &str, test: &TestRepo, snapshot: &engine::repo::Snapshot) -> restore::Restored {

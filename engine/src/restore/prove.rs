@@ -19,7 +19,7 @@ use crate::restore::plan::lacks_definition;
 use crate::restore::{definitions, large_objects};
 use crate::rows;
 use crate::source::{
-    Consistency, DatabaseUrl, Engine, Incomplete, Options, Source, concerns, missing_object,
+    Consistency, DatabaseUrl, Engine, Incomplete, Options, Source, concerns, is_dependent, missing_object,
 };
 
 /// Differing records that are named.
@@ -127,7 +127,10 @@ pub(super) async fn prove_schemas(
         .chain(without.map(|wanted| Engine::Postgres.display_name(&wanted.namespace, &wanted.name)))
         .collect();
     let mut schemas = definitions::compare(repo, snapshot, &source, url, &told).await;
-    let remark = |missing: &Missing| format!("{} is not in the snapshot, and was not compared", missing.name);
+    let remark = |missing: &Missing| match is_dependent(&missing.name) {
+        true => format!("{} could not be made", missing.name),
+        false => format!("{} is not in the snapshot, and was not compared", missing.name),
+    };
     schemas.remarks.extend(missing.iter().map(remark));
     let lines = differences.into_iter().map(|(name, what)| format!("{name}: {what}"));
     schemas.differences.splice(..0, lines);

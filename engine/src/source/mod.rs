@@ -57,11 +57,23 @@ pub(crate) fn definition_name(collection: &str) -> String {
     format!("{collection} (definition)")
 }
 
-/// The object that something missing is, or is a part of: names made by [`partition_name`] and
-/// [`definition_name`] begin with it.
+/// How a view, a function or another object without rows is named that cannot be restored, because
+/// it needs a table whose definition is missing.
+pub(crate) fn dependent_name(object: &str, table: &str) -> String {
+    format!("{object} (needs {table})")
+}
+
+/// Whether [`dependent_name`] made the name of something missing.
+pub(crate) fn is_dependent(missing: &str) -> bool {
+    missing.ends_with(')') && missing.contains(" (needs ")
+}
+
+/// The object that something missing is, or is a part of: names made by [`partition_name`],
+/// [`definition_name`] and [`dependent_name`] begin with it.
 pub(crate) fn missing_object(missing: &str) -> &str {
-    let part =
-        missing.rfind(" (partition of ").or_else(|| missing.strip_suffix(" (definition)").map(str::len));
+    let part = (missing.rfind(" (partition of "))
+        .or_else(|| missing.strip_suffix(" (definition)").map(str::len))
+        .or_else(|| missing.rfind(" (needs ").filter(|_| is_dependent(missing)));
     part.map_or(missing, |end| &missing[..end])
 }
 

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::catalog::{self, Inheritance, Kind, Plan, Relation, needs};
 use super::columns::{self, choose_key, delivers_order};
 use super::connect::Connector;
-use super::dependents::dependents;
+use super::dependents::{Dependents, dependents};
 use super::large_objects;
 use super::schema::{self, Schemas};
 use super::session::Session;
@@ -405,12 +405,13 @@ async fn describe(
 ) -> Result<Found> {
     let Plan { tables, mut sequences, mut incomplete, notes, undumpable, mut readable_parts, .. } = plan;
     let (mut leaves, mut trees) = (plan.leaves, plan.trees);
-    let orphans = dependents(holder, &undumpable).await?;
+    let Dependents { relations: orphans, others } = dependents(holder, &undumpable).await?;
     sequences.retain(|sequence| !orphans.contains_key(&sequence.oid));
     incomplete.extend(tables.iter().filter_map(|table| {
         let lacks = orphans.get(&table.oid)?;
         Some(Incomplete { name: definition_name(&table.display()), reason: needs(lacks) })
     }));
+    incomplete.extend(others);
     let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
     let mut columns = columns::columns(holder, &oids).await?;
     let mut indexes = columns::indexes(holder, &oids).await?;
