@@ -107,7 +107,7 @@ pub struct CollectionDiff {
     pub records: Counts,
     /// What changed in its schema, in words.
     pub schema_changes: Vec<String>,
-    /// Why its records are not compared: its key is another than it was.
+    /// Why its records are not compared, with how many there are: its key is another than it was.
     pub rekeyed: Option<String>,
 }
 
@@ -294,7 +294,10 @@ fn compare(pair: &Pair, reader: &mut ObjectReader, ctx: &Context) -> Result<Coll
             let alignment = Alignment::new(&old.descriptor.layout, &new.descriptor.layout);
             let equal_data = old.descriptor.data_root == new.descriptor.data_root;
             if !equal_data && let Some(why) = alignment.rekeyed() {
-                diff.rekeyed = Some(why.to_owned());
+                let (before, now) = (old.descriptor.records, new.descriptor.records);
+                diff.rekeyed = Some(format!(
+                    "{why}: the {before} records of before cannot be matched with the {now} of now"
+                ));
             } else {
                 diff.records = count(old, new, &alignment, reader, ctx)?;
             }

@@ -92,10 +92,11 @@ pub struct CollectionBody {
     name: String,
     #[schema(value_type = StatusWord)]
     status: Status,
-    /// Null where `rekeyed` says why the records were not compared: zeros would say they are equal.
-    #[schema(required)]
-    records: Option<CountsBody>,
+    /// All zero, `unchanged` too, where `rekeyed` says why the records were not compared.
+    records: CountsBody,
     schema_changes: Vec<String>,
+    /// Null but where the table has another key than it had: then no record of one side is known to be
+    /// one of the other's, so none is counted. It says which key, and how many records each side has.
     #[schema(required)]
     rekeyed: Option<String>,
 }
@@ -144,6 +145,19 @@ pub struct ChangeBody {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[schema(required = false)]
     truncated: bool,
+}
+
+/// A page of changes.
+#[derive(Serialize, ToSchema)]
+pub struct ChangesBody {
+    items: Vec<ChangeBody>,
+    #[schema(required)]
+    next_cursor: Option<String>,
+    /// Why there are none, where the collection's records were not compared: it has another key than
+    /// it had. As in the comparison itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    rekeyed: Option<String>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -249,7 +263,7 @@ impl From<CollectionDiff> for CollectionBody {
         Self {
             name: diff.name,
             status: diff.status,
-            records: diff.rekeyed.is_none().then_some(diff.records.into()),
+            records: diff.records.into(),
             schema_changes: diff.schema_changes,
             rekeyed: diff.rekeyed,
         }
@@ -339,7 +353,7 @@ pub async fn get(
     get, path = "/diffs/{id}/collections/{name}/changes", tag = "diffs",
     params(("id" = String, Path), ("name" = String, Path, description = "The collection's name, percent-encoded"), ChangesQuery),
     responses(
-        (status = 200, description = "A page", body = Page<ChangeBody>),
+        (status = 200, description = "A page", body = ChangesBody),
         (status = 409, description = "`not-compared-yet`: the live database is still being read", body = ProblemBody),
         (status = 410, description = "`reading-gone`: what was read of the live database is not kept any more", body = ProblemBody),
     ),
@@ -349,13 +363,19 @@ pub async fn changes(
     ApiUser(visitor): ApiUser,
     Path((id, collection)): Path<(DiffId, String)>,
     Query(query): Query<ChangesQuery>,
-) -> Result<axum::Json<Page<ChangeBody>>> {
+) -> Result<axum::Json<ChangesBody>> {
     let filter = Filter { kind: query.kind, column: query.column };
     let page =
         PageRequest { cursor: query.cursor, from_key: None, limit: extract::limit(query.limit.as_deref())? };
     let page = diffs::changes(&app, visitor.user_id, id, &collection, &filter, &page).await?;
-    let items = page.items.into_iter().map(ChangeBody::try_from).collect::<Result<_>>()?;
-    Ok(axum::Json(Page { items, next_cursor: page.next_cursor }))
+    let items: Vec<_> = page.items.into_iter().map(ChangeBody::try_from).collect::<Result<_>>()?;
+    let mut rekeyed = None;
+    if items.is_empty() {
+        let summary = diffs::find(&app, visitor.user_id, id).await?.summary;
+        let collections = summary.into_iter().flat_map(|summary| summary.collections);
+        rekeyed = collections.filter(|found| found.name == collection).find_map(|found| found.rekeyed);
+    }
+    Ok(axum::Json(ChangesBody { items, next_cursor: page.next_cursor, rekeyed }))
 }
 
 #[cfg(test)]
@@ -364,7 +384,7 @@ mod tests {
     use engine::diff::Counts;
 
     #[test]
-    fn a_rekeyed_table_has_no_counts() {
+    fn a_rekeyed_table_counts_nothing_and_says_why() {
         let compared = CollectionDiff {
             name: "public.t".to_owned(),
             status: Status::Changed,
@@ -375,8 +395,10 @@ mod tests {
         let rekeyed = CollectionDiff { rekeyed: Some("another key".to_owned()), ..compared.clone() };
         let bodies =
             [compared, rekeyed].map(|diff| serde_json::to_value(CollectionBody::from(diff)).unwrap());
-        assert_eq!(bodies[0]["records"]["added"], 0);
-        assert!(bodies[1]["records"].is_null());
+        for body in &bodies {
+            assert_eq!(body["records"]["added"], 0);
+        }
+        assert!(bodies[0]["rekeyed"].is_null());
         assert_eq!(bodies[1]["rekeyed"], "another key");
     }
 }

@@ -23,6 +23,7 @@ mod object_storage;
 mod process;
 mod prune;
 mod queue;
+mod rekeyed;
 mod schedules;
 mod schemathesis;
 mod secrets;
