@@ -232,6 +232,38 @@ async fn one_concurrent_truncate_makes_the_backup_begin_anew() {
     }
 }
 
+/// Jobs and tests make scratch tables and drop them all the time. Whoever drops one waits for a snapshot
+/// that shows it, and whoever reads it waits for them.
+#[tokio::test(flavor = "multi_thread")]
+async fn scratch_tables_that_come_and_go_fail_no_backup() {
+    let (cluster, name, url) = database(
+        "CREATE TABLE kept (id int PRIMARY KEY); INSERT INTO kept SELECT generate_series(1, 1000);
+         CREATE VIEW seen AS SELECT id FROM kept",
+    )
+    .await;
+    let job = cluster.connect(&name).await;
+    let working = tokio::spawn(async move {
+        let pause = || tokio::time::sleep(std::time::Duration::from_millis(50));
+        loop {
+            let make = "CREATE TABLE scratch (id serial PRIMARY KEY); INSERT INTO scratch DEFAULT VALUES";
+            job.batch_execute(make).await.unwrap();
+            pause().await;
+            job.batch_execute("DROP TABLE scratch").await.unwrap();
+            pause().await;
+        }
+    });
+    let test = TestRepo::new().await;
+    for _ in 0..5 {
+        let snapshot = test.backup(&url).await;
+        assert_eq!(snapshot.manifest.missing, []);
+        let collections = engine::history::collections(&test.repo, &snapshot).await.unwrap();
+        let kept = collections.iter().find(|found| found.name == "public.kept").unwrap();
+        assert_eq!(kept.records, 1000);
+    }
+    assert!(!working.is_finished(), "the loop went on");
+    working.abort();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_differs_beside_tables_is_named() {
     let (cluster, name, url) = database(

@@ -251,3 +251,33 @@ async fn a_partition_attached_meanwhile_is_noticed() {
         Err(error) => assert_eq!(error.kind(), Kind::SourceChanged, "{error:?}"),
     }
 }
+
+/// Where there is no moment without a table that passes by, it is left out by name, and so is what needs it.
+#[tokio::test]
+async fn a_table_that_is_always_made_anew_is_left_out_by_name() {
+    let database = Database::with(
+        "CREATE TABLE kept (id int PRIMARY KEY); INSERT INTO kept VALUES (1); CREATE TABLE scratch (id int)",
+    )
+    .await;
+    let job = Cluster::shared().connect(&database.name).await;
+    let working = tokio::spawn(async move {
+        loop {
+            let sql = "BEGIN; DROP TABLE scratch CASCADE; CREATE TABLE scratch (id int); COMMIT";
+            job.batch_execute(sql).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    let options = Options { is_restless: true, ..quick() };
+    let snapshot = Snapshot::begin(&database.url, &options, &CancellationToken::new()).await.unwrap();
+    assert_eq!(names(&snapshot), ["public.kept"]);
+    let [left_out] = snapshot.incomplete() else { panic!("{:?}", snapshot.incomplete()) };
+    assert_eq!(left_out.name, "public.scratch");
+    assert!(left_out.reason.contains("made or dropped while the snapshot was taken"), "{left_out:?}");
+    assert!(snapshot.evidence().restarts > 5);
+    assert_eq!(rows(&snapshot, "kept").await.len(), 1);
+    let archive = snapshot.schema_archive().await.unwrap();
+    assert!(matches!(archive, engine::source::ArchiveOutcome::Written(_)), "pg_dump does not wait for it");
+    assert!(!working.is_finished());
+    working.abort();
+    snapshot.close().await.unwrap();
+}

@@ -22,12 +22,14 @@ pub(crate) struct Options {
     pub consistency: Consistency,
     /// Whether to catch up with changes although the server offers reading at one time.
     pub catch_up: bool,
+    /// Whether reading it has failed because its definitions change all the time.
+    pub is_restless: bool,
 }
 
 impl Options {
     /// Options with which every engine chooses for itself.
     pub fn new(workers: usize, consistency: Consistency) -> Self {
-        Self { workers, consistency, catch_up: false }
+        Self { workers, consistency, catch_up: false, is_restless: false }
     }
 }
 
@@ -53,8 +55,11 @@ impl Source {
     pub async fn begin(url: &DatabaseUrl, options: &Options, ctx: &Context) -> Result<Self> {
         match url {
             DatabaseUrl::Postgres(url) => {
-                let options =
-                    postgres::Options { workers: options.workers.max(1), ..postgres::Options::default() };
+                let options = postgres::Options {
+                    workers: options.workers.max(1),
+                    is_restless: options.is_restless,
+                    ..postgres::Options::default()
+                };
                 let snapshot = postgres::Snapshot::begin(url, &options, &ctx.cancel).await?;
                 Ok(Self::Postgres(Box::new(snapshot)))
             }
@@ -184,7 +189,9 @@ impl Source {
     pub fn another_way(&self, error: &Error, options: &Options) -> Option<Options> {
         match self {
             // Somebody waits to change a table, or has: the next snapshot is taken after them.
-            Self::Postgres(_) => (error.kind() == Kind::SourceChanged).then_some(*options),
+            Self::Postgres(_) => {
+                (error.kind() == Kind::SourceChanged).then_some(Options { is_restless: true, ..*options })
+            }
             Self::MongoDb(snapshot) => {
                 snapshot.another_way(error).map(|found| Options { catch_up: found.catch_up, ..*options })
             }

@@ -6,12 +6,13 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::fault;
+use super::passing::PASSED;
 use super::session::{Session, literal, qualified};
 use super::settings::Server;
 use crate::error::Result;
 use crate::source::{Incomplete, partition_name, sql_name};
 
-/// A relation as the catalog lists it. Compared before and after locking.
+/// A relation as the catalog lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Relation {
     pub(super) oid: u32,
@@ -25,6 +26,10 @@ pub(super) struct Relation {
     is_filtered: bool,
     extension: Option<Membership>,
     has_foreign_name: bool,
+    /// Whether it was dropped since the transaction that lists it can see.
+    pub(super) is_gone: bool,
+    /// Whether it may be dropped at any moment; see [`Passing`](super::passing::Passing).
+    pub(super) is_passing: bool,
 }
 
 /// The kinds that hold, or stand for, rows of their own.
@@ -48,6 +53,25 @@ struct Membership {
 impl Relation {
     pub(super) fn sql(&self) -> String {
         qualified(&self.namespace, &self.name)
+    }
+
+    #[cfg(test)]
+    pub(super) fn named(oid: u32, name: &str) -> Self {
+        Self {
+            oid,
+            namespace: "public".to_owned(),
+            name: name.to_owned(),
+            kind: Kind::Table,
+            is_unlogged: false,
+            is_partition: false,
+            may_use_schema: true,
+            may_select: true,
+            is_filtered: false,
+            extension: None,
+            has_foreign_name: false,
+            is_gone: false,
+            is_passing: false,
+        }
     }
 
     pub(super) fn display(&self) -> String {
@@ -75,12 +99,15 @@ impl Relation {
 
     /// Whether `pg_dump` may lock it, and so describe it.
     fn is_dumpable(&self) -> bool {
-        self.may_select && self.may_use_schema && !self.has_foreign_name
+        self.may_select && self.may_use_schema && !self.has_foreign_name && !self.is_passing
     }
 
     /// Why `pg_dump` cannot describe a table of [`Plan::undumpable`], and what would let it.
     pub(super) fn undumpable(&self, user: &str) -> String {
         let (sql, user) = (self.sql(), super::session::ident(user));
+        if self.is_passing {
+            return PASSED.to_owned();
+        }
         let reason = "its definition cannot be kept: pg_dump may not lock it without SELECT on it";
         if self.has_foreign_name {
             return reason.to_owned();
@@ -99,6 +126,9 @@ impl Relation {
     /// Why `user` cannot read this relation whole, if so.
     fn obstacle(&self, server: &Server, user: &str) -> Option<String> {
         let (sql, user) = (self.sql(), super::session::ident(user));
+        if self.is_passing {
+            return Some(PASSED.to_owned());
+        }
         if self.has_foreign_name {
             return Some("its name or a column's is not UTF-8, so it cannot be asked for".to_owned());
         }
@@ -165,6 +195,9 @@ pub(super) async fn relations(session: &Session, server: &Server) -> Result<Vec<
                 .optional(9)
                 .map(|_| Membership { is_configuration: row.flag(10), condition: row.text(11) }),
             has_foreign_name: !row.is_utf8(1) || !row.is_utf8(2) || odd_columns.contains(&oid),
+            // Privileges are asked of the present, and of nothing there is no answer.
+            is_gone: row.optional(6).is_none() || row.optional(7).is_none(),
+            is_passing: false,
         }
     });
     Ok(relations.collect())
@@ -230,7 +263,7 @@ pub(super) struct Plan {
     pub(super) trees: HashMap<u32, HashSet<u32>>,
 }
 
-/// Decides what is read. Pure, so that it gives the same answer before and after locking.
+/// Decides what is read. Asked before locking, for what to lock, and of what the snapshot shows.
 pub(super) fn plan(relations: &[Relation], inheritance: &Inheritance, server: &Server, user: &str) -> Plan {
     let mut plan = Plan::default();
     let by_oid: HashMap<u32, &Relation> = relations.iter().map(|relation| (relation.oid, relation)).collect();

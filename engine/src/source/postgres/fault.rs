@@ -180,6 +180,14 @@ pub(super) fn is_restartable(error: &tokio_postgres::Error) -> bool {
     })
 }
 
+/// Whether what the statement names is not there any more.
+pub(super) fn is_gone(error: &tokio_postgres::Error) -> bool {
+    let gone = [SqlState::UNDEFINED_TABLE, SqlState::INVALID_SCHEMA_NAME];
+    error.as_db_error().is_some_and(|answer| {
+        gone.contains(answer.code()) || answer.message().contains("could not open relation with OID")
+    })
+}
+
 /// Whether a function that planning a query calls failed, or SQL in it.
 pub(super) fn is_of_function(error: &tokio_postgres::Error) -> bool {
     const CLASSES: [&str; 7] = ["22", "2F", "38", "39", "3F", "42", "P0"];

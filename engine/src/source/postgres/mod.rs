@@ -30,6 +30,7 @@ pub(crate) mod dump_settings;
 mod fault;
 pub mod large_objects;
 mod parameters;
+mod passing;
 mod readonly;
 mod rows;
 mod scan;

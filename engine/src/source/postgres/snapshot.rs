@@ -2,8 +2,9 @@
 //!
 //! The order of things is the point. `pg_dump` takes its snapshot before its locks: a table that is
 //! truncated or rewritten in between reads as empty, without an error. Here the tables are listed
-//! in a transaction of their own, then locked, and only then is the snapshot taken; what it lists
-//! is compared with what was locked, and any difference starts over.
+//! in a transaction of their own, then locked, and only then is the snapshot taken. What it shows has
+//! to be locked by then, or it is taken anew: what came meanwhile is in the next listing, and what went
+//! is not. A table that passes by need not fail that: see [`passing`](super::passing).
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -19,6 +20,7 @@ use super::columns::{self, choose_key, delivers_order};
 use super::connect::Connector;
 use super::dependents::{Dependents, dependents};
 use super::large_objects;
+use super::passing::Passing;
 use super::schema::{self, Schemas};
 use super::session::Session;
 use super::settings::Server;
@@ -36,11 +38,14 @@ pub struct Options {
     pub max_restarts: u32,
     /// How long to wait for the locks before starting over.
     pub lock_timeout: Duration,
+    /// Whether tables are known to come and go, so that a moment without such is looked for from the
+    /// beginning.
+    pub is_restless: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { workers: 2, max_restarts: 4, lock_timeout: Duration::from_secs(20) }
+        Self { workers: 2, max_restarts: 4, lock_timeout: Duration::from_secs(20), is_restless: false }
     }
 }
 
@@ -135,21 +140,28 @@ impl Snapshot {
         let guard = holder.cancel_guard();
         let server = Server::read(&holder).await?;
         let mut restarts = 0;
-        let found = loop {
-            let error = match take(&holder, &server, url.user(), options, restarts).await {
+        let mut passing = Passing::new(options.is_restless);
+        let mut found = loop {
+            let (error, is_passing) = match take(&holder, &server, url.user(), options, &mut passing).await {
                 Ok(found) => break found,
-                Err(error) => error,
+                Err(Setback::Passing(error)) => (error, true),
+                Err(Setback::Failed(error)) => (error, false),
             };
             if error.kind() != ErrorKind::SourceChanged || holder.is_closed() {
                 return Err(error);
             }
             holder.run("ROLLBACK").await.map_err(|error| fault::statement("starting over", error))?;
-            if restarts == options.max_restarts {
-                return Err(gave_up(&holder, &error, restarts).await);
+            if is_passing && passing.look_again() {
+                tokio::time::sleep(passing.pause()).await;
+                continue;
+            }
+            if restarts == options.max_restarts || is_passing {
+                return Err(gave_up(&holder, &error, restarts + passing.moments()).await);
             }
             restarts += 1;
             tokio::time::sleep(Duration::from_millis(100) * restarts).await;
         };
+        found.evidence.restarts = restarts + passing.moments();
         guard.disarm();
         Ok(Self {
             connector,
@@ -277,14 +289,35 @@ struct Found {
     large_object_access: large_objects::Access,
 }
 
-/// One attempt. A [`ErrorKind::SourceChanged`] means that another one may succeed.
+/// Why an attempt came to nothing.
+enum Setback {
+    /// Tables came or went meanwhile.
+    Passing(Error),
+    /// Anything else. A [`ErrorKind::SourceChanged`] means that another attempt may succeed.
+    Failed(Error),
+}
+
+impl From<Error> for Setback {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Setback {
+    fn passing() -> Self {
+        let message = "tables were created, changed or dropped while they were locked";
+        Self::Passing(Error::new(ErrorKind::SourceChanged, message))
+    }
+}
+
+/// One attempt.
 async fn take(
     holder: &Session,
     server: &Server,
     user: &str,
     options: &Options,
-    restarts: u32,
-) -> Result<Found> {
+    passing: &mut Passing,
+) -> Result<Found, Setback> {
     let pins = server.pins(options.lock_timeout);
     let begin = |what: String| async move {
         holder
@@ -293,38 +326,43 @@ async fn take(
             .map_err(|error| fault::statement("beginning the snapshot's transaction", error))
     };
     begin(format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {pins}")).await?;
-    let before = (catalog::relations(holder, server).await?, Inheritance::read(holder).await?);
+    let (listed, below) = (catalog::relations(holder, server).await?, Inheritance::read(holder).await?);
     begin("COMMIT".to_owned()).await?;
+    let settled = passing.settled(&listed);
+    if passing.is_too_early() {
+        return Err(Setback::passing());
+    }
 
     begin(format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {pins}")).await?;
-    let planned = catalog::plan(&before.0, &before.1, server, user);
-    if let Some(sql) = catalog::lock_statement(&planned.tables, false) {
+    let to_lock = catalog::plan(&settled, &below, server, user).tables;
+    if let Some(sql) = catalog::lock_statement(&to_lock, false) {
         holder.run(&sql).await.map_err(lock_error)?;
     }
-    let mut evidence = export(holder, server, restarts).await?;
+    let mut evidence = export(holder, server).await?;
 
-    let after = (catalog::relations(holder, server).await?, Inheritance::read(holder).await?);
+    let (mut shown, inheritance) =
+        (catalog::relations(holder, server).await?, Inheritance::read(holder).await?);
+    if !passing.mark(&mut shown) {
+        return Err(Setback::passing());
+    }
+    let plan = catalog::plan(&shown, &inheritance, server, user);
     let locked: HashSet<u32> = catalog::locked(holder).await?.into_iter().map(|(oid, _)| oid).collect();
-    let wanted =
-        planned.tables.iter().map(|table| table.oid).chain(planned.trees.values().flatten().copied());
-    if before != after || !wanted.into_iter().all(|oid| locked.contains(&oid)) {
-        return Err(Error::new(
-            ErrorKind::SourceChanged,
-            "tables were created, changed or dropped while they were locked",
-        ));
+    let mut wanted = plan.tables.iter().map(|table| table.oid).chain(plan.trees.values().flatten().copied());
+    if !wanted.all(|oid| locked.contains(&oid)) {
+        return Err(Setback::passing());
     }
     evidence.extensions = extensions(holder).await?;
     evidence.system_identifier = system_identifier(holder).await?;
-    describe(holder, server, planned, &after.1, evidence).await
+    Ok(describe(holder, server, plan, &inheritance, evidence).await?)
 }
 
-fn lock_error(error: tokio_postgres::Error) -> Error {
-    let restartable = fault::is_restartable(&error);
-    let mapped = fault::statement("locking the tables against changes", error);
+fn lock_error(error: tokio_postgres::Error) -> Setback {
+    let (restartable, is_gone) = (fault::is_restartable(&error), fault::is_gone(&error));
+    let mut mapped = fault::statement("locking the tables against changes", error);
     if restartable && mapped.kind() != ErrorKind::SourceChanged {
-        return Error::new(ErrorKind::SourceChanged, mapped.message().to_owned()).with_source(mapped);
+        mapped = Error::new(ErrorKind::SourceChanged, mapped.message().to_owned()).with_source(mapped);
     }
-    mapped
+    if is_gone { Setback::Passing(mapped) } else { Setback::Failed(mapped) }
 }
 
 /// Names what is in the way, when it is a lock.
@@ -344,7 +382,7 @@ async fn gave_up(holder: &Session, error: &Error, restarts: u32) -> Error {
 }
 
 /// Takes the snapshot: the first statement of its transaction that needs one.
-async fn export(holder: &Session, server: &Server, restarts: u32) -> Result<Evidence> {
+async fn export(holder: &Session, server: &Server) -> Result<Evidence> {
     let sql = "SELECT pg_export_snapshot(), \
         (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END)::text, \
         to_char(clock_timestamp(), 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), current_database()::text, \
@@ -366,7 +404,7 @@ async fn export(holder: &Session, server: &Server, restarts: u32) -> Result<Evid
         is_standby: server.is_standby,
         isolation: "REPEATABLE READ READ ONLY, snapshot taken after ACCESS SHARE locks on all tables"
             .to_owned(),
-        restarts,
+        restarts: 0,
     })
 }
 
