@@ -99,6 +99,13 @@ fn moved_sequences(old: &[SequenceState], new: &[SequenceState]) -> Vec<String> 
     let moved = |now: &SequenceState| {
         let was = before.get(&(&now.namespace, &now.name))?;
         let name = Engine::Postgres.display_name(&now.namespace, &now.name);
+        if was.last_value == now.last_value && was.is_called != now.is_called {
+            let value = now.last_value;
+            return Some(match now.is_called {
+                true => format!("sequence {name} has given {value}, which it was yet to give"),
+                false => format!("sequence {name} is yet to give {value}, which it had given"),
+            });
+        }
         let (was, is) = (stands(was), stands(now));
         (was != is).then(|| format!("sequence {name} stands {is}, where it stood {was}"))
     };
@@ -162,9 +169,17 @@ mod tests {
             last_value,
             is_called,
         };
-        let old = [state("a", 1, false), state("b", 7, true), state("gone", 1, true)];
-        let new = [state("a", 1, true), state("b", 7, true), state("c", 3, true)];
-        assert_eq!(moved_sequences(&old, &new), ["sequence public.a stands at 1, where it stood before 1"]);
+        let old = [state("a", 1, false), state("b", 7, true), state("d", 1, false), state("gone", 1, true)];
+        let new = [state("a", 1, true), state("b", 7, true), state("c", 3, true), state("d", 5, true)];
+        let told = [
+            "sequence public.a has given 1, which it was yet to give",
+            "sequence public.d stands at 5, where it stood before 1",
+        ];
+        assert_eq!(moved_sequences(&old, &new), told);
+        assert_eq!(
+            moved_sequences(&new[..1], &old[..1]),
+            ["sequence public.a is yet to give 1, which it had given"]
+        );
         let many = |by: i64| (0..150i64).map(|n| state(&format!("s{n}"), n + by, true)).collect::<Vec<_>>();
         let lines = moved_sequences(&many(0), &many(1));
         assert_eq!((lines.len(), lines[100].as_str()), (101, "50 more sequences stand elsewhere"));

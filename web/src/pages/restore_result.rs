@@ -186,7 +186,6 @@ pub fn page(view: &Result) -> Markup {
 }
 
 fn verdict(view: &Result) -> Markup {
-    let tables = format::count_of(view.collections.len() as u64, view.system.collection());
     let missing: Vec<_> = view.notes.iter().filter(|note| note.failed).collect();
     html! {
         @if view.matches && !missing.is_empty() {
@@ -194,13 +193,13 @@ fn verdict(view: &Result) -> Markup {
                 (warning(&html! {
                     p { strong { "Finished, but something of the snapshot is missing" } }
                     ul { @for note in missing { li { (note.text) } } }
-                    p { (tables) " were read again from the target, and their root hashes are those in the snapshot" (exception(view)) "." }
+                    p { (read_again(view)) (exception(view)) "." }
                 }))
             }
         } @else if view.matches {
             div.notice.good role="status" {
                 p { (icons::ok()) strong { "Proof: the restored database matches the snapshot" } }
-                p { "All " (tables) " were read again from the target, and every root hash is the one in the snapshot" (exception(view)) "." }
+                p { (read_again(view)) (exception(view)) "." }
             }
         } @else {
             div.notice.bad role="status" {
@@ -212,6 +211,20 @@ fn verdict(view: &Result) -> Markup {
                 }
             }
         }
+    }
+}
+
+/// What the proof rests on, where all of it matches.
+fn read_again(view: &Result) -> String {
+    let word = view.system.collection();
+    match view.collections.len() as u64 {
+        1 => {
+            format!("The {word} was read again from the target, and its root hash is the one in the snapshot")
+        }
+        count => format!(
+            "All {} were read again from the target, and every root hash is the one in the snapshot",
+            format::count_of(count, word)
+        ),
     }
 }
 

@@ -12,6 +12,8 @@ use crate::source::RecordBatch;
 
 /// A batch is handed on once it has this many bytes.
 const BATCH: usize = 256 * 1024;
+/// A row over this many bytes leaves no buffer behind.
+const LONG_ROW: usize = 16 << 20;
 
 /// Splits a stream of rows in COPY's text format and writes each as a record. Nothing is allocated
 /// per row: the buffers live as long as the reader.
@@ -93,7 +95,10 @@ impl<'a> RowReader<'a> {
     fn row(&mut self, row: &[u8]) -> Result<()> {
         let mut scratch = std::mem::take(&mut self.scratch);
         let written = self.write(row, &mut scratch);
-        self.scratch = scratch;
+        // What a long row took is given back: the next one may be short.
+        if row.len() < LONG_ROW {
+            self.scratch = scratch;
+        }
         written?;
         self.records += 1;
         Ok(())

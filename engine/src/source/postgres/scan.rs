@@ -18,6 +18,8 @@ use crate::source::{RecordBatch, ScanOrder, ScanStats, sql_name};
 
 /// A row over this many bytes of text may be more than the server can print.
 const OVERSIZE: u64 = 400 << 20;
+/// A batch over this many bytes waits until those before it are taken.
+const LONG_BATCH: usize = 16 << 20;
 
 impl Snapshot {
     /// Reads the collection with `layout` and sends its records in batches, in the order that
@@ -345,7 +347,16 @@ impl From<Error> for Failure {
     }
 }
 
-/// A receiver that went away wants no more.
+/// A receiver that went away wants no more. Of long rows, each a batch, only one is on its way: the queue
+/// is bounded by batches, not by bytes.
 async fn send(batches: &mpsc::Sender<RecordBatch>, batch: RecordBatch) -> Result<()> {
-    batches.send(batch).await.map_err(|_| Error::cancelled())
+    let gone = |_| Error::cancelled();
+    if batch.size_bytes() < LONG_BATCH {
+        return batches.send(batch).await.map_err(|_| Error::cancelled());
+    }
+    let whole_queue = batches.max_capacity();
+    if let Some(place) = batches.reserve_many(whole_queue).await.map_err(gone)?.next() {
+        place.send(batch);
+    }
+    batches.reserve_many(whole_queue).await.map(drop).map_err(gone)
 }

@@ -16,7 +16,14 @@ pub(super) fn statement(doing: &str, error: tokio_postgres::Error) -> Error {
     if let Some(more) = answer.detail().or_else(|| answer.where_()) {
         message.push_str(&format!(" ({})", shorten(more)));
     }
-    let (kind, help) = class(answer.code());
+    let (kind, help) = match answer.code() {
+        // A value of type regrole, or of an aclitem.
+        code if *code == SqlState::UNDEFINED_OBJECT && answer.message().starts_with("role \"") => (
+            Kind::Refused,
+            Some("The target lacks a role that is named there: CREATE ROLE it, then restore again."),
+        ),
+        code => class(code),
+    };
     let mapped = Error::new(kind, message);
     let mapped = match help {
         Some(help) => mapped.with_help(help),
