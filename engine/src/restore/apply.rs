@@ -21,8 +21,9 @@ use crate::error::{Error, Kind, Result};
 use crate::monitor::{Progress, Steps};
 use crate::patch::numbered;
 use crate::repo::{ObjectReader, Repository, Session, Snapshot};
-use crate::restore::plan::{Plan, Scope, TargetIdentity, names, schema_archive};
+use crate::restore::plan::{Plan, Scope, TargetIdentity, names};
 use crate::restore::prove::{Proof, prove_collections, prove_schemas};
+use crate::restore::selection::Selection;
 use crate::source::{DatabaseUrl, Engine, RecordBatch};
 use crate::target::{Described, Note, PreflightCheck, Restoring, Target, preflight};
 
@@ -64,16 +65,21 @@ pub async fn apply(
     }
     let session = Session::begin_reading(repo, &[snapshot.id], ctx).await?;
     let ctx = Context { monitor: Arc::new(Steps::new(ctx.monitor.clone())), ..ctx.clone() };
-    let (records, sent) = (AtomicU64::new(0), Arc::default());
-    let restore = Restore { repo, snapshot, scope, url, ctx, records, sent };
-    let restored = restore.run().await;
+    let restored = async {
+        let selection = Selection::of(scope, repo, snapshot).await?;
+        let (records, sent) = (AtomicU64::new(0), Arc::default());
+        let snapshot = &selection.snapshot;
+        Restore { repo, snapshot, selection: &selection, url, ctx, records, sent }.run().await
+    };
+    let restored = restored.await;
     session.conclude(restored).await
 }
 
 struct Restore<'a> {
     repo: &'a Repository,
+    /// The selection's.
     snapshot: &'a Snapshot,
-    scope: &'a Scope,
+    selection: &'a Selection,
     url: DatabaseUrl,
     ctx: Context,
     records: AtomicU64,
@@ -84,12 +90,11 @@ struct Restore<'a> {
 impl Restore<'_> {
     async fn run(&self) -> Result<Restored> {
         self.tell("looking at the target", 0, 0);
-        let archive = schema_archive(self.repo, self.snapshot).await?;
-        let collections = self.scope.select(self.repo, self.snapshot).await?;
+        let Selection { archive, collections, .. } = self.selection;
         let restoring = Restoring {
             source: &self.snapshot.manifest.source,
-            archive: &archive,
-            collections: &names(&collections),
+            archive,
+            collections: &names(collections),
             unfilled_views: &self.snapshot.manifest.unfilled_views,
         };
         let checks = preflight(&self.url, &restoring, false).await?;
@@ -98,11 +103,12 @@ impl Restore<'_> {
                 .with_help("Plan again once that is mended."));
         }
         let target = Target::create(&self.url, &restoring).await?;
-        match self.fill(&target, &restoring, &collections).await {
+        match self.fill(&target, &restoring, collections).await {
             Ok((mut notes, mut proof)) => {
                 notes.extend(target.finish(&restoring).await?);
                 let Self { repo, snapshot, url, ctx, .. } = self;
-                let schemas = prove_schemas(repo, snapshot, &collections, &proof, url, ctx).await?;
+                let schemas =
+                    prove_schemas(repo, snapshot, Some(archive), collections, &proof, url, ctx).await?;
                 proof.add(schemas);
                 // What was left out was told when it was.
                 proof.remarks.retain(|remark| !notes.iter().any(|note| note.text == *remark));
@@ -129,12 +135,13 @@ impl Restore<'_> {
     ) -> Result<(Vec<Note>, Proof)> {
         let total = collections.len() as u64;
         self.tell("restoring the schema", 0, total);
-        let missing = self.snapshot.manifest.missing.iter().filter(|_| *self.scope == Scope::All);
+        let missing = self.snapshot.manifest.missing.iter();
         let mut notes: Vec<Note> = missing
             .map(|missing| {
                 Note::failed(format!("{} is not in the snapshot: {}", missing.name, missing.reason))
             })
             .collect();
+        notes.extend(self.selection.notes());
         notes.extend(self.unless_cancelled(target.pre_data(restoring)).await?);
         let described: Vec<Described<'_>> = collections.iter().map(described).collect();
         notes.extend(target.make_partitions(&described, &self.snapshot.manifest.missing).await?);

@@ -22,6 +22,7 @@ const NOT_COMPARED: &[&str] = &["SUBSCRIPTION", "ACL", "DEFAULT ACL"];
 pub(super) async fn compare(
     repo: &Repository,
     snapshot: &Snapshot,
+    archive: Option<&[u8]>,
     source: &Source,
     url: &DatabaseUrl,
     told: &[String],
@@ -29,7 +30,15 @@ pub(super) async fn compare(
     if snapshot.manifest.source.engine != Engine::Postgres.as_str() || snapshot.manifest.schema.is_none() {
         return Schemas::default();
     }
-    compare_archives(repo, snapshot, source, url, told).await.unwrap_or_else(not_compared)
+    let wanted = match archive {
+        Some(archive) => Ok(archive.to_vec()),
+        None => schema_archive(repo, snapshot).await,
+    };
+    let compared = match wanted {
+        Ok(wanted) => compare_archives(wanted, snapshot, source, url, told).await,
+        Err(error) => Err(error),
+    };
+    compared.unwrap_or_else(not_compared)
 }
 
 fn not_compared(why: impl std::fmt::Display) -> Schemas {
@@ -38,13 +47,12 @@ fn not_compared(why: impl std::fmt::Display) -> Schemas {
 }
 
 async fn compare_archives(
-    repo: &Repository,
+    wanted: Vec<u8>,
     snapshot: &Snapshot,
     source: &Source,
     url: &DatabaseUrl,
     told: &[String],
 ) -> Result<Schemas> {
-    let wanted = schema_archive(repo, snapshot).await?;
     let found = match source.schema_archive().await? {
         ArchiveOutcome::Written(found) => found,
         ArchiveOutcome::Unavailable { reason } => return Ok(not_compared(reason)),

@@ -10,6 +10,7 @@ mod large_objects;
 mod plan;
 mod privileges;
 mod prove;
+mod selection;
 
 pub use apply::{Restored, apply};
 pub(crate) use plan::schema_archive;

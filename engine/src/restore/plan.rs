@@ -13,7 +13,8 @@ use crate::context::Context;
 use crate::diff::{CollectionDiff, Counts, Side, Status, Summary};
 use crate::error::{Error, Kind, Result};
 use crate::repo::{Repository, Session, Snapshot};
-use crate::source::{DatabaseUrl, Engine, definition_name};
+use crate::restore::selection::Selection;
+use crate::source::{DatabaseUrl, definition_name};
 use crate::target::{PreflightCheck, Restoring, preflight};
 
 /// What is restored.
@@ -32,10 +33,6 @@ impl Scope {
     pub(super) async fn select(&self, repo: &Repository, snapshot: &Snapshot) -> Result<Vec<Cataloged>> {
         let all = catalog::collections(repo, snapshot).await?;
         let Self::Collections(names) = self else { return Ok(all) };
-        if snapshot.manifest.source.engine == Engine::Postgres.as_str() {
-            let message = "parts of a PostgreSQL snapshot cannot be restored yet";
-            return Err(Error::new(Kind::Unsupported, message).with_help("Restore the whole snapshot."));
-        }
         if names.is_empty() {
             return Err(Error::new(Kind::Invalid, "no collection is named").with_help("Name at least one."));
         }
@@ -127,20 +124,20 @@ pub async fn plan(
     let url = DatabaseUrl::parse(target_url)?.within(ctx.addresses);
     let session = Session::begin_reading(repo, &[snapshot.id], ctx).await?;
     let plan = async {
-        let archive = schema_archive(repo, snapshot).await?;
-        let collections = scope.select(repo, snapshot).await?;
-        check_placement(&url, &collections)?;
+        let selection = Selection::of(scope, repo, snapshot).await?;
+        let (snapshot, collections) = (&selection.snapshot, &selection.collections);
+        check_placement(&url, collections)?;
         let restoring = Restoring {
             source: &snapshot.manifest.source,
-            archive: &archive,
-            collections: &names(&collections),
+            archive: &selection.archive,
+            collections: &names(collections),
             unfilled_views: &snapshot.manifest.unfilled_views,
         };
         let mut preflight = preflight(&url, &restoring, true).await?;
-        preflight.insert(0, completeness(&snapshot.manifest));
+        preflight.splice(..0, std::iter::once(completeness(&snapshot.manifest)).chain(selection.check()));
         let target = TargetIdentity::of(&url);
         let confirm_phrase = target.confirm_phrase();
-        Ok(Plan { preflight, preview: preview(snapshot, &collections), confirm_phrase, target })
+        Ok(Plan { preflight, preview: preview(snapshot, collections), confirm_phrase, target })
     }
     .await;
     session.conclude(plan).await

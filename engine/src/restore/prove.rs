@@ -88,7 +88,7 @@ pub async fn prove(repo: &Repository, snapshot: &Snapshot, url: &str, ctx: &Cont
     let proof = async {
         let expected = catalog::collections(repo, snapshot).await?;
         let mut proof = prove_collections(repo, snapshot, &expected, &url, ctx).await?;
-        let schemas = prove_schemas(repo, snapshot, &expected, &proof, &url, ctx).await?;
+        let schemas = prove_schemas(repo, snapshot, None, &expected, &proof, &url, ctx).await?;
         proof.add(schemas);
         Ok(proof)
     }
@@ -97,10 +97,11 @@ pub async fn prove(repo: &Repository, snapshot: &Snapshot, url: &str, ctx: &Cont
 }
 
 /// Compares the target's definitions with the snapshot's, but for those of collections that `proof` tells
-/// are not there.
+/// are not there. `archive` holds what the target should, if that is not all of the snapshot.
 pub(super) async fn prove_schemas(
     repo: &Repository,
     snapshot: &Snapshot,
+    archive: Option<&[u8]>,
     expected: &[Cataloged],
     proof: &Proof,
     url: &DatabaseUrl,
@@ -126,7 +127,7 @@ pub(super) async fn prove_schemas(
         .chain(lost.iter().map(|name| (*name).to_owned()))
         .chain(without.map(|wanted| Engine::Postgres.display_name(&wanted.namespace, &wanted.name)))
         .collect();
-    let mut schemas = definitions::compare(repo, snapshot, &source, url, &told).await;
+    let mut schemas = definitions::compare(repo, snapshot, archive, &source, url, &told).await;
     let remark = |missing: &Missing| match is_dependent(&missing.name) {
         true => format!("{} could not be made", missing.name),
         false => format!("{} is not in the snapshot, and was not compared", missing.name),

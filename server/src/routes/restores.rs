@@ -6,7 +6,6 @@ use axum::response::Response;
 use engine::restore::Restored;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
-use web::components::system::System;
 use web::pages::restore_new::{self, RestoreNew};
 use web::pages::restore_plan::{self, Stage};
 use web::pages::restore_result;
@@ -154,14 +153,9 @@ async fn new_view(
     let place = Place::of_snapshot(app, visitor, &found).await?;
     let manifest = &found.snapshot.manifest;
     let system = view::connection::system(&manifest.source.engine);
-    let choices = match system {
-        System::MongoDb => {
-            let is_chosen = |name: &str| chosen.unwrap_or_default().iter().any(|known| known == name);
-            let collections = snapshots::collections(&found).await?;
-            collections.into_iter().map(|found| view::restore::choice(found, is_chosen)).collect()
-        }
-        System::PostgreSql => Vec::new(),
-    };
+    let is_chosen = |name: &str| chosen.unwrap_or_default().iter().any(|known| known == name);
+    let collections = snapshots::collections(&found).await?;
+    let choices = collections.into_iter().map(|found| view::restore::choice(found, is_chosen)).collect();
     Ok(RestoreNew {
         shell: shell(app, visitor),
         database: place.named(),

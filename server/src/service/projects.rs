@@ -155,9 +155,3 @@ pub async fn export_recovery_key(app: &App, user: UserId, id: ProjectId) -> Resu
     let event = Event::new(action::RECOVERY_KEY_EXPORT, audit::project(id));
     audit::record(app, user, event, Ok(key)).await
 }
-
-/// A feature of the contract that this version does not have.
-pub(super) fn not_yet(what: &str) -> Problem {
-    let detail = format!("This version cannot yet {what}.");
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "unsupported", "Not supported", detail)
-}

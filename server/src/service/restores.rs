@@ -229,11 +229,6 @@ async fn in_scope(found: &FoundSnapshot, scope: &Scope) -> Result<Vec<(String, S
     let all = catalog::collections(&found.repository, &found.snapshot).await?;
     let pair = |found: catalog::Cataloged| (found.namespace, found.name);
     let Scope::Collections(names) = scope else { return Ok(all.into_iter().map(pair).collect()) };
-    if found.snapshot.manifest.source.engine == Engine::Postgres.as_str() {
-        return Err(projects::not_yet(
-            "restore parts of a PostgreSQL snapshot; use the scope {\"all\": true}",
-        ));
-    }
     if names.is_empty() {
         return Err(Problem::invalid("scope", "Choose at least one collection, or all of the snapshot."));
     }

@@ -4,6 +4,7 @@
 
 mod accounts;
 mod audit;
+mod chosen;
 mod connecting;
 mod contract;
 mod damage;

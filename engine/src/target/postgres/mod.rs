@@ -23,6 +23,7 @@ mod role_names;
 mod row_security;
 mod sequences;
 mod statement;
+pub(crate) mod subset;
 mod toc;
 
 pub use inspect::{AvailableExtension, Contents, TargetState, inspect};

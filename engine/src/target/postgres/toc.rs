@@ -13,6 +13,8 @@ const COMPRESSION_IS_BYTE: u8 = 15;
 const HAS_RELATION_KIND: u8 = 16;
 /// Seconds to the year and daylight saving.
 const TIME_FIELDS: usize = 7;
+/// Bytes of a number.
+const NUMBER: usize = 5;
 /// The custom format, the only one whose contents are followed by a place in the file.
 const CUSTOM: u8 = 1;
 
@@ -32,6 +34,12 @@ pub(crate) enum Part {
 /// One entry of an archive.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Entry {
+    /// Its number in the archive.
+    pub(crate) id: i64,
+    /// The numbers of those it depends on, some of which may not be there.
+    pub(crate) needs: Vec<i64>,
+    /// Where it is in the archive.
+    pub(super) place: std::ops::Range<usize>,
     /// "TABLE", "ACL", "DEFAULT ACL"
     pub(crate) kind: String,
     /// "orders", "TABLE orders" for its privileges
@@ -49,6 +57,30 @@ pub(crate) struct Entry {
 /// The entries of an archive in its order, and `None` for one whose format is not known or in whose
 /// encoding names of roles or statements about privileges cannot be read.
 pub(crate) fn read(archive: &[u8]) -> Option<Vec<Entry>> {
+    entries(archive).map(|(_, entries)| entries)
+}
+
+/// The archive with only those of its `entries` that are kept, by their place among them. `None` for an
+/// archive that cannot be read, or that holds rows.
+pub(crate) fn only(archive: &[u8], entries: &[Entry], keep: &dyn Fn(usize) -> bool) -> Option<Vec<u8>> {
+    let (first, _) = self::entries(archive)?;
+    let end = entries.last().map_or(first, |entry| entry.place.end);
+    if end != archive.len() {
+        return None;
+    }
+    let kept: Vec<&Entry> =
+        entries.iter().enumerate().filter(|(at, _)| keep(*at)).map(|(_, entry)| entry).collect();
+    let mut out = archive.get(..first.checked_sub(NUMBER)?)?.to_vec();
+    out.push(0);
+    out.extend_from_slice(&u32::try_from(kept.len()).ok()?.to_le_bytes());
+    for entry in kept {
+        out.extend_from_slice(archive.get(entry.place.clone())?);
+    }
+    Some(out)
+}
+
+/// The entries, and where the first of them begins.
+fn entries(archive: &[u8]) -> Option<(usize, Vec<Entry>)> {
     let (head, rest) = archive.split_first_chunk::<11>()?;
     let [.., major, minor, _, int, offset, format] = *head;
     if !head.starts_with(MAGIC) || major != 1 || !KNOWN.contains(&minor) || int != 4 || format != CUSTOM {
@@ -68,16 +100,19 @@ pub(crate) fn read(archive: &[u8]) -> Option<Vec<Entry>> {
         reader.bytes()?;
     }
     let count = reader.number()?;
+    let first = archive.len() - reader.rest.len();
     let (mut entries, mut part) = (Vec::new(), Part::default());
     for _ in 0..count {
-        entries.push(reader.entry(minor, usize::from(offset), &mut part)?);
+        let start = archive.len() - reader.rest.len();
+        let entry = reader.entry(minor, usize::from(offset), &mut part)?;
+        entries.push(Entry { place: start..archive.len() - reader.rest.len(), ..entry });
     }
     // Other encodings have the same letters only where all have.
     let is_utf8 = entries.iter().any(|entry| entry.kind == "ENCODING" && entry.definition.contains("'UTF8'"));
     let is_plain = |entry: &Entry| {
         entry.owner.is_ascii() && (!PRIVILEGES.contains(&entry.kind.as_str()) || entry.definition.is_ascii())
     };
-    (is_utf8 || entries.iter().all(is_plain)).then_some(entries)
+    (is_utf8 || entries.iter().all(is_plain)).then_some((first, entries))
 }
 
 struct Reader<'a> {
@@ -123,7 +158,7 @@ impl<'a> Reader<'a> {
 
     /// `part` is the one of the entries before: one that belongs to none is restored with those.
     fn entry(&mut self, minor: u8, offset: usize, part: &mut Part) -> Option<Entry> {
-        self.number()?; // Its number.
+        let id = self.number()?;
         self.number()?; // Whether it has rows.
         self.bytes()?; // The object's catalog.
         self.bytes()?; // Its number there.
@@ -145,9 +180,13 @@ impl<'a> Reader<'a> {
         }
         let owner = self.text()?;
         self.bytes()?; // Whether its rows had numbers, before PostgreSQL 12.
-        while self.bytes()?.is_some() {} // Entries it depends on.
+        let mut needs = Vec::new();
+        while let Some(number) = self.bytes()? {
+            needs.push(std::str::from_utf8(number).ok()?.parse().ok()?);
+        }
         self.skip(1 + offset)?;
-        Some(Entry { kind, tag, namespace, owner, part: *part, definition, is_droppable })
+        let (part, place) = (*part, 0..0);
+        Some(Entry { id, needs, place, kind, tag, namespace, owner, part, definition, is_droppable })
     }
 }
 
@@ -192,7 +231,7 @@ mod tests {
             if minor >= 16 {
                 number(&mut out, 114);
             }
-            for known in ["shop owner", "false", "5"] {
+            for known in ["shop owner", "false", "7"] {
                 text(&mut out, known.as_bytes());
             }
             number(&mut out, -1);
@@ -213,6 +252,19 @@ mod tests {
             assert_eq!((found[2].owner.as_str(), found[2].is_droppable), ("shop owner", true));
             assert_eq!((found[2].namespace.as_str(), found[2].tag.as_str()), ("public", "orders"));
         }
+    }
+
+    #[test]
+    fn an_archive_can_be_cut_to_some_of_its_entries() {
+        let all = [("INDEX", 4, b"CREATE INDEX;".as_slice()), ("ACL", 1, b"GRANT;"), ("TABLE", 2, b"")];
+        let made = archive(15, &all);
+        let entries = read(&made).unwrap();
+        assert_eq!((entries[0].id, entries[0].needs.as_slice()), (7, [7].as_slice()));
+        assert_eq!(only(&made, &entries, &|_| true).unwrap(), made);
+        assert_eq!(only(&made, &entries, &|at| at != 1).unwrap(), archive(15, &[all[0], all[2]]));
+        assert_eq!(only(&made, &entries, &|_| false).unwrap(), archive(15, &[]));
+        let with_rows = [made.as_slice(), b"rows"].concat();
+        assert_eq!(only(&with_rows, &entries, &|_| true), None);
     }
 
     #[test]
