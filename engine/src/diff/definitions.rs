@@ -102,6 +102,14 @@ pub(crate) struct Definition<'a> {
 }
 
 impl Definition<'_> {
+    /// A partitioned table has no rows and no access method: the one that stands before it is that of
+    /// whichever table comes before, and another order of tables makes another of it.
+    fn forget_foreign_access_method(&mut self) {
+        if self.text.starts_with(ACCESS_METHOD) && self.text.contains("\nPARTITION BY ") {
+            self.text.drain(..self.text.find('\n').unwrap_or_default());
+        }
+    }
+
     /// The statements but for the one that names the owner.
     pub(crate) fn body(&self) -> String {
         let owner = self.heading.rsplit_once("; Owner: ").map_or("", |(_, owner)| owner);
@@ -113,6 +121,8 @@ impl Definition<'_> {
         self.text.lines().filter(|line| !gives(line)).collect::<Vec<_>>().join("\n")
     }
 }
+
+const ACCESS_METHOD: &str = "SET default_table_access_method";
 
 /// The definitions in a script, by name.
 pub(crate) fn read(script: &str) -> BTreeMap<Name<'_>, Definition<'_>> {
@@ -130,7 +140,7 @@ pub(crate) fn read(script: &str) -> BTreeMap<Name<'_>, Definition<'_>> {
                 definition.text.push_str(line);
             }
             current = Some(name);
-        } else if line.starts_with("SET default_table_access_method") {
+        } else if line.starts_with(ACCESS_METHOD) {
             // Stands before the object it is meant for, and holds for those after it.
             access_method = line;
         } else if !is_noise(line)
@@ -139,6 +149,9 @@ pub(crate) fn read(script: &str) -> BTreeMap<Name<'_>, Definition<'_>> {
             definition.text.push('\n');
             definition.text.push_str(line);
         }
+    }
+    for definition in found.values_mut() {
+        definition.forget_foreign_access_method();
     }
     found
 }

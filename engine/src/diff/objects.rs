@@ -162,6 +162,19 @@ mod tests {
     }
 
     #[test]
+    fn a_partitioned_table_has_no_access_method_of_another() {
+        let root = "--\n-- Name: p; Type: TABLE; Schema: public; Owner: o\n--\n\nCREATE TABLE public.p (\n    a int\n)\n\
+                    PARTITION BY LIST (a);\n\n\n";
+        assert_eq!(lines(&format!("{OLD}{root}"), &format!("{root}{OLD}"), &[]), Vec::<String>::new());
+        let plain = root.replace("\nPARTITION BY LIST (a)", "");
+        assert_eq!(
+            lines(&format!("{OLD}{plain}"), &format!("{plain}{OLD}"), &[]).len(),
+            1,
+            "unlike one with rows"
+        );
+    }
+
+    #[test]
     fn sequences_that_moved_are_told_from_those_that_did_not() {
         let state = |name: &str, last_value, is_called| SequenceState {
             namespace: "public".to_owned(),
