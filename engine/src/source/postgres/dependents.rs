@@ -11,7 +11,7 @@ use crate::source::{Incomplete, dependent_name};
 /// Follows what has to be there before something can be: the types of a table's columns and the tables
 /// whose rows they are, the tables it inherits from, the functions in its defaults, checks and partition
 /// key; what a view reads; what keys, policies and triggers name. What is a part of something that is
-/// lost goes with it and is not told by itself. OIDs are followed to `$MISSING`.
+/// lost goes with it and is not told by itself, and neither is what a foreign key has for each partition. OIDs are followed to `$MISSING`.
 const DEPENDENTS: &str = "\
     WITH RECURSIVE needs (classid, objid, refclassid, refobjid) AS ( \
       SELECT classid, objid, refclassid, refobjid FROM pg_depend WHERE deptype IN ('n', 'i') \
@@ -38,7 +38,10 @@ const DEPENDENTS: &str = "\
       o.type, o.identity \
     FROM found f LEFT JOIN pg_class c ON f.classid = 'pg_class'::regclass AND c.oid = f.objid \
       CROSS JOIN LATERAL pg_identify_object(f.classid, f.objid, 0) AS o \
-    WHERE NOT (f.classid = 'pg_class'::regclass AND f.objid = ANY ($MISSING)) ORDER BY o.type, o.identity";
+    WHERE NOT (f.classid = 'pg_class'::regclass AND f.objid = ANY ($MISSING)) \
+      AND NOT EXISTS (SELECT FROM pg_constraint k \
+        WHERE f.classid = 'pg_constraint'::regclass AND k.oid = f.objid AND k.conparentid <> 0) \
+    ORDER BY o.type, o.identity";
 
 /// What cannot be made without tables that are not described.
 #[derive(Default)]
