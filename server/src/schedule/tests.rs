@@ -103,10 +103,12 @@ fn weekdays_are_read_by_name_and_by_number() {
         ("1", Weekday::Monday),
         ("6", Weekday::Saturday),
         ("7", Weekday::Sunday),
+        ("\"0\"", Weekday::Sunday),
+        ("\"1\"", Weekday::Monday),
     ] {
         assert_eq!(read(text), Ok(day), "{text}");
     }
-    for text in ["8", "-1", "1.5", "\"\"", "\"sundays\"", "\"0\"", "true"] {
+    for text in ["8", "-1", "1.5", "\"\"", "\"sundays\"", "\"8\"", "true"] {
         let error = read(text).unwrap_err();
         assert!(error.contains("expected a day of the week: monday to sunday, or 1 for Monday"), "{error}");
     }
