@@ -59,12 +59,14 @@ impl Prune<'_> {
         // are listed before the run is published may be condemned for being in no index.
         let listed = self.repo.list_packs().await?;
         let deleted = self.repo.deleted_snapshots().await?;
+        // Snapshots before the index, too: what they need is in it by then.
+        let ids = self.repo.snapshot_ids().await?;
         self.repo.refresh_index().await?;
-        let uses = match self.uses(&listed).await {
+        let uses = match self.uses(&listed, &ids).await {
             // What is missing may be in packs whose index file is lost.
             Err(error) if error.kind() == Kind::Damaged && self.has_unindexed() => {
                 self.repo.index_unindexed().await?;
-                self.uses(&listed).await?
+                self.uses(&listed, &ids).await?
             }
             uses => uses?,
         };
@@ -88,9 +90,9 @@ impl Prune<'_> {
         !self.repo.cache().view().unindexed.is_empty()
     }
 
-    /// What each pack holds that snapshots need.
-    async fn uses(&self, listed: &BTreeMap<PackId, u64>) -> Result<Vec<PackUse>> {
-        let needed = self.count(&self.repo.snapshot_ids().await?).await?;
+    /// What each pack holds that these snapshots need.
+    async fn uses(&self, listed: &BTreeMap<PackId, u64>, ids: &[SnapshotId]) -> Result<Vec<PackUse>> {
+        let needed = self.count(ids).await?;
         self.steps.step("choosing packs");
         let (uses, absent) = self.tally(&needed, listed).await?;
         if absent > 0 {

@@ -104,6 +104,9 @@ impl Prune<'_> {
     /// Counts again, copies, and decides.
     async fn decide(&self, run: &Run) -> Result<(Verdict, Judged)> {
         let listed = self.repo.list_packs().await?;
+        // Before the index: what these snapshots need is in it by then. Who commits later began after the run
+        // was published, and relies on nothing that it condemns.
+        let ids = self.counted_snapshots(run).await?;
         self.repo.refresh_index().await?;
         let run = &self.with_late_orphans(run, &listed);
         if is_planted(Defect::SkipRecheck) {
@@ -114,7 +117,7 @@ impl Prune<'_> {
             };
             return Ok((verdict, Judged::default()));
         }
-        let needed = self.count(&self.counted_snapshots(run).await?).await?;
+        let needed = self.count(&ids).await?;
         let (uses, absent) = self.tally(&needed, &listed).await?;
         if absent > 0 {
             return Err(damaged(format!("{absent} objects that snapshots need are missing")));
