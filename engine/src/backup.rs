@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use repo_format::files;
 use repo_format::manifest::Trigger;
 
 use crate::capture::Capture;
@@ -77,8 +78,12 @@ async fn take(
     let snapshot = session.commit(manifest).await?;
     // Another server may have deleted the project, and what was written after that nothing opens.
     let Err(error) = repo.check_there().await else { return Ok(snapshot) };
+    if repo.store().list(files::SLOTS).await.is_ok_and(|slots| slots.is_empty()) {
+        // No key opens anything here any more.
+        drop(repo.store().delete_all().await);
+    }
     let message = "the repository was removed from its storage while the backup ran, so there is no snapshot";
-    Err(Error::new(Kind::Storage, message)
+    Err(Error::new(Kind::Ended, message)
         .with_help("Was the project deleted by another server, or the storage unmounted?")
         .with_source(error))
 }

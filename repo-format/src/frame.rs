@@ -178,6 +178,11 @@ impl Sealer {
     }
 }
 
+/// The epoch that a sealed frame says it is of. Authenticated only by opening it.
+pub fn epoch_of(frame: &[u8]) -> Option<u32> {
+    Header::parse(&mut Cursor::new(frame, "frame")).ok().map(|header| header.epoch)
+}
+
 /// Where the key of an epoch comes from.
 enum Keys {
     Schedule(KeySchedule),

@@ -10,6 +10,7 @@ use crate::defect::{Defect, is_planted};
 use crate::error::{Kind, Result};
 use crate::prune::Prune;
 use crate::repo::DEAD_MS;
+use crate::store::Created;
 
 /// Sessions are looked at so often: first soon, since most are short.
 const FIRST_LOOK_MS: u64 = 250;
@@ -76,6 +77,18 @@ impl Prune<'_> {
         Ok(there.map(|(id, (_, last))| (id, last)).collect())
     }
 
+    /// Makes the first mark of a snapshot whose process did not come to it.
+    async fn mark_if_committed(&self, id: SnapshotId) -> Result<()> {
+        let is_tombstone = match self.repo.manifest(id).await {
+            Err(error) if error.kind() != Kind::Damaged => return Err(error),
+            found => matches!(found, Ok(None)),
+        };
+        if is_tombstone || self.repo.list_marks().await?.is_known(id) {
+            return Ok(());
+        }
+        self.repo.create_first_mark(id, self.ctx.clock.now_ms()).await
+    }
+
     /// Ends a session for its process, which is dead or asleep: first its commit is made impossible,
     /// unless it has happened, and then nobody needs to wait for it any more.
     async fn end_session(&self, id: SnapshotId) -> Result<bool> {
@@ -92,7 +105,10 @@ impl Prune<'_> {
         tracing::warn!(session = %id, "a session showed no sign of life for 15 minutes and is ended");
         if purpose == Purpose::Commit {
             let tombstone = tombstone(self.ctx.clock.now_ms());
-            self.repo.create_file(&files::snapshot(id), &tombstone).await?;
+            let (created, _) = self.repo.create_file(&files::snapshot(id), &tombstone).await?;
+            if created == Created::Taken {
+                self.mark_if_committed(id).await?;
+            }
         }
         for left in self.repo.list_names(files::SESSIONS).await? {
             if files::parse_session(&left).is_some_and(|(of, beat)| of == id && beat > 0) {

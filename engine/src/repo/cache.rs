@@ -194,6 +194,12 @@ impl Cache {
         Ok(())
     }
 
+    /// Forgets an index file whose content was read before it was damaged: whatever only it names has to be
+    /// found without it.
+    pub fn forget(&self, name: &str) -> Result<()> {
+        self.update(&BTreeSet::from([name.to_owned()]), &[], false)
+    }
+
     /// Believes `view` from now on, together with what was added since `begin_view`.
     pub fn set_view(&self, view: View) {
         let mut current = self.view_mut();

@@ -36,9 +36,14 @@ impl Marks {
         self.numbers.keys().copied()
     }
 
-    /// The number of the mark that counts; 0 where there is none.
-    fn newest(&self, id: SnapshotId) -> u64 {
-        self.numbers.get(&id).and_then(|numbers| numbers.last()).copied().unwrap_or(0)
+    /// Whether anything was said of a snapshot, its deletion included.
+    pub fn is_known(&self, id: SnapshotId) -> bool {
+        self.numbers.contains_key(&id) || self.deleted.contains(&id)
+    }
+
+    /// The number of the mark that counts.
+    fn newest(&self, id: SnapshotId) -> Option<u64> {
+        self.numbers.get(&id).and_then(|numbers| numbers.last()).copied()
     }
 }
 
@@ -77,26 +82,40 @@ impl Repository {
     /// What is said of a snapshot. Of a mark that cannot be read nothing is known, so that it is taken
     /// for one that pins: what may be pinned must not go.
     pub(crate) async fn mark_of(&self, id: SnapshotId, marks: &Marks) -> Result<Mark> {
+        Ok(self.said_of(id, marks).await?.0)
+    }
+
+    /// As [`mark_of`](Self::mark_of), and whether that is what a mark says.
+    async fn said_of(&self, id: SnapshotId, marks: &Marks) -> Result<(Mark, bool)> {
         match self.read_newest_mark(id, marks).await {
             Err(error) if error.kind() == Kind::Damaged => {
                 tracing::error!(snapshot = %id, %error, "a mark is damaged; its snapshot counts as pinned");
-                Ok(Mark { pinned: true, ..Mark::default() })
+                Ok((Mark { pinned: true, ..Mark::default() }, false))
             }
-            read => read,
+            read => Ok((read?, true)),
         }
     }
 
-    /// As [`mark_of`](Self::mark_of), and [`Kind::Damaged`] for one that cannot be read.
+    /// As [`mark_of`](Self::mark_of), and [`Kind::Damaged`] for one that cannot be read, and where there is
+    /// none: every snapshot has one from its commit on.
     pub(crate) async fn read_newest_mark(&self, id: SnapshotId, marks: &Marks) -> Result<Mark> {
-        let mut n = marks.newest(id);
+        let mut newest = marks.newest(id);
         for _ in 0..ATTEMPTS {
-            if n == 0 {
-                return Ok(Mark::default());
+            match newest {
+                Some(0) => return Ok(Mark::default()),
+                Some(n) => match self.read_mark(id, n).await {
+                    Err(error) if error.kind() == Kind::NotFound => {}
+                    read => return read,
+                },
+                // Whoever commits it is about to, or was cut off: who ends the session makes it then.
+                None if self.store().has(&files::session(id)).await? => return Ok(Mark::default()),
+                None => {}
             }
-            match self.read_mark(id, n).await {
-                Err(error) if error.kind() == Kind::NotFound => n = self.list_marks().await?.newest(id),
-                read => return read,
+            let again = self.list_marks().await?.newest(id);
+            if (newest, again) == (None, None) {
+                return Err(Error::damaged(format!("the marks of snapshot {id} are missing")));
             }
+            newest = again;
         }
         Err(unsettled())
     }
@@ -123,7 +142,7 @@ impl Repository {
     ) -> Result<Mark> {
         let absent = || Error::new(Kind::NotFound, format!("there is no snapshot {id}"));
         match self.manifest(id).await {
-            Ok(None) => return Err(absent()),
+            Ok(None) if !self.is_missing(id).await? => return Err(absent()),
             Err(error) if error.kind() != Kind::Damaged => return Err(error),
             _ => {}
         }
@@ -144,7 +163,7 @@ impl Repository {
             ids.retain(|id| !before.deleted.contains(id));
             let mut made = BTreeMap::new();
             for id in ids.clone() {
-                let said = self.mark_of(id, &before).await?;
+                let (said, is_there) = self.said_of(id, &before).await?;
                 if said.deleting_ms.is_some() {
                     // Who decided it may have stopped there.
                     self.create_file(&files::deletion(id), &moment(clock.now_ms())).await?;
@@ -153,13 +172,13 @@ impl Repository {
                 }
                 let mut mark = said.clone();
                 change(&mut mark);
-                if mark == said {
+                if mark == said && is_there {
                     ids.remove(&id);
                     settled.insert(id, said);
                     continue;
                 }
                 mark.at_ms = clock.now_ms();
-                let n = before.newest(id) + 1;
+                let n = before.newest(id).unwrap_or(0) + 1;
                 if self.create_mark(id, n, &mark).await? {
                     made.insert(id, (n, mark));
                 }
@@ -168,7 +187,7 @@ impl Repository {
                 let after = self.list_marks().await?;
                 for (id, (n, mark)) in made {
                     // A greater one went on from others than ours.
-                    if !after.deleted.contains(&id) && after.newest(id) <= n {
+                    if !after.deleted.contains(&id) && after.newest(id) <= Some(n) {
                         self.remove_marks_before(id, n, &after).await;
                         self.known_marks().set(id, n, mark.clone());
                         ids.remove(&id);
@@ -186,18 +205,20 @@ impl Repository {
     /// Deletes a snapshot. Nobody sees it from now on; what only it needed goes with the next prune.
     /// [`Kind::Conflict`] when it is pinned.
     pub async fn delete_snapshot(&self, id: SnapshotId, clock: &dyn Clock) -> Result<()> {
-        let is_lost = match self.snapshot(id).await {
+        let is_all_lost = match self.snapshot(id).await {
             Ok(_) => false,
             // A damaged one can be deleted, too: it may be what stands in the way of a prune.
             Err(error) if error.kind() == Kind::Damaged => false,
-            // So can one whose manifest was lost, whatever its marks say: nothing is there to be kept.
-            Err(error) if error.kind() == Kind::NotFound && self.is_missing(id).await? => true,
+            // So can one whose manifest was lost. If its marks were lost, too, nothing is left to be kept.
+            Err(error) if error.kind() == Kind::NotFound && self.is_missing(id).await? => {
+                self.list_marks().await?.newest(id).is_none()
+            }
             Err(error) => return Err(error),
         };
         // A pin and a deletion are marks of one row of numbers: whichever is first is seen by the other.
         let at_ms = clock.now_ms();
         let decide = |mark: &mut Mark| {
-            if is_lost || !mark.pinned {
+            if is_all_lost || !mark.pinned {
                 mark.deleting_ms = Some(at_ms);
             }
         };
@@ -211,6 +232,13 @@ impl Repository {
                 .with_help("Unpin it first, if it is to go."));
         }
         self.create_file(&files::deletion(id), &moment(at_ms)).await.map(drop)
+    }
+
+    /// Creates the mark that says nothing. By it a manifest that is lost is missed, also the newest one, which
+    /// no other snapshot names; and by its absence it is known that marks were lost.
+    pub(crate) async fn create_first_mark(&self, id: SnapshotId, now_ms: i64) -> Result<()> {
+        let mark = Mark { at_ms: now_ms, ..Mark::default() };
+        self.create_file(&files::mark(id, 0), &mark.to_bytes()).await.map(drop)
     }
 
     /// Creates a mark, unless another has its number.

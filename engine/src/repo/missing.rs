@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use repo_format::files;
 use repo_format::id::SnapshotId;
+use repo_format::mark::Mark;
 
 use super::Repository;
 use crate::error::{Kind, Result};
@@ -42,15 +43,21 @@ impl Repository {
     }
 
     /// Why a snapshot that was taken, and that nobody deleted, cannot be read. `None` where it can, or is none.
-    pub async fn unreadable(&self, id: SnapshotId) -> Result<Option<String>> {
-        match self.snapshot(id).await {
-            Ok(_) => Ok(None),
-            Err(error) if error.kind() == Kind::Damaged => Ok(Some(error.message().to_owned())),
-            Err(error) if error.kind() == Kind::NotFound => {
-                Ok(self.is_missing(id).await?.then(|| format!("the file {} is missing", files::snapshot(id))))
+    /// Beside it what was said of it.
+    pub async fn unreadable(&self, id: SnapshotId) -> Result<Option<(String, Mark)>> {
+        let why = match self.snapshot(id).await {
+            Ok(_) => return Ok(None),
+            Err(error) if error.kind() == Kind::Damaged => error.message().to_owned(),
+            Err(error) if error.kind() == Kind::NotFound && self.is_missing(id).await? => {
+                format!("the file {} is missing", files::snapshot(id))
             }
-            Err(error) => Err(error),
-        }
+            Err(error) if error.kind() == Kind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let marks = self.list_marks().await?;
+        // If all of it is lost, nothing is left to be kept.
+        let mark = if marks.is_known(id) { self.mark_of(id, &marks).await? } else { Mark::default() };
+        Ok(Some((why, mark)))
     }
 
     /// Deleted snapshots that no prune has removed yet, also those whose manifests were lost.

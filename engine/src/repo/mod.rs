@@ -17,11 +17,11 @@ mod write;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use repo_format::files;
-use repo_format::frame::Subject;
+use repo_format::frame::{self, Subject};
 use repo_format::id::{RepositoryId, SnapshotId};
 use repo_format::keys::KeySchedule;
 use repo_format::manifest::Manifest;
@@ -222,7 +222,11 @@ impl Repository {
     pub(crate) fn open_file(&self, name: &str, sealed: &[u8]) -> Result<Vec<u8>> {
         let opened =
             cpu::with_opener(self.0.id, &self.0.keys, |opener| opener.open(Subject::File(name), sealed));
-        opened.map_err(|error| Error::damaged(format!("the stored file {name} is damaged: {error}")))
+        let plain =
+            opened.map_err(|error| Error::damaged(format!("the stored file {name} is damaged: {error}")))?;
+        // The file that began its epoch may be lost: an older one is not gone back to.
+        self.0.epoch.fetch_max(frame::epoch_of(sealed).unwrap_or(FIRST_EPOCH), Ordering::AcqRel);
+        Ok(plain)
     }
 
     /// Creates a named file under a name drawn at random, and returns its length. Who finds such a

@@ -52,12 +52,17 @@ impl Repository {
 
     /// Tries every place the object is said to be at. The cache may have been left behind by another
     /// process, or the pack was just deleted after its objects were copied elsewhere: so before it
-    /// is given up, the index is listed anew.
+    /// is given up, the index is listed anew, and made anew for packs that no index file names.
     async fn load_counted(&self, kind: ObjectKind, id: ObjectId, counters: &Counters) -> Result<Vec<u8>> {
         match self.load_from_places(kind, id, counters).await {
             Err(error) if error.kind() == Kind::Damaged => {
                 self.refresh_index().await?;
-                self.load_from_places(kind, id, counters).await
+                match self.load_from_places(kind, id, counters).await {
+                    Err(error) if error.kind() == Kind::Damaged && self.index_unindexed().await.is_ok() => {
+                        self.load_from_places(kind, id, counters).await
+                    }
+                    loaded => loaded,
+                }
             }
             loaded => loaded,
         }

@@ -163,10 +163,13 @@ impl Session {
         if !is_committed {
             return Err(ended());
         }
-        // By this a manifest that is lost is missed, also the newest one, which no other snapshot names.
-        let mark = Mark { at_ms: self.clock.now_ms(), ..Mark::default() };
-        if let Err(error) = self.repository.create_file(&files::mark(self.id, 0), &mark.to_bytes()).await {
+        let now_ms = self.clock.now_ms();
+        if self.repository.create_first_mark(self.id, now_ms).await.is_err()
+            && let Err(error) = self.repository.create_first_mark(self.id, now_ms).await
+        {
             tracing::warn!(snapshot = %self.id, %error, "the first mark of a snapshot could not be made");
+            // While its session is there the snapshot may have none; who ends the session makes it.
+            self.unsettled.store(true, Ordering::Relaxed);
         }
         Ok(Snapshot { id: self.id, manifest, mark: Mark::default() })
     }

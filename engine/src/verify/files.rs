@@ -3,7 +3,7 @@
 use repo_format::files::{self, PruneFile};
 use repo_format::id::{PackId, SlotId};
 use repo_format::mark::Mark;
-use repo_format::prune::{Run, Verdict, parse_moment};
+use repo_format::prune::{Run, Verdict, moment, parse_moment};
 use repo_format::session::Beginning;
 use repo_format::{config, slot};
 
@@ -25,6 +25,19 @@ impl Verify<'_> {
                 self.file(&name).await?;
             }
         }
+        self.missing_epochs().await
+    }
+
+    /// Epochs that something was sealed in and whose beginnings are lost are begun again.
+    async fn missing_epochs(&mut self) -> Result<()> {
+        let listed = self.repo.list_names(files::EPOCHS).await?;
+        let names = (1..=self.repo.epoch()).map(files::epoch);
+        for name in names.filter(|name| !listed.contains(name)).collect::<Vec<_>>() {
+            self.repo.create_file(&name, &moment(self.ctx.clock.now_ms())).await?;
+            let reason =
+                "it was missing, though files are sealed in its epoch or a later one; it was made anew";
+            self.damaged_file(name, Vec::new(), reason.to_owned());
+        }
         Ok(())
     }
 
@@ -32,6 +45,9 @@ impl Verify<'_> {
         match self.repo.store().read(name).await {
             Ok(bytes) => match self.read_file(name, &bytes) {
                 Err(error) if error.kind() == Kind::Damaged => {
+                    if name.starts_with(files::INDEX) {
+                        self.repo.cache().forget(name)?;
+                    }
                     let hidden = match files::parse_mark(name) {
                         Some((id, None)) => vec![id.to_string()],
                         // The one that counts is read with its snapshot.

@@ -140,6 +140,8 @@ impl<'a> Verify<'a> {
         // now.
         let ids = self.repo.snapshot_ids().await?;
         self.repo.refresh_index().await?;
+        // What a damaged index file named is found by its packs.
+        self.repo.index_unindexed().await?;
         let parents = self.attribute(ids).await?;
         self.publish_suspects().await?;
         if are_prunes_whole {
@@ -158,6 +160,10 @@ impl<'a> Verify<'a> {
         let (ids, marks) = self.repo.listed().await?;
         for id in &ids {
             match self.repo.read_newest_mark(*id, &marks).await {
+                // A tombstone has no marks.
+                Err(error)
+                    if error.kind() == Kind::Damaged && matches!(self.repo.manifest(*id).await, Ok(None)) => {
+                }
                 Err(error) if error.kind() == Kind::Damaged => self.report.damaged.push(Damage {
                     object: names::MARKS.to_owned() + &id.to_string(),
                     snapshots: vec![id.to_string()],

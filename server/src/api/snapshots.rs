@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use engine::history::{CollectionSummary, Record};
 use engine::repo::Snapshot;
 use engine::rows::{Content, PageRequest, Row};
@@ -269,18 +270,24 @@ fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     patch, path = "/snapshots/{id}", tag = "snapshots",
     params(("id" = String, Path)),
     request_body = SnapshotChange,
-    responses((status = 200, description = "As it is now", body = SnapshotBody)),
+    responses(
+        (status = 200, description = "As it is now", body = SnapshotBody),
+        (status = 204, description = "Pinned or unpinned; its file is lost or damaged, so there is nothing to show"),
+        (status = 409, description = "Its file is lost or damaged, so it takes no note", body = ProblemBody),
+    ),
 )]
 pub async fn change(
     State(app): State<App>,
     ApiUser(visitor): ApiUser,
     Path(id): Path<String>,
     Json(body): Json<SnapshotChange>,
-) -> Result<axum::Json<SnapshotBody>> {
+) -> Result<Response> {
     let SnapshotChange { note, pinned } = body;
     let change = snapshots::SnapshotChange { note, pinned };
-    let found = snapshots::change(&app, visitor.user_id, &id, change).await?;
-    whole(&app, found).await
+    match snapshots::change(&app, visitor.user_id, &id, change).await? {
+        Some(found) => Ok(whole(&app, found).await?.into_response()),
+        None => Ok(StatusCode::NO_CONTENT.into_response()),
+    }
 }
 
 /// Deletes a snapshot. What only it needed goes with the next prune.

@@ -62,6 +62,7 @@ async fn unreadable_view(
         project: Named::new(found.project.id.to_string(), found.project.name),
         id: id.to_owned(),
         why: found.why,
+        pinned: found.pinned,
         problem: None,
     }))
 }

@@ -69,8 +69,8 @@ async fn open_all(app: &App, user: UserId, recovery_key: Option<&str>) -> Result
         return Err(problem);
     }
     if opened.is_empty() {
-        let detail = "No repository in the storage opens with this key. Check the key, and that DBSNAP_STORAGE names \
-                      the storage it is of.";
+        let detail = "No repository in the storage that is not open here already opens with this key. Check the key, and \
+                      that DBSNAP_STORAGE names the storage it is of.";
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "wrong-key", "Nothing opens", detail));
     }
     Ok(opened)

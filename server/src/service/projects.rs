@@ -49,6 +49,8 @@ async fn make(app: &App, user: UserId, name: &str, is_example: bool) -> Result<P
     };
     // The first file in the place of a lost mount would make it look like the storage.
     app.repositories.check_known(&app.meta.ready_projects().await?).await?;
+    // A folder that is gone, as a mount may be, is not made anew.
+    app.storage.check().await?;
     app.meta.add_unready_project(project.clone()).await?;
     if let Err(problem) = app.repositories.create(id).await {
         // Best effort: what stays is removed at the next start.

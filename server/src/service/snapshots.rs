@@ -165,11 +165,23 @@ pub async fn find(app: &App, user: UserId, id: &str) -> Result<FoundSnapshot> {
 }
 
 /// Gives a snapshot another note, pins or unpins it.
-pub async fn change(app: &App, user: UserId, id: &str, change: SnapshotChange) -> Result<FoundSnapshot> {
-    let mut found = find_with_parent(app, user, id).await?;
+pub async fn change(
+    app: &App,
+    user: UserId,
+    id: &str,
+    change: SnapshotChange,
+) -> Result<Option<FoundSnapshot>> {
+    let mut found = match find_with_parent(app, user, id).await {
+        Ok(found) => found,
+        Err(problem) if may_be_unreadable(&problem) => match find_unreadable(app, user, id).await? {
+            Some(unreadable) => return change_unreadable(app, user, unreadable, change).await.map(|()| None),
+            None => return Err(problem),
+        },
+        Err(problem) => return Err(problem),
+    };
     let note = change.note.map(parse_note).transpose()?;
     if note.is_none() && change.pinned.is_none() {
-        return Ok(found);
+        return Ok(Some(found));
     }
     let event = Event::new(action::SNAPSHOT_CHANGE, format!("snapshot/{}", found.snapshot.id))
         .with("database", &found.snapshot.manifest.source.name)
@@ -184,7 +196,21 @@ pub async fn change(app: &App, user: UserId, id: &str, change: SnapshotChange) -
     };
     let done = found.repository.mark(found.snapshot.id, app.clock.as_ref(), &set).await;
     found.snapshot.mark = audit::record(app, user, event, done.map_err(Problem::from)).await?;
-    Ok(found)
+    Ok(Some(found))
+}
+
+/// Unpins a snapshot that cannot be read, so that it can be given up, or pins it.
+async fn change_unreadable(app: &App, user: UserId, found: Unreadable, change: SnapshotChange) -> Result<()> {
+    let Some(pinned) = change.pinned.filter(|_| change.note.is_none()) else {
+        let detail = "The snapshot cannot be read. It can be pinned or unpinned, and deleted.";
+        return Err(Problem::conflict("unreadable", "The snapshot cannot be read", detail));
+    };
+    let event = Event::new(action::SNAPSHOT_CHANGE, format!("snapshot/{}", found.id))
+        .with("unreadable", true)
+        .with("pinned", pinned);
+    let set = move |mark: &mut Mark| mark.pinned = pinned;
+    let done = found.repository.mark(found.id, app.clock.as_ref(), &set).await;
+    audit::record(app, user, event, done.map(drop).map_err(Problem::from)).await
 }
 
 /// Deletes a snapshot, unless it is pinned. Nobody sees it from now on; its bytes come free with the next
@@ -208,6 +234,7 @@ pub fn may_be_unreadable(problem: &Problem) -> bool {
 pub struct Unreadable {
     pub project: Project,
     pub why: String,
+    pub pinned: bool,
     repository: Repository,
     id: SnapshotId,
 }
@@ -218,8 +245,8 @@ pub async fn find_unreadable(app: &App, user: UserId, id: &str) -> Result<Option
     for project in projects::list(app, user, PageRequest::all()).await?.items {
         // One that is out of reach hides no other.
         let Ok(repository) = app.repositories.get(project.id).await else { continue };
-        if let Some(why) = repository.unreadable(id).await? {
-            return Ok(Some(Unreadable { project, why, repository, id }));
+        if let Some((why, mark)) = repository.unreadable(id).await? {
+            return Ok(Some(Unreadable { project, why, pinned: mark.pinned, repository, id }));
         }
     }
     Ok(None)

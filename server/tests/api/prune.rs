@@ -79,12 +79,20 @@ async fn a_snapshot_whose_manifest_was_lost_can_be_deleted() {
     api.send(Method::DELETE, &path, Value::Null).await.problem(404, "not-found");
     assert_eq!(number(&prune(&api, &project, false).await, "snapshots_removed"), 1);
 
-    // A damaged one, by the API.
+    // A damaged one that is pinned, by the API.
+    api.send(Method::PATCH, &format!("/snapshots/{stays}"), json!({ "pinned": true }))
+        .await
+        .expect(StatusCode::OK);
     let manifest = (files(server.folder.path()).into_iter())
         .find_map(|(path, _)| path.ends_with(&format!("snapshots/{stays}")).then_some(path));
     std::fs::write(manifest.unwrap(), "rotten").unwrap();
     let path = format!("/snapshots/{stays}");
-    assert!(browser.get(&path).await.text.contains("is damaged"));
+    let page = browser.get(&path).await.text;
+    assert!(page.contains("is damaged") && page.contains("It is pinned"), "{page}");
+    api.send(Method::DELETE, &path, Value::Null).await.problem(409, "pinned");
+    api.send(Method::PATCH, &path, json!({ "note": "x" })).await.problem(409, "unreadable");
+    api.send(Method::PATCH, &path, json!({ "pinned": false })).await.expect(StatusCode::NO_CONTENT);
+    assert!(!browser.get(&path).await.text.contains("It is pinned"));
     api.send(Method::DELETE, &path, Value::Null).await.expect(StatusCode::NO_CONTENT);
     api.send(Method::DELETE, &path, Value::Null).await.problem(404, "not-found");
     assert_eq!(number(&prune(&api, &project, false).await, "snapshots_removed"), 1);

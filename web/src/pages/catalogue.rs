@@ -29,6 +29,7 @@ pub fn samples() -> Vec<(&'static str, Markup)> {
         ("project", project::page(&project::Project::sample())),
         ("project-damaged", project::page(&project::Project::sample_damaged())),
         ("snapshot-unreadable", unreadable::page(&unreadable::Unreadable::sample())),
+        ("snapshot-unreadable-pinned", unreadable::page(&unreadable::Unreadable::sample_pinned())),
         ("usage", usage::page(&usage::Usage::sample())),
         ("connect", connect::page(&connect::Connect::sample())),
         ("connect-twin", connect::page(&connect::Connect::sample_twin())),

@@ -20,6 +20,8 @@ pub struct Unreadable {
     pub id: String,
     /// What is wrong with it.
     pub why: String,
+    /// Whether it is pinned, so far as that is known.
+    pub pinned: bool,
     /// What was wrong with the last try to delete it.
     pub problem: Option<Problem>,
 }
@@ -33,8 +35,14 @@ impl Unreadable {
             project: Named::new("01J8", "Shop"),
             why: format!("the file snapshots/{id} is missing"),
             id,
+            pinned: false,
             problem: None,
         }
+    }
+
+    /// One that is pinned.
+    pub fn sample_pinned() -> Self {
+        Self { pinned: true, ..Self::sample() }
     }
 
     /// What is typed to delete it.
@@ -59,12 +67,25 @@ pub fn page(view: &Unreadable) -> Markup {
                 "while it is missing. Other snapshots are not affected."
             }
         }
+        @if view.pinned {
+            form.stack.card.padded method="post" action=(urls::snapshot_change(&view.id)) {
+                h2 { "It is pinned" }
+                p { "Nobody deletes it before it is unpinned. Do that only if there is no copy of the file." }
+                input type="hidden" name="pinned" value="false";
+                div.actions { button type="submit" { "Unpin" } }
+            }
+        } @else { (give_up(view)) }
+    };
+    Frame::new(&view.shell, "A snapshot that cannot be read", Section::Projects, &crumbs).render(&body)
+}
+
+fn give_up(view: &Unreadable) -> Markup {
+    html! {
         form.stack.card.padded method="post" action=(urls::snapshot_delete(&view.id)) {
             h2 { "Give it up" }
             p { "If there is no copy, delete the snapshot. Clean-ups then go on, and remove what only it needed." }
             (Field::code("confirm", "Type the first eight characters of its id", "").hint(view.confirmation()).render())
             div.actions { button.danger-quiet type="submit" { "Delete this snapshot" } }
         }
-    };
-    Frame::new(&view.shell, "A snapshot that cannot be read", Section::Projects, &crumbs).render(&body)
+    }
 }

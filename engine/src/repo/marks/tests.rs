@@ -32,6 +32,7 @@ impl Two {
         let cache = |name: &str| folder.path().join(name);
         let here = Repository::create(store.clone(), &key, &cache("here.redb"), &ctx).await.unwrap();
         let there = Repository::open(store, &key, &cache("there.redb"), &ctx).await.unwrap();
+        here.create_first_mark(ID, 1).await.unwrap();
         Self { here, there, ctx, _folder: folder }
     }
 
@@ -167,7 +168,10 @@ async fn a_pinned_snapshot_is_not_deleted_until_it_is_unpinned() {
     assert_eq!(two.here.snapshot(id).await.unwrap().note(), None);
     two.here.delete_snapshot(id, &System).await.unwrap();
     assert_eq!(two.there.mark(id, &System, &pin(true)).await.unwrap_err().kind(), Kind::NotFound);
-    assert_eq!(two.here.mark(ID, &System, &pin(true)).await.unwrap_err().kind(), Kind::NotFound);
+    assert_eq!(
+        two.here.mark(SnapshotId([8; 16]), &System, &pin(true)).await.unwrap_err().kind(),
+        Kind::NotFound
+    );
 }
 
 #[tokio::test]

@@ -11,7 +11,8 @@ use crate::source::{Incomplete, dependent_name};
 /// Follows what has to be there before something can be: the types of a table's columns and the tables
 /// whose rows they are, the tables it inherits from, the functions in its defaults, checks and partition
 /// key; what a view reads; what keys, policies and triggers name. What is a part of something that is
-/// lost goes with it and is not told by itself, and neither is what a foreign key has for each partition. OIDs are followed to `$MISSING`.
+/// lost goes with it and is not told by itself, and neither is what a foreign key has for each partition.
+/// OIDs are followed to `$MISSING`.
 const DEPENDENTS: &str = "\
     WITH RECURSIVE needs (classid, objid, refclassid, refobjid) AS ( \
       SELECT classid, objid, refclassid, refobjid FROM pg_depend WHERE deptype IN ('n', 'i') \
