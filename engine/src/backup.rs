@@ -89,7 +89,7 @@ async fn take(
 }
 
 /// The newest snapshot of the same database.
-async fn parent(repo: &Repository, request: &Request) -> Result<Option<Snapshot>> {
+pub(crate) async fn parent(repo: &Repository, request: &Request) -> Result<Option<Snapshot>> {
     let snapshots = repo.snapshots().await?;
     Ok(snapshots.into_iter().find(|snapshot| snapshot.manifest.source.id == request.source_id))
 }

@@ -39,6 +39,19 @@ impl Capture<'_> {
     pub async fn run(&self) -> Result<Manifest> {
         self.steps.step("connecting");
         let (Read { source, trees }, archive) = self.read().await?;
+        let manifest = self.describe(&source, source.collections(), &trees, archive).await?;
+        source.close().await?;
+        Ok(manifest)
+    }
+
+    /// What a manifest says of `collections` of a source that is still open, a tree of each.
+    pub async fn describe(
+        &self,
+        source: &Source,
+        collections: &[Collection],
+        trees: &[Tree],
+        archive: ArchiveOutcome,
+    ) -> Result<Manifest> {
         let mut gaps = Gaps::default();
         gaps.add(&source.incomplete());
         let schema = self.store_archive(archive, &mut gaps).await?;
@@ -47,8 +60,11 @@ impl Capture<'_> {
         let (identity, evidence) = (source.identity(), source.evidence());
         gaps.notes.extend(source.notes());
         let unfilled_views = source.unfilled_views();
-        let catalog = self.write_catalog(source.collections(), &trees).await?;
-        source.close().await?;
+        let described = collections.iter().zip(trees).map(|(collection, tree)| {
+            let layout = (self.layout)(collection);
+            catalog_record(collection, layout, tree.root, tree.natural_order.map(NaturalOrder::from))
+        });
+        let catalog = write_catalog(self.repo, &self.output, described.collect()).await?;
         Ok(Manifest {
             source: self.identity(identity),
             trigger: self.request.trigger,
@@ -104,34 +120,6 @@ impl Capture<'_> {
         }
     }
 
-    async fn write_catalog(&self, collections: &[Collection], trees: &[Tree]) -> Result<Root> {
-        let mut records: Vec<(Vec<u8>, Vec<u8>)> = (collections.iter().zip(trees))
-            .map(|(collection, Tree { root, natural_order, .. })| {
-                let descriptor = Descriptor {
-                    layout: (self.layout)(collection),
-                    data_root: root.id,
-                    level: root.level,
-                    records: root.records,
-                    logical_bytes: root.bytes,
-                    schema_version: collection.schema_version,
-                    natural_order: natural_order.map(NaturalOrder::from),
-                };
-                let key = catalog::key(&collection.namespace, &collection.name);
-                (key, catalog::encode_value(&descriptor, &collection.schema))
-            })
-            .collect();
-        records.sort();
-        let (keys, output) = (self.repo.keys().clone(), self.output.clone());
-        blocking(move || {
-            let mut tree = TreeWriter::new(&keys, output);
-            for (key, value) in &records {
-                tree.push_sorted(key, value)?;
-            }
-            tree.finish().map(|tree| tree.root)
-        })
-        .await
-    }
-
     /// The schema archive: the parent's when the schema is the same, since two archives of one
     /// schema need not have the same bytes. A snapshot without one is incomplete: it can be compared
     /// but not restored.
@@ -162,6 +150,44 @@ impl Capture<'_> {
             text_hash,
         }))
     }
+}
+
+/// A collection as a catalog lists it: key and value.
+pub(crate) fn catalog_record(
+    collection: &Collection,
+    layout: Layout,
+    root: Root,
+    natural_order: Option<NaturalOrder>,
+) -> (Vec<u8>, Vec<u8>) {
+    let descriptor = Descriptor {
+        layout,
+        data_root: root.id,
+        level: root.level,
+        records: root.records,
+        logical_bytes: root.bytes,
+        schema_version: collection.schema_version,
+        natural_order,
+    };
+    let key = catalog::key(&collection.namespace, &collection.name);
+    (key, catalog::encode_value(&descriptor, &collection.schema))
+}
+
+/// Writes a catalog tree.
+pub(crate) async fn write_catalog(
+    repo: &Repository,
+    output: &Output,
+    mut records: Vec<(Vec<u8>, Vec<u8>)>,
+) -> Result<Root> {
+    records.sort();
+    let (keys, output) = (repo.keys().clone(), output.clone());
+    blocking(move || {
+        let mut tree = TreeWriter::new(&keys, output);
+        for (key, value) in &records {
+            tree.push_sorted(key, value)?;
+        }
+        tree.finish().map(|tree| tree.root)
+    })
+    .await
 }
 
 /// What is not in the snapshot, by accident or by nature.

@@ -52,7 +52,7 @@ pub(crate) async fn patch(
                 None
             }
         });
-        let root = edit(&keys, &tree.root, edits, Editor { reader, output });
+        let root = edit_tree(&keys, &tree.root, edits, reader, output);
         // Changes that ended early make a tree that looks whole and is not.
         if let Some(error) = failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
             return Err(error);
@@ -62,15 +62,19 @@ pub(crate) async fn patch(
     .await
 }
 
-type Edit = (Vec<u8>, Option<Vec<u8>>);
+/// A key and its new value; none where it goes.
+pub(crate) type Edit = (Vec<u8>, Option<Vec<u8>>);
 
-fn edit(
+/// Makes edits, which must ascend by key, to a tree whose objects are all readable. Values are as trees
+/// hold them: what they moved out is stored.
+pub(crate) fn edit_tree(
     keys: &KeySchedule,
     root: &Root,
-    edits: impl Iterator<Item = Edit>,
-    mut editor: Editor<'_>,
+    edits: impl IntoIterator<Item = Edit>,
+    reader: &mut ObjectReader,
+    output: Output,
 ) -> Result<Root> {
-    tree::edit(keys, root, edits, &mut editor)
+    tree::edit(keys, root, edits, &mut Editor { reader, output })
 }
 
 /// Where the editor reads and writes.

@@ -15,6 +15,7 @@ use crate::monitor::Progress;
 use crate::patch::patch;
 use crate::repo::Repository;
 use crate::source::mongodb::{self, RoundPart};
+use crate::source::postgres;
 use crate::source::{Collection, DatabaseUrl, Engine, Options, ScanOrder, ScanStats, Source};
 
 /// Batches between a connection and its tree: enough to keep both busy.
@@ -114,8 +115,27 @@ impl Attempts {
     }
 }
 
+/// Reads tables one after the other on the connection that holds a snapshot, with what was written there,
+/// and returns a tree of each, in the order given.
+pub(crate) async fn read_own(
+    snapshot: &postgres::Snapshot,
+    targets: &[Target],
+    repo: &Repository,
+    output: &Output,
+    ctx: &Context,
+) -> Result<Vec<Tree>> {
+    let intake = Arc::default();
+    let reader = Reader { repo, output, intake: &intake, ctx };
+    let mut trees = Vec::with_capacity(targets.len());
+    for target in targets {
+        let order = snapshot.order_of(&target.namespace, &target.name, &target.layout);
+        trees.push(reader.sorted_if_need_be(Scan::Own(snapshot), target, order).await?);
+    }
+    Ok(trees)
+}
+
 /// Reads collections, several at a time, and returns a tree of each, in the order given.
-async fn read_all(
+pub(crate) async fn read_all(
     source: &Source,
     targets: &[Target],
     repo: &Repository,
@@ -191,6 +211,8 @@ struct Reader<'a> {
 enum Scan<'a> {
     /// As the first reading of it.
     Whole(&'a Source),
+    /// On the connection that holds the snapshot.
+    Own(&'a postgres::Snapshot),
     /// Once more, in a round of catching up.
     Again(&'a mongodb::Snapshot, &'a RoundPart),
 }
@@ -225,6 +247,9 @@ impl Reader<'_> {
             let cancel = &self.ctx.cancel;
             match scan {
                 Scan::Whole(source) => source.scan(layout, namespace, name, &row_key, sender, cancel).await,
+                Scan::Own(snapshot) => {
+                    snapshot.scan_own(layout, namespace, name, &row_key, sender, cancel).await
+                }
                 Scan::Again(snapshot, part) => snapshot.rescan(part, layout, &row_key, sender, cancel).await,
             }
         };

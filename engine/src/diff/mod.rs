@@ -39,7 +39,8 @@ pub use window::Window;
 /// Bytes of a patch that is shown; longer ones are left out and the change is marked.
 const LONGEST_PATCH: usize = 1 << 20;
 
-/// The newer side of a comparison: a snapshot, or a database that was read to be compared.
+/// A side of a comparison: a snapshot, or a database that was read to be compared. Where both sides have
+/// an overlay, it is the same one.
 #[derive(Clone, Copy)]
 pub struct Side<'a> {
     pub(crate) snapshot: &'a Snapshot,
@@ -203,20 +204,50 @@ pub(crate) async fn compare_all(
         .collect();
     not_compared.sort();
     not_compared.dedup();
-    let pairs: Vec<_> = pair_up(old, new)
-        .into_iter()
-        .filter(|pair| !not_compared.iter().any(|missing| concerns(missing, &pair.name())))
-        .collect();
-    let (ctx, overlay) = (ctx.clone(), to.overlay.cloned());
+    let mut pairs = pair_up(old, new);
+    pairs.retain(|pair| !not_compared.iter().any(|missing| concerns(missing, &pair.name())));
+    let (collections, stats) = compare_pairs(repo, pairs, to.overlay, ctx).await?;
+    let other_objects = objects::changes(repo, from, to, &collections).await?;
+    let ReadStats { objects, bytes } = stats;
+    Ok(Summary { collections, not_compared, other_objects, objects_read: objects, bytes_read: bytes })
+}
+
+/// Compares the collections of two catalogs, whose objects may be in one overlay, and nothing else.
+pub(crate) async fn compare_collections(
+    repo: &Repository,
+    old: Vec<Cataloged>,
+    new: Vec<Cataloged>,
+    overlay: &Overlay,
+    ctx: &Context,
+) -> Result<Summary> {
+    let (collections, stats) = compare_pairs(repo, pair_up(old, new), Some(overlay), ctx).await?;
+    let ReadStats { objects, bytes } = stats;
+    Ok(Summary {
+        collections,
+        not_compared: Vec::new(),
+        other_objects: None,
+        objects_read: objects,
+        bytes_read: bytes,
+    })
+}
+
+/// Compares each pair. What pages of its changes are made of is kept in the overlay, where there is one.
+async fn compare_pairs(
+    repo: &Repository,
+    pairs: Vec<Pair>,
+    overlay: Option<&Overlay>,
+    ctx: &Context,
+) -> Result<(Vec<CollectionDiff>, ReadStats)> {
+    let (ctx, kept) = (ctx.clone(), overlay.cloned());
     let (mut collections, stats) = repo
-        .with_reader_over(to.overlay, move |reader| {
+        .with_reader_over(overlay, move |reader| {
             let mut progress = Progress { collections_total: pairs.len() as u64, ..Progress::default() };
             let mut collections = Vec::with_capacity(pairs.len());
             for pair in pairs {
                 ctx.check()?;
                 progress.phase = format!("comparing {}", pair.name());
                 ctx.monitor.progress(&progress);
-                if let Some(overlay) = &overlay {
+                if let Some(overlay) = &kept {
                     Keeper::new(reader, overlay, &ctx).pair(&pair)?;
                 }
                 collections.push(compare(&pair, reader, &ctx)?);
@@ -232,9 +263,7 @@ pub(crate) async fn compare_all(
         let unchanged = collection.status == Status::Unchanged;
         (unchanged, std::cmp::Reverse(collection.records.differing()), collection.name.clone())
     });
-    let other_objects = objects::changes(repo, from, to, &collections).await?;
-    let ReadStats { objects, bytes } = stats;
-    Ok(Summary { collections, not_compared, other_objects, objects_read: objects, bytes_read: bytes })
+    Ok((collections, stats))
 }
 
 /// A collection on one side or both.
@@ -400,14 +429,15 @@ fn count_aligned(
 /// One page of the records of a collection that differ, in key order.
 pub async fn changes(
     repo: &Repository,
-    from: &Snapshot,
+    from: impl Into<Side<'_>>,
     to: impl Into<Side<'_>>,
     collection: &str,
     filter: &Filter,
     page: &PageRequest,
 ) -> Result<Page<Change>> {
-    let to = to.into();
+    let (from, to) = (from.into(), to.into());
     if let Some(missing) = from
+        .snapshot
         .manifest
         .missing
         .iter()

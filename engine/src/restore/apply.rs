@@ -10,7 +10,6 @@ use repo_format::catalog::{CollectionKind, NaturalOrder};
 use repo_format::codec::Cursor;
 use repo_format::limits;
 use repo_format::manifest::SequenceState;
-use repo_format::record::{Field, Fields, Writer as RecordWriter};
 use repo_format::{tree, value};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -21,16 +20,12 @@ use crate::error::{Error, Kind, Result};
 use crate::monitor::{Progress, Steps};
 use crate::patch::numbered;
 use crate::repo::{ObjectReader, Repository, Session, Snapshot};
+use crate::restore::outgoing::{BATCHES, Outgoing, whole};
 use crate::restore::plan::{Plan, Scope, TargetIdentity, names};
 use crate::restore::prove::{Proof, prove_collections, prove_schemas};
 use crate::restore::selection::Selection;
-use crate::source::{DatabaseUrl, Engine, RecordBatch};
+use crate::source::{DatabaseUrl, Engine};
 use crate::target::{Described, Note, PreflightCheck, Restoring, Target, preflight};
-
-/// Bytes of records handed over at a time.
-const BATCH: usize = 256 << 10;
-/// Batches between reading and loading.
-const BATCHES: usize = 4;
 
 /// How a restore ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +36,21 @@ pub struct Restored {
     pub records: u64,
     /// What was done another way than in the source, or could not be done.
     pub notes: Vec<Note>,
+    /// The snapshot that was taken of what was there before, where something was.
+    #[serde(default)]
+    pub safety_snapshot: Option<String>,
+    /// What taking a restore back left as it is, because it has changed since.
+    #[serde(default)]
+    pub conflicts: Conflicts,
+}
+
+/// Records that are not as a restore left them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conflicts {
+    /// How many.
+    pub count: u64,
+    /// The first of them, in words.
+    pub examples: Vec<String>,
 }
 
 /// Restores as planned. `confirm` must be the plan's phrase and `url` its target, with the right
@@ -55,13 +65,9 @@ pub async fn apply(
     ctx: &Context,
 ) -> Result<Restored> {
     let url = DatabaseUrl::parse(url)?.within(ctx.addresses);
-    if confirm != plan.confirm_phrase {
-        return Err(Error::new(Kind::Invalid, "the phrase typed is not the one asked for")
-            .with_help(format!("Type {} to confirm.", plan.confirm_phrase)));
-    }
-    if TargetIdentity::of(&url) != plan.target {
-        return Err(Error::new(Kind::Invalid, "the URL is of another server or database than the plan's")
-            .with_help("Use the planned target, or plan again."));
+    check_order(plan, confirm, &url)?;
+    if plan.in_place.is_some() {
+        return Err(Error::new(Kind::Invalid, "the plan is for a restore in place"));
     }
     let session = Session::begin_reading(repo, &[snapshot.id], ctx).await?;
     let ctx = Context { monitor: Arc::new(Steps::new(ctx.monitor.clone())), ..ctx.clone() };
@@ -73,6 +79,19 @@ pub async fn apply(
     };
     let restored = restored.await;
     session.conclude(restored).await
+}
+
+/// Whether the phrase is the plan's, and the URL leads to its target.
+pub(super) fn check_order(plan: &Plan, confirm: &str, url: &DatabaseUrl) -> Result<()> {
+    if confirm != plan.confirm_phrase {
+        return Err(Error::new(Kind::Invalid, "the phrase typed is not the one asked for")
+            .with_help(format!("Type {} to confirm.", plan.confirm_phrase)));
+    }
+    if TargetIdentity::of(url) != plan.target {
+        return Err(Error::new(Kind::Invalid, "the URL is of another server or database than the plan's")
+            .with_help("Use the planned target, or plan again."));
+    }
+    Ok(())
 }
 
 struct Restore<'a> {
@@ -112,7 +131,8 @@ impl Restore<'_> {
                 proof.add(schemas);
                 // What was left out was told when it was.
                 proof.remarks.retain(|remark| !notes.iter().any(|note| note.text == *remark));
-                Ok(Restored { proof, records: self.records.load(Ordering::Relaxed), notes })
+                let records = self.records.load(Ordering::Relaxed);
+                Ok(Restored { proof, records, notes, safety_snapshot: None, conflicts: Conflicts::default() })
             }
             Err(error) => Err(match target.abandon().await {
                 Ok(left) => explained(error, &left),
@@ -327,65 +347,6 @@ fn send_in_order(
     }
     outgoing.finish();
     Ok(())
-}
-
-/// Records on their way to the loader.
-struct Outgoing<'a> {
-    sender: &'a mpsc::Sender<RecordBatch>,
-    sent: &'a AtomicU64,
-    batch: RecordBatch,
-}
-
-impl<'a> Outgoing<'a> {
-    fn new(sender: &'a mpsc::Sender<RecordBatch>, sent: &'a AtomicU64) -> Self {
-        Self { sender, sent, batch: RecordBatch::with_capacity(BATCH) }
-    }
-
-    /// Whether anybody still listens. Nobody listening is the loader's failure, and its to tell.
-    fn push(&mut self, key: &[u8], record: &[u8]) -> bool {
-        self.batch.push(key, record);
-        if self.batch.size_bytes() < BATCH {
-            return true;
-        }
-        let full = std::mem::replace(&mut self.batch, RecordBatch::with_capacity(BATCH));
-        self.send(full)
-    }
-
-    fn finish(mut self) {
-        let last = std::mem::take(&mut self.batch);
-        if !last.is_empty() {
-            self.send(last);
-        }
-    }
-
-    fn send(&self, batch: RecordBatch) -> bool {
-        let count = batch.len() as u64;
-        let is_sent = self.sender.blocking_send(batch).is_ok();
-        if is_sent {
-            self.sent.fetch_add(count, Ordering::Relaxed);
-        }
-        is_sent
-    }
-}
-
-/// The record with all its fields inline.
-fn whole(record: Vec<u8>, reader: &mut ObjectReader) -> Result<Vec<u8>> {
-    if !Fields::new(&record).any(|field| matches!(field, Ok(Field::Out(_)))) {
-        return Ok(record);
-    }
-    let mut out = Vec::new();
-    let mut writer = RecordWriter::new(&mut out);
-    for field in Fields::new(&record) {
-        match field? {
-            Field::Out(place) => {
-                let bytes = value::read(&place, limits::RECORD as u64, reader)?;
-                writer.push(Field::Inline(&bytes));
-            }
-            other => writer.push(other),
-        }
-    }
-    writer.finish();
-    Ok(out)
 }
 
 /// An error of loading, with what had failed before it: a table that could not be made is missing.

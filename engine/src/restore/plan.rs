@@ -13,6 +13,7 @@ use crate::context::Context;
 use crate::diff::{CollectionDiff, Counts, Side, Status, Summary};
 use crate::error::{Error, Kind, Result};
 use crate::repo::{Repository, Session, Snapshot};
+use crate::restore::in_place::Standing;
 use crate::restore::selection::Selection;
 use crate::source::{DatabaseUrl, definition_name};
 use crate::target::{PreflightCheck, Restoring, preflight};
@@ -26,13 +27,22 @@ pub enum Scope {
     All,
     /// These, by display name.
     Collections(Vec<String>),
+    /// Single records, by display name and opaque id.
+    Records(BTreeMap<String, Vec<String>>),
 }
 
 impl Scope {
     /// The collections of a snapshot that are in scope.
     pub(super) async fn select(&self, repo: &Repository, snapshot: &Snapshot) -> Result<Vec<Cataloged>> {
         let all = catalog::collections(repo, snapshot).await?;
-        let Self::Collections(names) = self else { return Ok(all) };
+        let names = match self {
+            Self::All => return Ok(all),
+            Self::Collections(names) => names,
+            Self::Records(_) => {
+                let message = "single records are restored into a database that has their collection";
+                return Err(Error::new(Kind::Unsupported, message).with_help("Restore them in place."));
+            }
+        };
         if names.is_empty() {
             return Err(Error::new(Kind::Invalid, "no collection is named").with_help("Name at least one."));
         }
@@ -82,7 +92,7 @@ impl TargetIdentity {
     }
 
     /// What has to be typed before it is written to.
-    fn confirm_phrase(&self) -> String {
+    pub(super) fn confirm_phrase(&self) -> String {
         self.database.clone().unwrap_or_else(|| self.address.clone())
     }
 }
@@ -104,6 +114,9 @@ pub struct Plan {
     pub confirm_phrase: String,
     /// Where it would be written.
     pub target: TargetIdentity,
+    /// What the target's tables held, of a restore in place.
+    #[serde(default)]
+    pub in_place: Option<Standing>,
 }
 
 impl Plan {
@@ -137,7 +150,8 @@ pub async fn plan(
         preflight.splice(..0, std::iter::once(completeness(&snapshot.manifest)).chain(selection.check()));
         let target = TargetIdentity::of(&url);
         let confirm_phrase = target.confirm_phrase();
-        Ok(Plan { preflight, preview: preview(snapshot, collections), confirm_phrase, target })
+        let preview = preview(snapshot, collections);
+        Ok(Plan { preflight, preview, confirm_phrase, target, in_place: None })
     }
     .await;
     session.conclude(plan).await
@@ -145,7 +159,7 @@ pub async fn plan(
 
 /// What the snapshot lacks cannot be restored. That is no reason not to restore the rest, and every
 /// reason to say so first.
-fn completeness(manifest: &Manifest) -> PreflightCheck {
+pub(super) fn completeness(manifest: &Manifest) -> PreflightCheck {
     let detail = if manifest.is_complete() {
         "complete: everything in scope was read".to_owned()
     } else {

@@ -235,8 +235,9 @@ async fn compare(
     .await
 }
 
-/// What differs and is no content goes to `remarks`.
-fn compare_one(
+/// Compares what was read of a collection with what is expected of it. What differs and is no content
+/// goes to `remarks`.
+pub(super) fn compare_one(
     expected: &Cataloged,
     found: &Tree,
     remarks: &mut Vec<String>,

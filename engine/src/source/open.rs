@@ -72,6 +72,18 @@ impl Source {
         }
     }
 
+    /// Opens a PostgreSQL database whose `guarded` tables nobody else may write until it is closed.
+    pub async fn begin_guarded(
+        url: &postgres::PostgresUrl,
+        workers: usize,
+        guarded: Vec<(String, String)>,
+        ctx: &Context,
+    ) -> Result<Self> {
+        let options = postgres::Options { workers: workers.max(1), guarded, ..postgres::Options::default() };
+        let snapshot = postgres::Snapshot::begin(url, &options, &ctx.cancel).await?;
+        Ok(Self::Postgres(Box::new(snapshot)))
+    }
+
     /// The collections that can be read, by namespace and name.
     pub fn collections(&self) -> &[Collection] {
         match self {

@@ -354,13 +354,13 @@ pub(super) fn needs(other: &str) -> String {
 
 /// The statement that locks every table against being dropped, rewritten or truncated. A partition
 /// root brings its partitions; an inheritance parent must not bring its children.
-pub(super) fn lock_statement(tables: &[Relation], nowait: bool) -> Option<String> {
+pub(super) fn lock_statement(tables: &[Relation], mode: &str, nowait: bool) -> Option<String> {
     if tables.is_empty() {
         return None;
     }
     let names: Vec<_> = tables.iter().map(|table| format!("{}{}", only(table), table.sql())).collect();
     let nowait = if nowait { " NOWAIT" } else { "" };
-    Some(format!("LOCK TABLE {} IN ACCESS SHARE MODE{nowait}", names.join(", ")))
+    Some(format!("LOCK TABLE {} IN {mode} MODE{nowait}", names.join(", ")))
 }
 
 /// `ONLY `, except where it would leave out the partitions.

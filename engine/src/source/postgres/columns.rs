@@ -12,15 +12,15 @@ use crate::error::Result;
 
 /// A column that is not dropped.
 #[derive(Clone, Debug)]
-pub(super) struct Column {
+pub(crate) struct Column {
     pub(super) number: i16,
-    pub(super) name: String,
-    pub(super) type_name: String,
+    pub(crate) name: String,
+    pub(crate) type_name: String,
     pub(super) type_oid: u32,
     pub(super) not_null: bool,
     pub(super) default: Option<String>,
     /// `a` or `d` for identity columns.
-    pub(super) identity: String,
+    pub(crate) identity: String,
     /// `s` or `v` for generated columns.
     pub(super) generated: String,
     pub(super) collation_oid: u32,

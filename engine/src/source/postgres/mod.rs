@@ -42,7 +42,9 @@ mod snapshot;
 mod test;
 mod url;
 
+pub(crate) use columns::Column;
 pub use readonly::{ReadOnlySetup, read_only_setup_sql};
+pub(crate) use snapshot::TableFacts;
 pub use snapshot::{Evidence, Options, Snapshot};
 pub use test::{refuse_writers, test};
 pub use url::{PostgresUrl, SslMode};

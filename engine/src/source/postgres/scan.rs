@@ -50,6 +50,25 @@ impl Snapshot {
         }
     }
 
+    /// As [`scan`](Self::scan), on the connection that holds the snapshot: what was written there is
+    /// read. One collection at a time.
+    pub(crate) async fn scan_own(
+        &self,
+        layout: &Layout,
+        namespace: &str,
+        name: &str,
+        row_key: &RowKey,
+        batches: mpsc::Sender<RecordBatch>,
+        cancel: &CancellationToken,
+    ) -> Result<ScanStats> {
+        let scan = Scan { snapshot: self, layout, namespace, name };
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(Error::cancelled()),
+            stats = scan.run_own(row_key, batches) => stats,
+        }
+    }
+
     /// A connection that reads this snapshot.
     pub(super) async fn worker(&self) -> Result<Session> {
         if let Some(worker) = self.idle.lock().await.pop() {
@@ -146,6 +165,26 @@ impl Scan<'_> {
         Ok(ScanStats { records: reader.records(), bytes_read: reader.bytes_read() })
     }
 
+    /// The tables are locked, and there is one transaction only: nothing is tried twice.
+    async fn run_own(&self, row_key: &RowKey, batches: mpsc::Sender<RecordBatch>) -> Result<ScanStats> {
+        let table = self.table()?;
+        let mut reader = RowReader::new(self.layout, row_key, self.display());
+        for Reading { statement, .. } in self.readings(table) {
+            match self.copy(&self.snapshot.holder, &statement, &mut reader, &batches).await {
+                Ok(()) => {}
+                Err(Failure::Reading(error)) => return Err(error),
+                Err(Failure::Refused(error)) => {
+                    return Err(fault::statement(&format!("reading {}", self.display()), error));
+                }
+            }
+        }
+        reader.finish()?;
+        if let Some(batch) = reader.take_batch(true) {
+            send(&batches, batch).await?;
+        }
+        Ok(ScanStats { records: reader.records(), bytes_read: reader.bytes_read() })
+    }
+
     async fn worker(&self, table: Option<&Table>) -> Result<Worker> {
         let session = self.snapshot.worker().await?;
         let guard = session.cancel_guard();
@@ -179,7 +218,7 @@ impl Scan<'_> {
     /// and this worker would wait for them.
     async fn lock(&self, worker: &Session, table: &Table) -> Result<()> {
         let doing = || format!("locking {}", self.display());
-        if let Some(sql) = lock_statement(std::slice::from_ref(&table.relation), true) {
+        if let Some(sql) = lock_statement(std::slice::from_ref(&table.relation), "ACCESS SHARE", true) {
             worker.run(&sql).await.map_err(|error| fault::statement(&doing(), error))?;
         }
         let is_locked = if table.is_partitioned() {

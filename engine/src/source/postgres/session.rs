@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 
+use bytes::BytesMut;
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio_postgres::tls::TlsStream;
-use tokio_postgres::types::{FromSql, Type};
+use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Client, Connection, CopyInSink, CopyOutStream, Row};
 
 use super::connect::Connector;
@@ -53,6 +54,19 @@ impl Session {
     /// here and the server do not mix it up with another's.
     pub(crate) async fn rows(&self, sql: &str) -> Result<Vec<TextRow>, tokio_postgres::Error> {
         let rows = self.client.query_typed(sql, &[]).await?;
+        Ok(rows.into_iter().map(TextRow).collect())
+    }
+
+    /// Runs a query that takes arrays of text and gives columns of `text`. The texts are in the
+    /// session's encoding, and need not be UTF-8.
+    pub(crate) async fn rows_of_texts(
+        &self,
+        sql: &str,
+        arrays: &[Vec<Option<Text<'_>>>],
+    ) -> Result<Vec<TextRow>, tokio_postgres::Error> {
+        let texts = |array| (array as &(dyn ToSql + Sync), Type::TEXT_ARRAY);
+        let parameters: Vec<_> = arrays.iter().map(texts).collect();
+        let rows = self.client.query_typed(sql, &parameters).await?;
         Ok(rows.into_iter().map(TextRow).collect())
     }
 
@@ -164,6 +178,27 @@ impl<'a> FromSql<'a> for Raw<'a> {
     fn accepts(_: &Type) -> bool {
         true
     }
+}
+
+/// A text on its way to the server.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Text<'a>(pub(crate) &'a [u8]);
+
+impl ToSql for Text<'_> {
+    fn to_sql(
+        &self,
+        _: &Type,
+        out: &mut BytesMut,
+    ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        out.extend_from_slice(self.0);
+        Ok(IsNull::No)
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        *kind == Type::TEXT
+    }
+
+    to_sql_checked!();
 }
 
 /// An identifier as SQL, always quoted.

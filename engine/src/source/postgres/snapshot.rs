@@ -38,6 +38,9 @@ pub struct Options {
     pub max_restarts: u32,
     /// How long to wait for the locks before starting over.
     pub lock_timeout: Duration,
+    /// Tables that nobody else may write from before the snapshot to its end, by namespace and name.
+    /// With any, the transaction that holds the snapshot may write.
+    pub guarded: Vec<(String, String)>,
     /// Whether tables are known to come and go, so that a moment without such is looked for from the
     /// beginning.
     pub is_restless: bool,
@@ -45,9 +48,19 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { workers: 2, max_restarts: 4, lock_timeout: Duration::from_secs(20), is_restless: false }
+        Self {
+            workers: 2,
+            max_restarts: 4,
+            lock_timeout: Duration::from_secs(20),
+            guarded: Vec::new(),
+            is_restless: false,
+        }
     }
 }
+
+/// What a snapshot rests on whose holder also writes.
+const GUARDED: &str =
+    "REPEATABLE READ, snapshot taken after SHARE ROW EXCLUSIVE locks on the tables to be written";
 
 /// What shows when and where a snapshot was taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +110,15 @@ pub struct Snapshot {
     pub(super) undumpable: Vec<Relation>,
     pub(super) large_object_access: large_objects::Access,
     pub(super) idle: tokio::sync::Mutex<Vec<Session>>,
+}
+
+/// A table as whoever writes to it needs it.
+#[derive(Clone, Copy)]
+pub(crate) struct TableFacts<'a> {
+    pub(crate) oid: u32,
+    /// `ONLY `, except where that would leave out the partitions.
+    pub(crate) only: &'static str,
+    pub(crate) columns: &'a [columns::Column],
 }
 
 /// A table as its scans need it.
@@ -257,6 +279,29 @@ impl Snapshot {
         sequences::read(self).await
     }
 
+    /// Ends the workers' transactions: everything else happens in the one that holds the snapshot.
+    pub(crate) async fn dismiss_workers(&self) {
+        for worker in self.idle.lock().await.drain(..) {
+            // A worker that is gone holds nothing any more.
+            let _ = worker.run("COMMIT").await;
+        }
+    }
+
+    /// The connection that holds the locks and the snapshot.
+    pub(crate) fn holder(&self) -> &Session {
+        &self.holder
+    }
+
+    /// The columns of a table as they are now, and how it is addressed without its descendants.
+    pub(crate) fn table(&self, namespace: &str, name: &str) -> Option<TableFacts<'_>> {
+        let table = self.find(namespace, name)?;
+        Some(TableFacts {
+            oid: table.relation.oid,
+            only: catalog::only(&table.relation),
+            columns: &table.columns,
+        })
+    }
+
     /// Ends the transactions on the server and waits for it, so that its locks are gone.
     pub async fn close(self) -> Result<()> {
         for worker in self.idle.into_inner() {
@@ -333,12 +378,23 @@ async fn take(
         return Err(Setback::passing());
     }
 
-    begin(format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {pins}")).await?;
+    let access = if options.guarded.is_empty() { "READ ONLY" } else { "READ WRITE" };
+    begin(format!("BEGIN ISOLATION LEVEL REPEATABLE READ {access}; {pins}")).await?;
     let to_lock = catalog::plan(&settled, &below, server, user).tables;
-    if let Some(sql) = catalog::lock_statement(&to_lock, false) {
+    let is_guarded =
+        |table: &&Relation| options.guarded.contains(&(table.namespace.clone(), table.name.clone()));
+    let guarded: Vec<Relation> = to_lock.iter().filter(is_guarded).cloned().collect();
+    let locks = [
+        catalog::lock_statement(&guarded, "SHARE ROW EXCLUSIVE", false),
+        catalog::lock_statement(&to_lock, "ACCESS SHARE", false),
+    ];
+    for sql in locks.into_iter().flatten() {
         holder.run(&sql).await.map_err(lock_error)?;
     }
     let mut evidence = export(holder, server).await?;
+    if !guarded.is_empty() {
+        evidence.isolation = GUARDED.to_owned();
+    }
 
     let (mut shown, inheritance) =
         (catalog::relations(holder, server).await?, Inheritance::read(holder).await?);

@@ -11,6 +11,7 @@ mod checks;
 mod copy_text;
 mod create;
 mod fault;
+pub(crate) mod in_place;
 mod inspect;
 mod large_objects;
 mod load;
