@@ -15,7 +15,7 @@ use crate::auth::{Origin, Passwords, Rotations, Throttle, TokenKeys};
 use crate::config::Config;
 use crate::error::causes;
 use crate::jobs::Queue;
-use crate::live_readings::LiveReadings;
+use crate::live_readings::{LiveReadings, Previews};
 use crate::meta::{self, Meta};
 use crate::metrics::Metrics;
 use crate::repositories::Repositories;
@@ -36,6 +36,8 @@ pub struct Parts {
     pub storage: Storage,
     pub repositories: Repositories,
     pub live_readings: LiveReadings,
+    /// What planned restores in place would change.
+    pub previews: Previews,
     pub queue: Queue,
     pub passwords: Passwords,
     pub token_keys: TokenKeys,
@@ -116,6 +118,7 @@ impl App {
         let app = Self(Arc::new(Parts {
             repositories: Repositories::new(storage.clone(), keyring, config.data_dir.join("cache")),
             live_readings: LiveReadings::default(),
+            previews: Previews::default(),
             queue: Queue::new(config.workers, config.data_dir.join("scratch")),
             passwords,
             token_keys,

@@ -69,6 +69,8 @@ pub mod action {
         RESTORE_PLAN_END = "restore-plan.end",
         RESTORE_START = "restore.start",
         RESTORE_END = "restore.end",
+        RESTORE_UNDO_START = "restore-undo.start",
+        RESTORE_UNDO_END = "restore-undo.end",
         VERIFY_START = "verify.start",
         VERIFY_END = "verify.end",
         PRUNE_START = "prune.start",

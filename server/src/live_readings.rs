@@ -4,11 +4,13 @@
 //! outlives the process.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use engine::live::Reading;
+use engine::restore::Preview;
 
-use crate::ids::{DiffId, ProjectId};
+use crate::ids::{DiffId, ProjectId, RestoreId};
 
 /// How long after its last use a reading is kept.
 pub const KEPT_MS: i64 = 60 * 60 * 1000;
@@ -17,7 +19,10 @@ const MOST: usize = 16;
 const MOST_BYTES: u64 = 32 << 30;
 
 /// The readings that are kept, by the comparison that each was made for.
-pub struct LiveReadings<R = Reading>(Mutex<HashMap<DiffId, Kept<R>>>);
+pub struct LiveReadings<R = Reading, K = DiffId>(Mutex<HashMap<K, Kept<R>>>);
+
+/// The same of restores in place that were planned.
+pub type Previews = LiveReadings<Preview, RestoreId>;
 
 struct Kept<R> {
     reading: Arc<R>,
@@ -28,7 +33,7 @@ struct Kept<R> {
     used_ms: i64,
 }
 
-impl<R> Default for LiveReadings<R> {
+impl<R, K> Default for LiveReadings<R, K> {
     fn default() -> Self {
         Self(Mutex::default())
     }
@@ -43,8 +48,17 @@ impl LiveReadings {
     }
 }
 
-impl<R> LiveReadings<R> {
-    fn insert(&self, id: DiffId, kept: Kept<R>) {
+impl Previews {
+    /// Keeps what a restore would change, and lets go of others if they are too many then.
+    pub fn keep(&self, id: RestoreId, project: ProjectId, from: String, preview: Preview, now_ms: i64) {
+        let size_bytes = preview.size_bytes();
+        let reading = Arc::new(preview);
+        self.insert(id, Kept { reading, size_bytes, project, from, used_ms: now_ms });
+    }
+}
+
+impl<R, K: Copy + Eq + Hash> LiveReadings<R, K> {
+    fn insert(&self, id: K, kept: Kept<R>) {
         let mut all = self.fresh(kept.used_ms);
         all.insert(id, kept);
         while all.len() > MOST || all.values().map(|kept| kept.size_bytes).sum::<u64>() > MOST_BYTES {
@@ -57,7 +71,7 @@ impl<R> LiveReadings<R> {
     }
 
     /// The reading of a comparison, if it is still there. It is in use by that.
-    pub fn take_up(&self, id: DiffId, now_ms: i64) -> Option<Arc<R>> {
+    pub fn take_up(&self, id: K, now_ms: i64) -> Option<Arc<R>> {
         let mut all = self.fresh(now_ms);
         let kept = all.get_mut(&id)?;
         kept.used_ms = now_ms;
@@ -65,7 +79,7 @@ impl<R> LiveReadings<R> {
     }
 
     /// Whether the reading of a comparison is still there.
-    pub fn has(&self, id: DiffId, now_ms: i64) -> bool {
+    pub fn has(&self, id: K, now_ms: i64) -> bool {
         self.fresh(now_ms).contains_key(&id)
     }
 
@@ -84,13 +98,13 @@ impl<R> LiveReadings<R> {
         self.lock().retain(|_, kept| kept.from != snapshot);
     }
 
-    fn fresh(&self, now_ms: i64) -> MutexGuard<'_, HashMap<DiffId, Kept<R>>> {
+    fn fresh(&self, now_ms: i64) -> MutexGuard<'_, HashMap<K, Kept<R>>> {
         let mut all = self.lock();
         all.retain(|_, kept| now_ms - kept.used_ms < KEPT_MS);
         all
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<DiffId, Kept<R>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<K, Kept<R>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -100,6 +100,8 @@ fn api() -> Table {
         .route("/restores/plan", post(restores::plan))
         .route("/restores/{id}", get(restores::get))
         .route("/restores/{id}/apply", post(restores::apply))
+        .route("/restores/{id}/undo", post(restores::undo))
+        .route("/restores/{id}/collections/{name}/changes", get(restores::changes))
         .route("/audit", get(audit::list))
         .route("/audit/verify", get(audit::verify))
         .route("/audit/export", get(audit::export))
@@ -108,7 +110,7 @@ fn api() -> Table {
 fn pages() -> Table {
     use crate::routes::{
         account, account_settings, assets, audit, database_settings, databases, diffs, jobs, keys, projects,
-        restores, schedules, snapshots, usage,
+        restores, restores_in_place, schedules, snapshots, usage,
     };
     Table::new()
         .route("/", get(account::front))
@@ -157,5 +159,7 @@ fn pages() -> Table {
         .route("/restores", get(restores::index))
         .route("/restores/{id}", get(restores::page))
         .route("/restores/{id}/apply", post(restores::apply))
+        .route("/restores/{id}/undo", post(restores_in_place::undo))
+        .route("/restores/{id}/collections/{name}", get(restores_in_place::changes))
         .route("/audit", get(audit::page))
 }

@@ -118,6 +118,7 @@ async fn keep_schedules(app: App) {
             () = app.stopping.cancelled() => return,
         }
         app.live_readings.forget_unused(app.now_ms());
+        app.previews.forget_unused(app.now_ms());
         if let Err(problem) = schedules::queue_due(&app).await {
             tracing::error!(
                 cause = problem.describe(),

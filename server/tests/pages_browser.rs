@@ -129,7 +129,7 @@ async fn restore(browser: &Chromium, cluster: &Cluster, source: &str) {
     browser.until("Snapshot of shop").await;
     browser.picture("snapshot").await;
     browser.press("Restore").await;
-    browser.until("URL of the new database").await;
+    browser.until("URL of the target database").await;
     browser.fill("url", &url).await;
     browser.press("Plan the restore").await;
     browser.until("What will be written").await;

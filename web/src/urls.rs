@@ -215,6 +215,21 @@ pub fn restore_apply(id: &str) -> String {
     format!("/restores/{}/apply", escape(id))
 }
 
+/// Takes a restore in place back (POST).
+pub fn restore_undo(id: &str) -> String {
+    format!("/restores/{}/undo", escape(id))
+}
+
+/// What a planned restore in place would change in one table.
+pub fn restore_changes(id: &str, collection: &str) -> String {
+    format!("/restores/{}/collections/{}", escape(id), escape(collection))
+}
+
+/// The form that restores a single record, as a list of records names it.
+pub fn restore_record(snapshot: &str, collection: &str, record: &str) -> String {
+    format!("{}?of={}&record={}", restore_new(snapshot), escape(collection), escape(record))
+}
+
 /// A comparison's summary.
 pub fn diff(id: &str) -> String {
     format!("/diffs/{}", escape(id))
@@ -240,7 +255,11 @@ pub struct ChangesQuery<'a> {
 
 /// The changes of one collection, filtered.
 pub fn changes_query(diff: &str, collection: &str, query: &ChangesQuery<'_>) -> String {
-    let mut url = changes(diff, collection);
+    changes_at(changes(diff, collection), query)
+}
+
+/// The address of a page of changes, filtered.
+pub fn changes_at(mut url: String, query: &ChangesQuery<'_>) -> String {
     let parts = [
         ("kind", query.kind),
         ("column", query.column),

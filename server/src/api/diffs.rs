@@ -116,6 +116,15 @@ pub struct ChangesQuery {
     column: Option<String>,
 }
 
+impl ChangesQuery {
+    /// Which changes are asked for, and which page of them.
+    pub fn parts(self) -> Result<(Filter, PageRequest)> {
+        let limit = extract::limit(self.limit.as_deref())?;
+        let filter = Filter { kind: self.kind, column: self.column };
+        Ok((filter, PageRequest { cursor: self.cursor, from_key: None, limit }))
+    }
+}
+
 #[derive(Serialize, ToSchema)]
 pub struct ChangeBody {
     id: String,
@@ -364,9 +373,7 @@ pub async fn changes(
     Path((id, collection)): Path<(DiffId, String)>,
     Query(query): Query<ChangesQuery>,
 ) -> Result<axum::Json<ChangesBody>> {
-    let filter = Filter { kind: query.kind, column: query.column };
-    let page =
-        PageRequest { cursor: query.cursor, from_key: None, limit: extract::limit(query.limit.as_deref())? };
+    let (filter, page) = query.parts()?;
     let page = diffs::changes(&app, visitor.user_id, id, &collection, &filter, &page).await?;
     let items: Vec<_> = page.items.into_iter().map(ChangeBody::try_from).collect::<Result<_>>()?;
     let mut rekeyed = None;

@@ -23,7 +23,7 @@ use crate::service::projects;
 pub struct JobBody {
     id: JobId,
     project_id: ProjectId,
-    /// `backup`, `diff`, `live-diff`, `restore-plan`, `restore-apply`, `verify`, `prune`, `cost` and what later versions add.
+    /// `backup`, `diff`, `live-diff`, `restore-plan`, `restore-apply`, `restore-undo`, `verify`, `prune`, `cost` and what later versions add.
     kind: &'static str,
     state: JobState,
     created_at: String,

@@ -89,6 +89,8 @@ pub struct ProblemBody {
         restores::plan,
         restores::get,
         restores::apply,
+        restores::undo,
+        restores::changes,
         schedules::get,
         schedules::set,
         schedules::remove,

@@ -1,13 +1,16 @@
 //! `/restores`.
 
+use std::collections::BTreeMap;
+
 use axum::extract::State;
 use axum::http::StatusCode;
+use engine::restore::Scope;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
-use super::diffs::SummaryBody;
+use super::diffs::{ChangeBody, ChangesQuery, SummaryBody};
 use super::extract::{Json, ListQuery, Path, Query};
 use super::openapi::ProblemBody;
 use super::words::CheckBody;
@@ -17,7 +20,8 @@ use crate::auth::ApiUser;
 use crate::error::{JobError, Problem, Result};
 use crate::ids::{JobId, ProjectId, RestoreId};
 use crate::jobs::ApplyOrder;
-use crate::meta::{Page, Scope};
+use crate::meta::{Page, RestoreMode};
+use crate::service::in_place;
 use crate::service::restores::{self, FoundRestore, NewRestore, RestoreState};
 
 #[derive(Deserialize, ToSchema)]
@@ -34,9 +38,8 @@ struct ScopeBody {
     #[serde(default)]
     all: bool,
     collections: Option<Vec<String>>,
-    /// Ids of records by collection.
-    #[schema(value_type = Option<HashMap<String, Vec<String>>>)]
-    records: Option<Value>,
+    /// Ids of records by collection, as lists of records and of changes give them. In place only.
+    records: Option<BTreeMap<String, Vec<String>>>,
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -45,15 +48,7 @@ struct TargetBody {
     #[schema(value_type = String)]
     url: Zeroizing<String>,
     #[serde(default)]
-    mode: Mode,
-}
-
-#[derive(Default, Deserialize, PartialEq, Eq, ToSchema)]
-#[serde(rename_all = "snake_case")]
-enum Mode {
-    #[default]
-    New,
-    InPlace,
+    mode: RestoreMode,
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -78,6 +73,7 @@ pub struct RestoreBody {
     #[schema(value_type = Object)]
     scope: Value,
     target: String,
+    mode: RestoreMode,
     #[schema(value_type = RestoreState)]
     state: &'static str,
     created_at: String,
@@ -85,20 +81,26 @@ pub struct RestoreBody {
     #[schema(required)]
     apply_job_id: Option<JobId>,
     #[schema(required)]
+    undo_job_id: Option<JobId>,
+    #[schema(required)]
     preflight: Option<Vec<CheckBody>>,
     #[schema(required)]
     preview: Option<SummaryBody>,
     #[schema(required)]
     confirm_phrase: Option<String>,
+    /// Of carrying it out: `proof`, `records`, `notes`, `safety_snapshot`.
     #[schema(required, value_type = Option<Object>)]
     result: Option<Value>,
+    /// Of taking it back: the same, and `conflicts`.
+    #[schema(required, value_type = Option<Object>)]
+    undo_result: Option<Value>,
     #[schema(required)]
     error: Option<JobError>,
 }
 
 impl From<FoundRestore> for RestoreBody {
     fn from(found: FoundRestore) -> Self {
-        let FoundRestore { restore, state, plan, plan_job, apply_job } = found;
+        let FoundRestore { restore, state, plan, plan_job, apply_job, undo_job, scope } = found;
         let (preflight, preview, confirm_phrase) = match plan {
             Some(plan) => {
                 let preflight = plan.preflight.into_iter().map(CheckBody::from).collect();
@@ -110,23 +112,29 @@ impl From<FoundRestore> for RestoreBody {
             Some(job) => (job.result, job.error),
             None => (None, plan_job.and_then(|job| job.error)),
         };
+        let (undo_result, undo_error) = undo_job.map_or((None, None), |job| (job.result, job.error));
+        let error = undo_error.or(error);
         Self {
             id: restore.id,
             project_id: restore.project_id,
             snapshot: restore.snapshot_id,
-            scope: match restore.scope {
-                Scope::All => serde_json::json!({ "all": true }),
+            scope: match scope {
                 Scope::Collections(names) => serde_json::json!({ "collections": names }),
+                Scope::Records(records) => serde_json::json!({ "records": records }),
+                _ => serde_json::json!({ "all": true }),
             },
             target: restore.target,
+            mode: restore.mode,
             state: state.as_str(),
             created_at: rfc3339(restore.created_ms),
             plan_job_id: restore.plan_job_id,
             apply_job_id: restore.apply_job_id,
+            undo_job_id: restore.undo_job_id,
             preflight,
             preview,
             confirm_phrase,
             result,
+            undo_result,
             error,
         }
     }
@@ -137,8 +145,11 @@ impl ScopeBody {
         match (self.all, self.collections, self.records) {
             (true, None, None) => Ok(Scope::All),
             (false, Some(names), None) if !names.is_empty() => Ok(Scope::Collections(names)),
-            (false, None, Some(_)) => {
-                Err(Problem::invalid("scope", "This version cannot restore single records yet."))
+            (false, None, Some(records)) if !records.is_empty() => {
+                if records.values().any(Vec::is_empty) {
+                    return Err(Problem::invalid("scope", "Name at least one record of each collection."));
+                }
+                Ok(Scope::Records(records))
             }
             _ => Err(Problem::invalid("scope", "Give one of all: true, collections or records.")),
         }
@@ -156,11 +167,8 @@ pub async fn plan(
     ApiUser(visitor): ApiUser,
     Json(body): Json<NewPlan>,
 ) -> Result<(StatusCode, axum::Json<Planned>)> {
-    if body.target.mode == Mode::InPlace {
-        let detail = "This version restores into a new or empty database only: use the mode new.";
-        return Err(Problem::invalid("target.mode", detail));
-    }
-    let new = NewRestore { snapshot: body.snapshot, scope: body.scope.scope()?, url: body.target.url };
+    let TargetBody { url, mode } = body.target;
+    let new = NewRestore { snapshot: body.snapshot, scope: body.scope.scope()?, mode, url };
     let (id, job_id) = restores::plan(&app, visitor.user_id, new).await?;
     Ok((StatusCode::ACCEPTED, axum::Json(Planned { id, job_id })))
 }
@@ -210,4 +218,45 @@ pub async fn apply(
     let order = ApplyOrder { url: body.url, confirm: body.confirm };
     let job_id = restores::apply(&app, visitor.user_id, id, order).await?;
     Ok((StatusCode::ACCEPTED, axum::Json(Accepted { job_id })))
+}
+
+/// Takes a restore in place back: what it wrote becomes what it was, but for what changed since.
+#[utoipa::path(
+    post, path = "/restores/{id}/undo", tag = "restores",
+    params(("id" = String, Path)),
+    request_body = Confirmation,
+    responses((status = 202, description = "Queued", body = Accepted), (status = 409, description = "There is nothing to take back; 422 where the phrase is wrong", body = ProblemBody)),
+)]
+pub async fn undo(
+    State(app): State<App>,
+    ApiUser(visitor): ApiUser,
+    Path(id): Path<RestoreId>,
+    Json(body): Json<Confirmation>,
+) -> Result<(StatusCode, axum::Json<Accepted>)> {
+    let order = ApplyOrder { url: body.url, confirm: body.confirm };
+    let job_id = in_place::undo(&app, visitor.user_id, id, order).await?;
+    Ok((StatusCode::ACCEPTED, axum::Json(Accepted { job_id })))
+}
+
+/// The records that a planned restore in place would change in one table, in key order: `old` is what is
+/// there now.
+#[utoipa::path(
+    get, path = "/restores/{id}/collections/{name}/changes", tag = "restores",
+    params(("id" = String, Path), ("name" = String, Path, description = "The table's name, percent-encoded"), ChangesQuery),
+    responses(
+        (status = 200, description = "A page", body = Page<ChangeBody>),
+        (status = 409, description = "`not-planned`: the target is still being read", body = ProblemBody),
+        (status = 410, description = "`reading-gone`: what was read of the target is not kept any more", body = ProblemBody),
+    ),
+)]
+pub async fn changes(
+    State(app): State<App>,
+    ApiUser(visitor): ApiUser,
+    Path((id, collection)): Path<(RestoreId, String)>,
+    Query(query): Query<ChangesQuery>,
+) -> Result<axum::Json<Page<ChangeBody>>> {
+    let (filter, page) = query.parts()?;
+    let page = in_place::changes(&app, visitor.user_id, id, &collection, &filter, &page).await?;
+    let items = page.items.into_iter().map(ChangeBody::try_from).collect::<Result<_>>()?;
+    Ok(axum::Json(Page { items, next_cursor: page.next_cursor }))
 }

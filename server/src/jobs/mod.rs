@@ -1,6 +1,7 @@
 //! Jobs: queued durably, run a few at a time, watched while they run, ended exactly once.
 
 mod feed;
+mod restoring;
 mod run;
 mod work;
 
@@ -393,14 +394,19 @@ fn opened(app: &App, record: JobRecord) -> Result<Job> {
 /// What a restore left behind that its process did not live to end. Nothing of it is known but that it
 /// had begun.
 fn cut_off(record: &JobRecord) -> Option<JobError> {
-    let is_cut_off =
-        record.state == JobState::Interrupted && matches!(record.work, Work::RestoreApply { .. });
+    let is_cut_off = record.state == JobState::Interrupted && record.work.writes_to_target();
+    let detail = if record.work.is_all_or_nothing() {
+        "It writes in one transaction, which the database takes back when its connection ends: either all of it is \
+         there or nothing. Compare the database with the snapshot to see which. If a safety snapshot was taken, it is \
+         in the database's history."
+    } else {
+        "A part of the snapshot may be in the target, unproven, and nothing of it was removed. Drop the \
+         target database, or what the restore made in it, and restore again. A PostgreSQL database that was made for \
+         the restore has the comment \"unfinished DBSnap restore\"."
+    };
     is_cut_off.then(|| JobError {
         slug: "interrupted".to_owned(),
         title: "The server ended during this restore".to_owned(),
-        detail: "A part of the snapshot may be in the target, unproven, and nothing of it was removed. Drop the \
-                 target database, or what the restore made in it, and restore again. A PostgreSQL database that \
-                 was made for the restore has the comment \"unfinished DBSnap restore\"."
-            .to_owned(),
+        detail: detail.to_owned(),
     })
 }

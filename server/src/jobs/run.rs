@@ -12,7 +12,7 @@ use super::feed::{Feed, Gauge};
 use super::{Job, Outcome, findings, work};
 use crate::app::App;
 use crate::error::{JobError, Problem, Result};
-use crate::meta::{Finish, JobRecord, JobState, Work};
+use crate::meta::{Finish, JobRecord, JobState};
 use crate::private;
 use crate::service::addresses;
 
@@ -238,7 +238,7 @@ fn failed(record: &JobRecord, problem: Problem) -> (JobState, Outcome) {
 
 /// What there is to say of a job that was stopped: nothing but what a restore left in its target.
 fn stopped(record: &JobRecord, problem: &Problem) -> Outcome {
-    let error = matches!(record.work, Work::RestoreApply { .. }).then(|| JobError {
+    let error = record.work.writes_to_target().then(|| JobError {
         slug: "stopped".to_owned(),
         title: "The restore was stopped before its proof".to_owned(),
         detail: problem.detail.clone(),

@@ -2,20 +2,21 @@
 
 use engine::Context;
 use engine::repo::{Repository, Snapshot};
-use engine::{backup, cost, diff, live, prune, restore, source, verify};
+use engine::{backup, cost, diff, live, prune, source, verify};
 use repo_format::id::SnapshotId;
 use repo_format::manifest::{Manifest, Trigger};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
+use super::restoring;
 use crate::app::App;
 use crate::error::{Problem, Result};
-use crate::ids::{DatabaseId, DiffId, ProjectId, RestoreId};
-use crate::meta::{ComparedWith, JobRecord, JobState, Scope, VerifyMode, Work};
+use crate::ids::{DatabaseId, DiffId, ProjectId};
+use crate::meta::{ComparedWith, JobRecord, JobState, VerifyMode, Work};
 use crate::service::diffs::ReadFacts;
 use crate::service::{addresses, databases, diffs, keys, upkeep};
 
-type Done = (JobState, Value);
+pub(super) type Done = (JobState, Value);
 
 /// Does a job's work. Credentials are opened in here and nowhere else.
 pub async fn run(app: App, record: JobRecord, context: Context) -> Result<Done> {
@@ -26,8 +27,9 @@ pub async fn run(app: App, record: JobRecord, context: Context) -> Result<Done> 
         }
         Work::Diff { diff_id } => run_diff(&app, diff_id, &context).await,
         Work::LiveDiff { diff_id, database_id } => run_live_diff(&app, diff_id, database_id, &context).await,
-        Work::RestorePlan { restore_id } => run_plan(&app, restore_id, &context).await,
-        Work::RestoreApply { restore_id } => run_apply(&app, &record, restore_id, &context).await,
+        Work::RestorePlan { restore_id } => restoring::plan(&app, restore_id, &context).await,
+        Work::RestoreApply { restore_id, .. } => restoring::apply(&app, &record, restore_id, &context).await,
+        Work::RestoreUndo { restore_id } => restoring::undo(&app, &record, restore_id, &context).await,
         Work::Verify { mode } => run_verify(&app, &record, mode, &context).await,
         Work::Prune { dry_run } => run_prune(&app, &record, dry_run, &context).await,
         Work::Cost { snapshot_id } => run_cost(&app, &record, &snapshot_id, &context).await,
@@ -139,49 +141,6 @@ async fn run_live_diff(app: &App, id: DiffId, database: DatabaseId, context: &Co
     Ok((state, result))
 }
 
-async fn run_plan(app: &App, id: RestoreId, context: &Context) -> Result<Done> {
-    let found = app.meta.restore(id).await?.ok_or_else(Problem::not_found)?;
-    let sealed = found
-        .target_url
-        .as_ref()
-        .ok_or_else(|| Problem::conflict("plan-ended", "The plan has ended", "Plan the restore again."))?;
-    let url = opened(app, &id.to_string(), sealed)?;
-    addresses::check_url(app, &url).await?;
-    let repository = app.repositories.get(found.project_id).await?;
-    let snapshot = snapshot(&repository, &found.snapshot_id).await?;
-    let plan = restore::plan(&repository, &snapshot, &scope(&found.scope), &url, context).await?;
-    let plain = serde_json::to_vec(&plan).map_err(Problem::internal)?;
-    let sealed = app.summaries.seal(&id.to_string(), &plain, app.entropy.as_ref());
-    app.meta.change_restore(id, |restore| restore.plan = Some(sealed)).await?;
-    Ok((JobState::Succeeded, json!({ "restore_id": id })))
-}
-
-async fn run_apply(app: &App, record: &JobRecord, id: RestoreId, context: &Context) -> Result<Done> {
-    let found = app.meta.restore(id).await?.ok_or_else(Problem::not_found)?;
-    let order = app.queue.take_order(record.id).ok_or_else(|| {
-        let detail = "The write credentials are gone with the process that took them. Apply again.";
-        Problem::conflict("credentials-gone", "The credentials are gone", detail)
-    })?;
-    addresses::check_url(app, &order.url).await?;
-    let sealed = found.plan.as_ref().ok_or_else(Problem::not_found)?;
-    let plain = app.summaries.open(&id.to_string(), sealed)?;
-    let plan: restore::Plan = serde_json::from_slice(&plain).map_err(Problem::internal)?;
-    let repository = app.repositories.get(found.project_id).await?;
-    let snapshot = snapshot(&repository, &found.snapshot_id).await?;
-    let scope = scope(&found.scope);
-    let restored =
-        restore::apply(&repository, &snapshot, &scope, &plan, &order.confirm, &order.url, context).await?;
-    // Finished is not the same as proven: only equal roots, with nothing left out, are a success.
-    let whole = restored.proof.matches && restored.notes.iter().all(|note| !note.failed);
-    let state = if whole { JobState::Succeeded } else { JobState::Incomplete };
-    let mut result = serde_json::to_value(&restored).map_err(Problem::internal)?;
-    if let Value::Object(fields) = &mut result {
-        // A new database held nothing that a safety snapshot could keep.
-        fields.insert("safety_snapshot".to_owned(), Value::Null);
-    }
-    Ok((state, result))
-}
-
 async fn run_verify(app: &App, record: &JobRecord, mode: VerifyMode, context: &Context) -> Result<Done> {
     let repository = app.repositories.get(record.project_id).await?;
     let mode = match mode {
@@ -213,21 +172,17 @@ async fn run_cost(app: &App, record: &JobRecord, snapshot: &str, context: &Conte
     Ok((JobState::Succeeded, serde_json::to_value(cost).map_err(Problem::internal)?))
 }
 
-fn opened(app: &App, owner: &str, sealed: &crate::server_key::Sealed) -> Result<Zeroizing<String>> {
+pub(super) fn opened(
+    app: &App,
+    owner: &str,
+    sealed: &crate::server_key::Sealed,
+) -> Result<Zeroizing<String>> {
     let plain = app.credentials.open(owner, sealed)?;
     let text = std::str::from_utf8(&plain).map_err(Problem::internal)?;
     Ok(Zeroizing::new(text.to_owned()))
 }
 
-async fn snapshot(repository: &Repository, id: &str) -> Result<Snapshot> {
+pub(super) async fn snapshot(repository: &Repository, id: &str) -> Result<Snapshot> {
     let id = SnapshotId::parse(id).ok_or_else(Problem::not_found)?;
     Ok(repository.snapshot(id).await?)
-}
-
-/// The engine's word for what is restored.
-fn scope(scope: &Scope) -> restore::Scope {
-    match scope {
-        Scope::All => restore::Scope::All,
-        Scope::Collections(names) => restore::Scope::Collections(names.clone()),
-    }
 }

@@ -103,6 +103,13 @@ pub enum Work {
     /// The URL to write with is in memory only: without the process that took it, it cannot run.
     RestoreApply {
         restore_id: RestoreId,
+        /// Whether it writes in one transaction, so that nothing is left of it when it does not end.
+        #[serde(default)]
+        in_place: bool,
+    },
+    /// Takes a restore in place back. As that, it takes a URL to write with.
+    RestoreUndo {
+        restore_id: RestoreId,
     },
     Verify {
         mode: VerifyMode,
@@ -118,8 +125,17 @@ pub enum Work {
 
 impl Work {
     /// All the words of [`Work::kind`].
-    pub const KINDS: [&'static str; 8] =
-        ["backup", "diff", "live-diff", "restore-plan", "restore-apply", "verify", "prune", "cost"];
+    pub const KINDS: [&'static str; 9] = [
+        "backup",
+        "diff",
+        "live-diff",
+        "restore-plan",
+        "restore-apply",
+        "restore-undo",
+        "verify",
+        "prune",
+        "cost",
+    ];
 
     /// The word of the API.
     pub fn kind(&self) -> &'static str {
@@ -129,6 +145,7 @@ impl Work {
             Self::LiveDiff { .. } => "live-diff",
             Self::RestorePlan { .. } => "restore-plan",
             Self::RestoreApply { .. } => "restore-apply",
+            Self::RestoreUndo { .. } => "restore-undo",
             Self::Verify { .. } => "verify",
             Self::Prune { .. } => "prune",
             Self::Cost { .. } => "cost",
@@ -143,6 +160,7 @@ impl Work {
             Self::LiveDiff { .. } => Some((action::LIVE_DIFF_START, action::LIVE_DIFF_END)),
             Self::RestorePlan { .. } => Some((action::RESTORE_PLAN_START, action::RESTORE_PLAN_END)),
             Self::RestoreApply { .. } => Some((action::RESTORE_START, action::RESTORE_END)),
+            Self::RestoreUndo { .. } => Some((action::RESTORE_UNDO_START, action::RESTORE_UNDO_END)),
             Self::Verify { .. } => Some((action::VERIFY_START, action::VERIFY_END)),
             Self::Prune { dry_run: true } => None,
             Self::Prune { dry_run: false } => Some((action::PRUNE_START, action::PRUNE_END)),
@@ -151,13 +169,23 @@ impl Work {
 
     /// Whether it can run in another process than the one that took it in.
     fn survives_restart(&self) -> bool {
-        !matches!(self, Self::RestoreApply { .. })
+        !self.writes_to_target()
     }
 
     /// Whether it may be done again after it failed half-way. Writing into somebody's database is
     /// theirs to repeat.
     pub fn is_repeatable(&self) -> bool {
-        !matches!(self, Self::RestoreApply { .. })
+        !self.writes_to_target()
+    }
+
+    /// Whether it writes into somebody's database.
+    pub fn writes_to_target(&self) -> bool {
+        matches!(self, Self::RestoreApply { .. } | Self::RestoreUndo { .. })
+    }
+
+    /// Whether all that it wrote is taken back when it does not come to its end.
+    pub fn is_all_or_nothing(&self) -> bool {
+        matches!(self, Self::RestoreApply { in_place: true, .. } | Self::RestoreUndo { .. })
     }
 
     /// Jobs of one lane run one after the other; no lane, no order.
@@ -167,7 +195,9 @@ impl Work {
             Self::Backup { database_id, .. } | Self::LiveDiff { database_id, .. } => {
                 format!("backup/{database_id}")
             }
-            Self::RestoreApply { restore_id } => format!("restore/{restore_id}"),
+            Self::RestoreApply { restore_id, .. } | Self::RestoreUndo { restore_id } => {
+                format!("restore/{restore_id}")
+            }
             Self::Diff { .. }
             | Self::RestorePlan { .. }
             | Self::Verify { .. }
@@ -546,7 +576,7 @@ mod tests {
         let project = ProjectId::new(&System, &System);
         let database = DatabaseId::new(&System, &System);
         let apply = JobRecord {
-            work: Work::RestoreApply { restore_id: RestoreId::new(&System, &System) },
+            work: Work::RestoreApply { restore_id: RestoreId::new(&System, &System), in_place: false },
             ..backup(database, project)
         };
         meta.add_job(backup(database, project)).await.unwrap();

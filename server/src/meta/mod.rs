@@ -36,7 +36,7 @@ pub use diffs::{ComparedWith, Diff};
 pub use identities::{Identity, LinkOutcome, Provider, UnlinkOutcome};
 pub use jobs::{Finish, JobRecord, JobState, VerifyMode, Work};
 pub use projects::Project;
-pub use restores::{Restore, Scope};
+pub use restores::{Restore, RestoreMode, Scope};
 pub use schedules::{DueRun, Schedule};
 pub use sessions::{Rotation, Session, TokenHash};
 use store::Store;

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::audit::SEAL_OWNER;
 use super::rows::{self, DATABASES, DIFFS, JOBS, RESTORES, Rows};
-use super::{ConnectedDatabase, Diff, JobRecord, Meta, Restore, Result, settings};
+use super::{ConnectedDatabase, Diff, JobRecord, Meta, Restore, Result, Scope, settings};
 use crate::auth::TOKEN_KEYS_OWNER;
 use crate::server_key::{Purpose, SealBroken, Sealed, ServerKey};
 
@@ -47,6 +47,9 @@ impl Meta {
             })?;
             every(tx, RESTORES, |id, row: &mut Restore| {
                 change.reseal_any(Purpose::Credentials, id, &mut row.target_url)?;
+                if let Scope::Records(sealed) = &mut row.scope {
+                    change.reseal(Purpose::Summaries, id, sealed)?;
+                }
                 change.reseal_any(Purpose::Summaries, id, &mut row.plan)
             })?;
             every(tx, DIFFS, |id, row: &mut Diff| {

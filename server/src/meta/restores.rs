@@ -9,11 +9,24 @@ use crate::ids::{JobId, ProjectId, RestoreId, UserId};
 use crate::server_key::Sealed;
 
 /// What of a snapshot is restored.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     All,
     Collections(Vec<String>),
+    /// Ids of records by collection, as JSON: they hold customers' keys, so they are sealed.
+    Records(Sealed),
+}
+
+/// Where a restore goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RestoreMode {
+    /// Into a new or an empty database.
+    #[default]
+    New,
+    /// Into tables that hold rows.
+    InPlace,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -23,6 +36,8 @@ pub struct Restore {
     pub user_id: UserId,
     pub snapshot_id: String,
     pub scope: Scope,
+    #[serde(default)]
+    pub mode: RestoreMode,
     /// The URL to plan with; gone when the plan job ends, however it ends.
     pub target_url: Option<Sealed>,
     /// `host:port/database`, for people; without a database where each collection keeps its own.
@@ -32,6 +47,9 @@ pub struct Restore {
     pub plan_job_id: JobId,
     /// The newest attempt to carry it out.
     pub apply_job_id: Option<JobId>,
+    /// The newest attempt to take it back.
+    #[serde(default)]
+    pub undo_job_id: Option<JobId>,
     pub created_ms: i64,
 }
 
@@ -62,12 +80,29 @@ impl Meta {
     /// Gives a restore to the job that is to carry it out. False when another job has got it since
     /// `before` was read.
     pub async fn claim_restore(&self, id: RestoreId, before: Option<JobId>, job: JobId) -> Result<bool> {
+        self.claim(id, before, job, |restore| &mut restore.apply_job_id).await
+    }
+
+    /// Gives a restore to the job that is to take it back, as [`claim_restore`](Self::claim_restore) does.
+    pub async fn claim_undo(&self, id: RestoreId, before: Option<JobId>, job: JobId) -> Result<bool> {
+        self.claim(id, before, job, |restore| &mut restore.undo_job_id).await
+    }
+
+    async fn claim(
+        &self,
+        id: RestoreId,
+        before: Option<JobId>,
+        job: JobId,
+        holder: fn(&mut Restore) -> &mut Option<JobId>,
+    ) -> Result<bool> {
         self.write(move |tx| {
             let found: Option<Restore> = rows::get(&tx.open_table(RESTORES)?, &id.to_string())?;
-            let Some(mut restore) = found.filter(|restore| restore.apply_job_id == before) else {
+            let Some(mut restore) = found else { return Ok(false) };
+            let held = holder(&mut restore);
+            if *held != before {
                 return Ok(false);
-            };
-            restore.apply_job_id = Some(job);
+            }
+            *held = Some(job);
             rows::put(tx, RESTORES, &id.to_string(), &restore)?;
             Ok(true)
         })

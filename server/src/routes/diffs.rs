@@ -9,7 +9,7 @@ use engine::rows;
 use serde::Deserialize;
 use web::components::change::ChangeKind;
 use web::components::system::System;
-use web::pages::changes::{self, ChangeList, Changes};
+use web::pages::changes::{self, ChangeList, Changes, Of};
 use web::pages::diff::{self, Diff, Outcome, Shows, Side};
 use web::urls;
 
@@ -38,10 +38,10 @@ pub struct Chosen {
 /// What of a table's changes to show. An empty choice is none.
 #[derive(Deserialize)]
 pub struct Choices {
-    kind: Option<String>,
-    column: Option<String>,
-    show: Option<String>,
-    cursor: Option<String>,
+    pub kind: Option<String>,
+    pub column: Option<String>,
+    pub show: Option<String>,
+    pub cursor: Option<String>,
 }
 
 /// Compares a snapshot.
@@ -101,10 +101,8 @@ pub async fn changes(
     let mut view = Changes {
         shell: shell(&app, &visitor),
         project: place::project(&app, &visitor, found.diff.project_id).await?,
-        diff,
+        of: Of::Comparison { id: diff.clone(), from, to },
         system,
-        from,
-        to,
         collection,
         counts: known.counts,
         schema_changes: known.schema_changes,
@@ -122,7 +120,7 @@ pub async fn changes(
         Ok(()) => Ok(html(changes::page(&view))),
         Err(problem) if problem.status.is_server_error() => Err(problem),
         // The comparison's own page says so, and how to come by another one.
-        Err(problem) if problem.status == StatusCode::GONE => Ok(see_other(&urls::diff(&view.diff))),
+        Err(problem) if problem.status == StatusCode::GONE => Ok(see_other(&urls::diff(&diff))),
         Err(problem) => {
             view.problem = Some(shown(&problem));
             Ok(again(&problem, changes::page(&view)))
@@ -137,10 +135,15 @@ async fn fill(app: &App, visitor: &Visitor, id: DiffId, view: &mut Changes) -> R
     let filter = Filter { kind: view.kind.map(view::diff::filter), column: view.column.clone() };
     let request = rows::PageRequest { cursor: view.cursor.clone(), from_key: None, limit: ROWS };
     let page = diffs::changes(app, visitor.user_id, id, &view.collection, &filter, &request).await?;
+    show(view, page);
+    Ok(())
+}
+
+/// Puts a page of changes into its view.
+pub(super) fn show(view: &mut Changes, page: rows::Page<engine::diff::Change>) {
     view.changes = view::diff::changes(page.items);
     view.next_cursor = page.next_cursor;
     view.columns = columns(view);
-    Ok(())
 }
 
 /// The columns one can filter by: those of the records shown, in the table's order, and the one that
@@ -162,11 +165,11 @@ fn columns(view: &Changes) -> Vec<String> {
     columns
 }
 
-fn chosen(value: Option<String>) -> Option<String> {
+pub(super) fn chosen(value: Option<String>) -> Option<String> {
     value.filter(|value| !value.is_empty())
 }
 
-fn parse_kind(text: &str) -> Result<ChangeKind> {
+pub(super) fn parse_kind(text: &str) -> Result<ChangeKind> {
     let kind = ChangeKind::ALL.into_iter().find(|kind| kind.as_str() == text);
     kind.ok_or_else(|| Problem::invalid("kind", "Choose added, changed or removed."))
 }

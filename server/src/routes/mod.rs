@@ -13,6 +13,7 @@ pub mod keys;
 mod place;
 pub mod projects;
 pub mod restores;
+pub mod restores_in_place;
 pub mod schedules;
 pub mod snapshots;
 pub mod usage;

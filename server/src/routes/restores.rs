@@ -3,7 +3,7 @@
 use axum::Form;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
-use engine::restore::Restored;
+use engine::restore::{Restored, Scope};
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use web::pages::restore_new::{self, RestoreNew};
@@ -20,7 +20,7 @@ use crate::auth::{PageUser, Visitor};
 use crate::error::{Problem, Result};
 use crate::ids::RestoreId;
 use crate::jobs::{ApplyOrder, Job};
-use crate::meta::{JobState, PageRequest, Scope};
+use crate::meta::{JobState, PageRequest, RestoreMode};
 use crate::service::restores::{FoundRestore, NewRestore, RestoreState};
 use crate::service::{restores, snapshots};
 use crate::view;
@@ -38,6 +38,37 @@ pub struct Target {
     /// The boxes that are ticked.
     #[serde(default)]
     collection: Vec<String>,
+    /// Absent where there is only one way.
+    mode: Option<RestoreMode>,
+    /// The table that single records are of.
+    of: Option<String>,
+    #[serde(default)]
+    record: Vec<String>,
+}
+
+/// A single record that was chosen in a list.
+#[derive(Deserialize)]
+pub struct Single {
+    of: Option<String>,
+    record: Option<String>,
+}
+
+/// What a form has chosen to restore.
+#[derive(Clone, Default)]
+struct Choice {
+    collections: Option<Vec<String>>,
+    records: Option<restore_new::Records>,
+    mode: RestoreMode,
+}
+
+impl Choice {
+    fn scope(&self) -> Scope {
+        match (&self.records, &self.collections) {
+            (Some(records), _) => Scope::Records([(records.of.clone(), records.ids.clone())].into()),
+            (None, Some(names)) => Scope::Collections(names.clone()),
+            (None, None) => Scope::All,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
@@ -51,16 +82,39 @@ impl Target {
     /// The collections chosen; none where all are restored. The form holds their names as addresses do:
     /// of what stands in it plain, browsers send every line break as another.
     fn chosen(&self) -> Option<Vec<String>> {
-        let name = |sent: &String| percent_decode_str(sent).decode_utf8_lossy().into_owned();
-        (self.scope == Some(ScopeChosen::Chosen)).then(|| self.collection.iter().map(name).collect())
+        (self.scope == Some(ScopeChosen::Chosen))
+            .then(|| self.collection.iter().map(|sent| name(sent)).collect())
+    }
+
+    fn choice(&self) -> Choice {
+        let records =
+            self.of.as_ref().map(|of| restore_new::Records { of: name(of), ids: self.record.clone() });
+        Choice { collections: self.chosen(), records, mode: self.mode.unwrap_or_default() }
     }
 }
 
-/// What confirms a plan.
+fn name(sent: &str) -> String {
+    percent_decode_str(sent).decode_utf8_lossy().into_owned()
+}
+
+/// What confirms a plan, or the way back.
 #[derive(Deserialize)]
 pub struct Confirmation {
     url: Zeroizing<String>,
     confirm: String,
+}
+
+impl Confirmation {
+    /// The order, and the URL as it may be shown again.
+    pub(super) fn order(self) -> (ApplyOrder, TypedUrl) {
+        let typed = view::typed_url::without_password(&self.url);
+        (ApplyOrder { url: self.url, confirm: self.confirm.trim().to_owned() }, typed)
+    }
+}
+
+/// Nothing was typed yet.
+pub(super) fn untyped() -> TypedUrl {
+    TypedUrl { shown: String::new(), password_removed: false }
 }
 
 /// Where a page of the list starts.
@@ -94,6 +148,8 @@ async fn row(app: &App, visitor: &Visitor, found: &FoundRestore) -> Result<Resto
         target: found.restore.target.clone(),
         at_ms: found.restore.created_ms,
         standing: match (restored(found)?, found.state) {
+            (_, RestoreState::Undone) => Standing::Undone,
+            (_, RestoreState::Undoing) => Standing::Job(view::job::state(JobState::Running)),
             // The proof matches, and something that the snapshot should hold is missing.
             (Some(restored), RestoreState::Incomplete) if restored.proof.matches => {
                 Standing::Job(view::job::state(JobState::Incomplete))
@@ -114,9 +170,12 @@ pub async fn new_form(
     State(app): State<App>,
     PageUser(visitor): PageUser,
     Path(snapshot): Path<String>,
+    Query(single): Query<Single>,
 ) -> Result<Response> {
-    let nothing = TypedUrl { shown: String::new(), password_removed: false };
-    let view = new_view(&app, &visitor, &snapshot, nothing, None).await?;
+    let records = single.of.zip(single.record);
+    let records = records.map(|(of, record)| restore_new::Records { of, ids: vec![record] });
+    let choice = Choice { records, ..Choice::default() };
+    let view = new_view(&app, &visitor, &snapshot, untyped(), choice).await?;
     Ok(html(restore_new::page(&view)))
 }
 
@@ -129,14 +188,14 @@ pub async fn plan(
     axum_extra::extract::Form(target): axum_extra::extract::Form<Target>,
 ) -> Result<Response> {
     let typed = view::typed_url::without_password(&target.url);
-    let chosen = target.chosen();
-    let scope = chosen.clone().map_or(Scope::All, Scope::Collections);
-    let new = NewRestore { snapshot: snapshot.clone(), scope, url: target.url };
+    let choice = target.choice();
+    let (scope, mode) = (choice.scope(), choice.mode);
+    let new = NewRestore { snapshot: snapshot.clone(), scope, mode, url: target.url };
     match restores::plan(&app, visitor.user_id, new).await {
         Ok((id, _)) => Ok(see_other(&urls::restore(&id.to_string()))),
         Err(problem) if problem.status.is_server_error() => Err(problem),
         Err(problem) => {
-            let view = new_view(&app, &visitor, &snapshot, typed, chosen.as_deref()).await?;
+            let view = new_view(&app, &visitor, &snapshot, typed, choice).await?;
             Ok(again(&problem, restore_new::page(&RestoreNew { problem: Some(shown(&problem)), ..view })))
         }
     }
@@ -147,12 +206,13 @@ async fn new_view(
     visitor: &Visitor,
     snapshot: &str,
     typed: TypedUrl,
-    chosen: Option<&[String]>,
+    choice: Choice,
 ) -> Result<RestoreNew> {
     let found = snapshots::find(app, visitor.user_id, snapshot).await?;
     let place = Place::of_snapshot(app, visitor, &found).await?;
     let manifest = &found.snapshot.manifest;
     let system = view::connection::system(&manifest.source.engine);
+    let chosen = choice.collections.as_deref();
     let is_chosen = |name: &str| chosen.unwrap_or_default().iter().any(|known| known == name);
     let collections = snapshots::collections(&found).await?;
     let choices = collections.into_iter().map(|found| view::restore::choice(found, is_chosen)).collect();
@@ -163,12 +223,15 @@ async fn new_view(
         project: place.project,
         snapshot: snapshot.to_owned(),
         at_ms: manifest.started_ms,
-        records: manifest.records,
+        record_count: manifest.records,
         collections: manifest.collections,
         missing: manifest.missing.len() as u64,
         system,
         choices,
         only_chosen: chosen.is_some(),
+        may_be_in_place: system == System::PostgreSql,
+        in_place: choice.mode == RestoreMode::InPlace,
+        records: choice.records,
         url_without_password: typed.shown,
         password_removed: typed.password_removed,
         problem: None,
@@ -183,10 +246,10 @@ pub async fn page(
 ) -> Result<Response> {
     let found = restores::find(&app, visitor.user_id, id(RestoreId::parse, &restore)?).await?;
     if let Some(restored) = restored(&found)? {
-        return result_page(&app, &visitor, &found, restored).await;
+        let view = result_view(&app, &visitor, &found, restored, untyped()).await?;
+        return Ok(html(restore_result::page(&view)));
     }
-    let nothing = TypedUrl { shown: String::new(), password_removed: false };
-    let view = plan_view(&app, &visitor, &found, nothing).await?;
+    let view = plan_view(&app, &visitor, &found, untyped()).await?;
     Ok(html(restore_plan::page(&view)))
 }
 
@@ -198,8 +261,7 @@ pub async fn apply(
     Form(confirmation): Form<Confirmation>,
 ) -> Result<Response> {
     let id = id(RestoreId::parse, &restore)?;
-    let typed = view::typed_url::without_password(&confirmation.url);
-    let order = ApplyOrder { url: confirmation.url, confirm: confirmation.confirm.trim().to_owned() };
+    let (order, typed) = confirmation.order();
     let problem = match restores::apply(&app, visitor.user_id, id, order).await {
         Ok(_) => return Ok(see_other(&urls::restore(&restore))),
         Err(problem) => problem,
@@ -228,6 +290,7 @@ async fn plan_view(
         (Some(plan), RestoreState::Planned) => Stage::Planned(restore_plan::Plan {
             preflight: plan.preflight.iter().map(view::restore::check).collect(),
             preview: view::diff::rows(&plan.preview),
+            has_pages: app.previews.has(found.restore.id, app.now_ms()),
             confirm_phrase: plan.confirm_phrase.clone(),
             url_without_password: typed.shown,
             password_removed: typed.password_removed,
@@ -248,23 +311,25 @@ async fn plan_view(
         at_ms: snapshot.snapshot.manifest.started_ms,
         system,
         target: found.restore.target.clone(),
+        in_place: found.restore.mode == RestoreMode::InPlace,
         placement: found.plan.as_ref().and_then(|plan| view::restore::placement(system, plan)),
         stage,
     })
 }
 
-async fn result_page(
+pub(super) async fn result_view(
     app: &App,
     visitor: &Visitor,
     found: &FoundRestore,
     restored: Restored,
-) -> Result<Response> {
+    typed: TypedUrl,
+) -> Result<restore_result::Result> {
     let snapshot = snapshots::find(app, visitor.user_id, &found.restore.snapshot_id).await?;
     let place = Place::of_snapshot(app, visitor, &snapshot).await?;
     let manifest = &snapshot.snapshot.manifest;
     let record = found.apply_job.as_ref().map(|job| &job.record).ok_or_else(Problem::not_found)?;
     let finished_ms = record.finished_ms.unwrap_or_else(|| app.now_ms());
-    let view = restore_result::Result {
+    Ok(restore_result::Result {
         shell: shell(app, visitor),
         database: place.named(),
         project: place.project,
@@ -282,8 +347,8 @@ async fn result_page(
         schema_differences: restored.proof.schema_differences.clone(),
         remarks: restored.proof.remarks.clone(),
         notes: view::restore::notes(&restored.notes),
-    };
-    Ok(html(restore_result::page(&view)))
+        before: super::restores_in_place::before(found, &restored, typed)?,
+    })
 }
 
 /// The job that says where a restore stands.
@@ -292,12 +357,12 @@ fn current_job(found: &FoundRestore) -> Option<&Job> {
 }
 
 /// What a restore that was carried out left behind.
-fn restored(found: &FoundRestore) -> Result<Option<Restored>> {
+pub(super) fn restored(found: &FoundRestore) -> Result<Option<Restored>> {
     let result = found.apply_job.as_ref().and_then(|job| job.result.clone());
     result.map(serde_json::from_value).transpose().map_err(Problem::internal)
 }
 
-async fn place(app: &App, visitor: &Visitor, found: &FoundRestore) -> Result<Place> {
+pub(super) async fn place(app: &App, visitor: &Visitor, found: &FoundRestore) -> Result<Place> {
     let snapshot = snapshots::find(app, visitor.user_id, &found.restore.snapshot_id).await?;
     Place::of_snapshot(app, visitor, &snapshot).await
 }

@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use engine::rows;
 use serde::Deserialize;
+use web::components::system::System;
 use web::pages::Named;
 use web::pages::records::{self, Records};
 use web::pages::snapshot::{self, Snapshot};
@@ -214,6 +215,7 @@ pub async fn records(
         records: Vec::new(),
         from_key,
         paged,
+        may_restore: view::connection::system(&found.snapshot.manifest.source.engine) == System::PostgreSql,
         next_cursor: None,
         problem: None,
     };

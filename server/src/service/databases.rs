@@ -471,7 +471,7 @@ impl Advice {
     }
 }
 
-fn endpoint(url: &DatabaseUrl) -> Endpoint {
+pub(super) fn endpoint(url: &DatabaseUrl) -> Endpoint {
     let mut hosts = url.hosts().into_iter();
     let (host, port) = hosts.next().unwrap_or_default();
     Endpoint {

@@ -10,6 +10,7 @@ pub mod databases;
 pub mod diffs;
 pub mod example;
 pub mod existing;
+pub mod in_place;
 pub mod keys;
 pub mod projects;
 pub mod restores;

@@ -129,6 +129,7 @@ pub async fn remove_unready(app: &App) -> Result<()> {
 
 async fn remove_repository_and_rows(app: &App, id: ProjectId) -> Result<()> {
     app.live_readings.forget_project(id);
+    app.previews.forget_project(id);
     app.repositories.remove(id).await?;
     Ok(app.meta.remove_project(id).await?)
 }

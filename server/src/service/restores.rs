@@ -2,19 +2,19 @@
 
 use axum::http::StatusCode;
 use engine::catalog;
-use engine::restore::{Plan, TargetIdentity};
+use engine::restore::{self, Plan, TargetIdentity};
 use engine::source::{DatabaseUrl, Engine};
 use engine::target::occupied;
 use zeroize::Zeroizing;
 
 use super::snapshots::FoundSnapshot;
-use super::{addresses, audit, projects, snapshots};
+use super::{addresses, audit, in_place, projects, snapshots};
 use crate::app::App;
 use crate::audit::{Event, action};
 use crate::error::{self, Problem, Result};
 use crate::ids::{JobId, RestoreId, UserId};
 use crate::jobs::{self, ApplyOrder, Job};
-use crate::meta::{JobState, Page, PageRequest, Restore, Scope, Work};
+use crate::meta::{JobState, Page, PageRequest, Restore, RestoreMode, Scope, Work};
 use crate::view;
 
 /// Where a restore stands, by the state of its jobs.
@@ -34,6 +34,10 @@ pub enum RestoreState {
     Failed,
     Cancelled,
     Interrupted,
+    /// Being taken back.
+    Undoing,
+    /// Taken back, but for what had changed since.
+    Undone,
 }
 
 impl RestoreState {
@@ -49,10 +53,18 @@ impl RestoreState {
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
             Self::Interrupted => "interrupted",
+            Self::Undoing => "undoing",
+            Self::Undone => "undone",
         }
     }
 
-    fn of(plan: Option<&Job>, apply: Option<&Job>) -> Self {
+    fn of(plan: Option<&Job>, apply: Option<&Job>, undo: Option<&Job>) -> Self {
+        match undo.map(Job::state) {
+            Some(JobState::Queued | JobState::Running) => return Self::Undoing,
+            Some(JobState::Succeeded | JobState::Incomplete) => return Self::Undone,
+            // An attempt that failed took nothing back.
+            _ => {}
+        }
         match (plan.map(Job::state), apply.map(Job::state)) {
             (_, Some(JobState::Queued | JobState::Running)) => Self::Applying,
             (_, Some(JobState::Succeeded)) => Self::Succeeded,
@@ -76,22 +88,34 @@ pub struct FoundRestore {
     pub plan_job: Option<Job>,
     /// The newest attempt to carry it out.
     pub apply_job: Option<Job>,
+    /// The newest attempt to take it back.
+    pub undo_job: Option<Job>,
+    pub scope: restore::Scope,
 }
 
 /// What to plan.
 pub struct NewRestore {
     pub snapshot: String,
-    pub scope: Scope,
+    pub scope: restore::Scope,
+    pub mode: RestoreMode,
     pub url: Zeroizing<String>,
 }
 
-/// Plans a restore into a new or an empty database. The URL is sealed until the plan is made.
+/// Plans a restore. The URL is sealed until the plan is made.
 pub async fn plan(app: &App, user: UserId, new: NewRestore) -> Result<(RestoreId, JobId)> {
     let found = snapshots::find(app, user, &new.snapshot).await?;
-    let collections = in_scope(&found, &new.scope).await?;
+    let collections = match new.mode {
+        RestoreMode::New => in_scope(&found, &new.scope).await?,
+        RestoreMode::InPlace => {
+            in_place::check_scope(&found, &new.scope).await?;
+            Vec::new()
+        }
+    };
     let url = addresses::check_url(app, &new.url).await?;
     check_engine(&found, &url)?;
-    if let Some(held) = occupied(&url, &collections).await? {
+    if new.mode == RestoreMode::New
+        && let Some(held) = occupied(&url, &collections).await?
+    {
         let advice = match url.engine() {
             Engine::Postgres => "Name a database that does not exist yet, or an empty one.",
             Engine::MongoDb => "Name a database in the URL that does not exist yet, or an empty one.",
@@ -109,7 +133,8 @@ pub async fn plan(app: &App, user: UserId, new: NewRestore) -> Result<(RestoreId
         project_id: found.project_id,
         user_id: user,
         snapshot_id: found.snapshot.id.to_string(),
-        scope: new.scope,
+        scope: sealed_scope(app, id, new.scope)?,
+        mode: new.mode,
         target_url: Some(app.credentials.seal(
             &id.to_string(),
             new.url.trim().as_bytes(),
@@ -119,6 +144,7 @@ pub async fn plan(app: &App, user: UserId, new: NewRestore) -> Result<(RestoreId
         plan: None,
         plan_job_id,
         apply_job_id: None,
+        undo_job_id: None,
         created_ms: app.now_ms(),
     };
     app.meta.add_restore(restore).await?;
@@ -151,7 +177,10 @@ pub async fn apply(app: &App, user: UserId, id: RestoreId, order: ApplyOrder) ->
     let found = find(app, user, id).await?;
     let plan = match (found.state, &found.plan) {
         (RestoreState::Applying, _) => return Err(already_applying()),
-        (RestoreState::Succeeded | RestoreState::Incomplete, _) => {
+        (
+            RestoreState::Succeeded | RestoreState::Incomplete | RestoreState::Undoing | RestoreState::Undone,
+            _,
+        ) => {
             let detail = "The restore was carried out. Plan another one to restore again.";
             return Err(Problem::conflict("already-applied", "Already carried out", detail));
         }
@@ -161,14 +190,15 @@ pub async fn apply(app: &App, user: UserId, id: RestoreId, order: ApplyOrder) ->
             return Err(Problem::conflict("not-planned", "Not planned", detail));
         }
     };
-    check_order(app, user, &found.restore, plan, &order).await?;
+    check_order(app, user, &found, plan, &order).await?;
     let job_id = jobs::new_id(app);
     let before = found.restore.apply_job_id;
     // Of several orders at once, a double click, one is carried out.
     if !app.meta.claim_restore(id, before, job_id).await? {
         return Err(already_applying());
     }
-    let work = Work::RestoreApply { restore_id: id };
+    let in_place = found.restore.mode == RestoreMode::InPlace;
+    let work = Work::RestoreApply { restore_id: id, in_place };
     let queued = jobs::enqueue_apply(app, job_id, found.restore.project_id, user, work, order).await;
     if let Err(problem) = queued {
         app.meta.change_restore(id, move |restore| restore.apply_job_id = before).await?;
@@ -186,35 +216,23 @@ fn already_applying() -> Problem {
 async fn check_order(
     app: &App,
     user: UserId,
-    restore: &Restore,
+    found: &FoundRestore,
     plan: &Plan,
     order: &ApplyOrder,
 ) -> Result<()> {
-    if order.confirm != plan.confirm_phrase {
-        let detail = format!("Type {} exactly as it stands here.", plan.confirm_phrase);
-        let status = StatusCode::UNPROCESSABLE_ENTITY;
-        let problem = Problem::new(status, "wrong-phrase", "The phrase is not the one asked for", detail);
-        let event = Event::new(action::RESTORE_START, format!("restore/{}", restore.id))
-            .with("snapshot_id", &restore.snapshot_id)
-            .with("into", &restore.target);
-        return Err(audit::not_confirmed(app, user, event, problem.with("field", "confirm")).await);
-    }
+    check_phrase(app, user, &found.restore, plan, order, action::RESTORE_START).await?;
     if let Some(check) = plan.preflight.iter().find(|check| !check.ok) {
         let found = error::sentences(&check.detail, Some("Mend it and plan again."));
         let detail = format!("The plan found something in the way. {found}");
         return Err(Problem::conflict("preflight-failed", "The restore cannot go on", detail));
     }
-    let url = addresses::check_url(app, &order.url).await?;
-    if TargetIdentity::of(&url) != plan.target {
-        let detail = format!("The plan is for {}. Use that target, or plan again.", shown(&plan.target));
-        let status = StatusCode::UNPROCESSABLE_ENTITY;
-        return Err(
-            Problem::new(status, "other-target", "Another target than planned", detail).with("field", "url")
-        );
-    }
-    let snapshot = snapshots::find(app, user, &restore.snapshot_id).await?;
+    let url = check_target(app, plan, order).await?;
+    let snapshot = snapshots::find(app, user, &found.restore.snapshot_id).await?;
     check_engine(&snapshot, &url)?;
-    match occupied(&url, &in_scope(&snapshot, &restore.scope).await?).await? {
+    if found.restore.mode == RestoreMode::InPlace {
+        return in_place::check_unchanged(app, &snapshot, &found.scope, plan, &order.url).await;
+    }
+    match occupied(&url, &in_scope(&snapshot, &found.scope).await?).await? {
         Some(held) => {
             let advice = "There was none of it when the restore was planned. Plan again.";
             let detail = error::sentences(&held, Some(advice));
@@ -224,11 +242,78 @@ async fn check_order(
     }
 }
 
+/// Whether an order has its plan's phrase. One that has another is told in the audit log, as `action`.
+pub(super) async fn check_phrase(
+    app: &App,
+    user: UserId,
+    restore: &Restore,
+    plan: &Plan,
+    order: &ApplyOrder,
+    action: &'static str,
+) -> Result<()> {
+    if order.confirm == plan.confirm_phrase {
+        return Ok(());
+    }
+    let detail = format!("Type {} exactly as it stands here.", plan.confirm_phrase);
+    let status = StatusCode::UNPROCESSABLE_ENTITY;
+    let problem = Problem::new(status, "wrong-phrase", "The phrase is not the one asked for", detail);
+    let event = Event::new(action, format!("restore/{}", restore.id))
+        .with("snapshot_id", &restore.snapshot_id)
+        .with("into", &restore.target);
+    Err(audit::not_confirmed(app, user, event, problem.with("field", "confirm")).await)
+}
+
+/// Whether an order leads to its plan's target.
+pub(super) async fn check_target(app: &App, plan: &Plan, order: &ApplyOrder) -> Result<DatabaseUrl> {
+    let url = addresses::check_url(app, &order.url).await?;
+    if TargetIdentity::of(&url) != plan.target {
+        let detail = format!("The plan is for {}. Use that target, or plan again.", shown(&plan.target));
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        return Err(
+            Problem::new(status, "other-target", "Another target than planned", detail).with("field", "url")
+        );
+    }
+    Ok(url)
+}
+
+/// A scope as it is stored: ids of records hold their keys.
+fn sealed_scope(app: &App, id: RestoreId, scope: restore::Scope) -> Result<Scope> {
+    Ok(match scope {
+        restore::Scope::All => Scope::All,
+        restore::Scope::Collections(names) => Scope::Collections(names),
+        restore::Scope::Records(records) => {
+            let plain = serde_json::to_vec(&records).map_err(Problem::internal)?;
+            Scope::Records(app.summaries.seal(&id.to_string(), &plain, app.entropy.as_ref()))
+        }
+        _ => return Err(Problem::invalid("scope", "This version does not restore such a scope.")),
+    })
+}
+
+/// A stored scope as the engine takes it.
+pub fn opened_scope(app: &App, restore: &Restore) -> Result<restore::Scope> {
+    Ok(match &restore.scope {
+        Scope::All => restore::Scope::All,
+        Scope::Collections(names) => restore::Scope::Collections(names.clone()),
+        Scope::Records(sealed) => {
+            let plain = app.summaries.open(&restore.id.to_string(), sealed)?;
+            restore::Scope::Records(serde_json::from_slice(&plain).map_err(Problem::internal)?)
+        }
+    })
+}
+
 /// The collections in scope, as (namespace, name) in the source.
-async fn in_scope(found: &FoundSnapshot, scope: &Scope) -> Result<Vec<(String, String)>> {
+async fn in_scope(found: &FoundSnapshot, scope: &restore::Scope) -> Result<Vec<(String, String)>> {
     let all = catalog::collections(&found.repository, &found.snapshot).await?;
     let pair = |found: catalog::Cataloged| (found.namespace, found.name);
-    let Scope::Collections(names) = scope else { return Ok(all.into_iter().map(pair).collect()) };
+    let names = match scope {
+        restore::Scope::Collections(names) => names,
+        restore::Scope::All => return Ok(all.into_iter().map(pair).collect()),
+        _ => {
+            let detail =
+                "Single records are restored in place: use the mode in_place, or restore their collection.";
+            return Err(Problem::invalid("scope", detail));
+        }
+    };
     if names.is_empty() {
         return Err(Problem::invalid("scope", "Choose at least one collection, or all of the snapshot."));
     }
@@ -252,7 +337,7 @@ fn check_engine(found: &FoundSnapshot, url: &DatabaseUrl) -> Result<()> {
 }
 
 /// A target in words: where each collection keeps its database, only the address.
-fn shown(target: &TargetIdentity) -> String {
+pub(super) fn shown(target: &TargetIdentity) -> String {
     match &target.database {
         Some(database) => format!("{}/{database}", target.address),
         None => target.address.clone(),
@@ -265,10 +350,8 @@ async fn opened(app: &App, mut restore: Restore) -> Result<FoundRestore> {
     if restore.plan.is_none() && plan_job.as_ref().is_some_and(|job| job.state().is_final()) {
         restore = app.meta.restore(restore.id).await?.ok_or_else(Problem::not_found)?;
     }
-    let apply_job = match restore.apply_job_id {
-        Some(id) => jobs::get(app, id).await?,
-        None => None,
-    };
+    let apply_job = job(app, restore.apply_job_id).await?;
+    let undo_job = job(app, restore.undo_job_id).await?;
     let plan = match &restore.plan {
         Some(sealed) => {
             let plain = app.summaries.open(&restore.id.to_string(), sealed)?;
@@ -277,6 +360,14 @@ async fn opened(app: &App, mut restore: Restore) -> Result<FoundRestore> {
         }
         None => None,
     };
-    let state = RestoreState::of(plan_job.as_ref(), apply_job.as_ref());
-    Ok(FoundRestore { restore, state, plan, plan_job, apply_job })
+    let state = RestoreState::of(plan_job.as_ref(), apply_job.as_ref(), undo_job.as_ref());
+    let scope = opened_scope(app, &restore)?;
+    Ok(FoundRestore { restore, state, plan, plan_job, apply_job, undo_job, scope })
+}
+
+async fn job(app: &App, id: Option<JobId>) -> Result<Option<Job>> {
+    match id {
+        Some(id) => jobs::get(app, id).await,
+        None => Ok(None),
+    }
 }

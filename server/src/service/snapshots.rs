@@ -293,6 +293,7 @@ pub(super) async fn remove(
     let done = repository.delete_snapshot(snapshot.id, app.clock.as_ref()).await;
     if done.is_ok() {
         app.live_readings.forget_snapshot(&snapshot.id.to_string());
+        app.previews.forget_snapshot(&snapshot.id.to_string());
     }
     audit::record(app, user, event, done.map_err(not_deleted)).await
 }

@@ -81,5 +81,5 @@ pub fn record(record: Record) -> records::Record {
         Content::Row(cells) => records::Content::Row(cells),
         Content::Document(json) => records::Content::Document(json),
     };
-    records::Record { key: record.key, content, truncated: record.truncated }
+    records::Record { id: record.id, key: record.key, content, truncated: record.truncated }
 }

@@ -88,6 +88,7 @@ pub fn kind(work: &Work) -> Kind {
         Work::LiveDiff { .. } => Kind::LiveDiff,
         Work::RestorePlan { .. } => Kind::RestorePlan,
         Work::RestoreApply { .. } => Kind::Restore,
+        Work::RestoreUndo { .. } => Kind::RestoreUndo,
         Work::Verify { .. } => Kind::Verify,
         Work::Prune { .. } => Kind::Prune,
         Work::Cost { .. } => Kind::Cost,

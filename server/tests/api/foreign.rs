@@ -81,7 +81,7 @@ impl Foreign {
                 let target = json!({ "url": self.target });
                 json!({ "snapshot": self.snapshot, "scope": { "all": true }, "target": target })
             }
-            ("POST", "/restores/{id}/apply") => json!({ "confirm": "x", "url": URL }),
+            ("POST", "/restores/{id}/apply" | "/restores/{id}/undo") => json!({ "confirm": "x", "url": URL }),
             _ => panic!("no foreign-id case for {method} {path}: add one"),
         }
     }
@@ -116,7 +116,7 @@ impl Foreign {
             ],
             ("POST", "/databases/{id}/backups") => &[("note", "")],
             ("POST", "/snapshots/{id}/restore") => &[("url", URL)],
-            ("POST", "/restores/{id}/apply") => &[("url", URL), ("confirm", "x")],
+            ("POST", "/restores/{id}/apply" | "/restores/{id}/undo") => &[("url", URL), ("confirm", "x")],
             ("POST", "/diffs") => &[("from", &self.snapshot), ("to", &self.snapshot)],
             _ => panic!("no foreign-id case for {method} {path}: add one"),
         };

@@ -12,6 +12,7 @@ mod disk_full;
 mod example;
 mod foreign;
 mod harness;
+mod in_place;
 mod journey;
 mod keys;
 mod live;

@@ -25,7 +25,7 @@ impl Program {
         command
     }
 
-    fn start(folder: &Path) -> Self {
+    pub fn start(folder: &Path) -> Self {
         Self::spawn(&mut Self::command(folder))
     }
 
@@ -49,7 +49,7 @@ impl Program {
         (self.child.wait().unwrap().code(), begun.elapsed())
     }
 
-    fn kill(mut self) {
+    pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }

@@ -134,7 +134,7 @@ async fn restore_oldest(browser: &Chromium, url: &str) {
     moments[1].click().await.expect("because it is a link");
     browser.until("before the change").await;
     browser.press("Restore").await;
-    browser.until("URL of the new database").await;
+    browser.until("URL of the target database").await;
     browser.fill("url", url).await;
     browser.press("Plan the restore").await;
     let plan = browser.until("What will be written").await;

@@ -18,6 +18,8 @@ pub enum Kind {
     RestorePlan,
     /// Carries a restore out.
     Restore,
+    /// Takes a restore back.
+    RestoreUndo,
     /// Checks stored objects.
     Verify,
     /// Removes what no snapshot needs.
@@ -35,6 +37,7 @@ impl Kind {
             Self::LiveDiff => "Comparison with the live database",
             Self::RestorePlan => "Restore plan",
             Self::Restore => "Restore",
+            Self::RestoreUndo => "Undoing a restore",
             Self::Verify => "Verification",
             Self::Prune => "Clean-up",
             Self::Cost => "Cost of a snapshot",

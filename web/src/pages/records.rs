@@ -26,6 +26,8 @@ pub enum Content {
 /// A record.
 #[derive(Clone, Debug)]
 pub struct Record {
+    /// Its opaque id.
+    pub id: String,
     /// Its key, readable.
     pub key: String,
     /// What it holds.
@@ -57,6 +59,8 @@ pub struct Records {
     pub from_key: String,
     /// Whether this is not the first page.
     pub paged: bool,
+    /// Whether a single record can be restored.
+    pub may_restore: bool,
     /// The next page.
     pub next_cursor: Option<String>,
     /// Why the key was not understood.
@@ -67,6 +71,7 @@ impl Records {
     /// A page of a small table.
     pub fn sample() -> Self {
         let record = |id: &str, name: &str, price: Option<&str>, tags: &str| Record {
+            id: format!("k{id}"),
             key: format!("({id})"),
             content: Content::Row(vec![
                 ("id".to_owned(), Some(id.to_owned())),
@@ -97,6 +102,7 @@ impl Records {
             ],
             from_key: String::new(),
             paged: true,
+            may_restore: true,
             next_cursor: Some("k4".to_owned()),
             problem: None,
         }
@@ -107,6 +113,7 @@ impl Records {
     /// Documents.
     pub fn sample_documents() -> Self {
         let record = |key: &str, text: &str| Record {
+            id: "k".to_owned(),
             key: key.to_owned(),
             content: Content::Document(text.to_owned()),
             truncated: false,
@@ -128,6 +135,7 @@ impl Records {
                 Record { truncated: true, ..record("export", &long) },
             ],
             paged: false,
+            may_restore: false,
             next_cursor: Some("k7".to_owned()),
             ..Self::sample()
         }
@@ -224,6 +232,7 @@ fn table(view: &Records) -> Markup {
                 thead { tr {
                     th.sticky scope="col" { "Key" }
                     @for name in &columns { th scope="col" { (name) } }
+                    @if view.may_restore { th scope="col" { span.visually-hidden { "Restore" } } }
                 } }
                 tbody {
                     @for record in &view.records {
@@ -234,6 +243,13 @@ fn table(view: &Records) -> Markup {
                                     @match cells(record).iter().find(|(column, _)| column == name) {
                                         Some((_, text)) => { (value(text.as_deref())) }
                                         None => { span.null { "no such column" } }
+                                    }
+                                }
+                            }
+                            @if view.may_restore {
+                                td {
+                                    a href=(urls::restore_record(&view.snapshot, &view.collection, &record.id)) {
+                                        "Restore" span.visually-hidden { " " (record.key) }
                                     }
                                 }
                             }

@@ -29,6 +29,15 @@ pub struct Choice {
     pub chosen: bool,
 }
 
+/// Single records of a table.
+#[derive(Clone, Debug)]
+pub struct Records {
+    /// The table's display name.
+    pub of: String,
+    /// Their ids.
+    pub ids: Vec<String>,
+}
+
 /// The form.
 #[derive(Clone, Debug)]
 pub struct RestoreNew {
@@ -47,7 +56,7 @@ pub struct RestoreNew {
     /// When it was taken.
     pub at_ms: i64,
     /// Records in it.
-    pub records: u64,
+    pub record_count: u64,
     /// Tables in it.
     pub collections: u64,
     /// How many objects it could not read.
@@ -56,6 +65,12 @@ pub struct RestoreNew {
     pub choices: Vec<Choice>,
     /// Whether only those chosen are restored.
     pub only_chosen: bool,
+    /// Single records that are restored, and nothing else.
+    pub records: Option<Records>,
+    /// Whether tables that hold rows can be restored in place.
+    pub may_be_in_place: bool,
+    /// Whether that is chosen.
+    pub in_place: bool,
     /// The target as typed, without its password.
     pub url_without_password: String,
     /// Whether a password was taken out of it.
@@ -75,11 +90,14 @@ impl RestoreNew {
             system: System::PostgreSql,
             snapshot: crate::samples::SNAPSHOT_ID.to_owned(),
             at_ms: crate::samples::NOW_MS - 7_200_000,
-            records: 214_127,
+            record_count: 214_127,
             collections: 14,
             missing: 1,
             choices: Vec::new(),
             only_chosen: false,
+            records: None,
+            may_be_in_place: true,
+            in_place: false,
             url_without_password: "postgresql://admin@localhost:5432/shop_restored".to_owned(),
             password_removed: true,
             problem: Some(
@@ -87,6 +105,32 @@ impl RestoreNew {
                     .with_fix("Name a database that does not exist yet, or an empty one."),
             ),
         }
+    }
+
+    /// One table, in place.
+    pub fn sample_in_place() -> Self {
+        let choice = |name: &str, records, chosen| Choice {
+            name: name.to_owned(),
+            kind: "table".to_owned(),
+            records,
+            chosen,
+        };
+        Self {
+            missing: 0,
+            choices: vec![choice("public.customers", 2_311, false), choice("public.orders", 48_201, true)],
+            only_chosen: true,
+            in_place: true,
+            url_without_password: String::new(),
+            password_removed: false,
+            problem: None,
+            ..Self::sample()
+        }
+    }
+
+    /// One record.
+    pub fn sample_record() -> Self {
+        let records = Records { of: "public.orders".to_owned(), ids: vec!["AgQD".to_owned()] };
+        Self { records: Some(records), choices: Vec::new(), ..Self::sample_in_place() }
     }
 
     /// Of a MongoDB snapshot, with two of its collections chosen.
@@ -99,7 +143,9 @@ impl RestoreNew {
         };
         Self {
             system: System::MongoDb,
-            records: 10_771,
+            records: None,
+            may_be_in_place: false,
+            record_count: 10_771,
             collections: 4,
             missing: 0,
             choices: vec![
@@ -131,7 +177,13 @@ pub fn page(view: &RestoreNew) -> Markup {
         }
         form.stack.card.padded method="post" action=(urls::restore_new(&view.snapshot)) {
             h2 { "What" }
-            @if view.choices.is_empty() { p { (everything(view)) } } @else { (scope(view)) }
+            @if let Some(records) = &view.records {
+                (single(view, records))
+            } @else if view.choices.is_empty() {
+                p { (everything(view)) }
+            } @else {
+                (scope(view))
+            }
             h2 { "Where to" }
             (target(view))
             div.actions {
@@ -151,7 +203,20 @@ fn everything(view: &RestoreNew) -> Markup {
     html! {
         "Everything in the snapshot of " (format::time(view.at_ms, view.shell.now_ms)) ": "
         (format::count_of(view.collections, view.system.collection())) ", "
-        (format::count_of(view.records, "record")) "."
+        (format::count_of(view.record_count, "record")) "."
+    }
+}
+
+/// Single records: which they are was chosen before.
+fn single(view: &RestoreNew, records: &Records) -> Markup {
+    html! {
+        input type="hidden" name="of" value=(urls::form_value(&records.of));
+        @for id in &records.ids { input type="hidden" name="record" value=(id); }
+        p {
+            (format::count_of(records.ids.len() as u64, "record")) " of " code { (records.of) } ", as the snapshot of "
+            (format::time(view.at_ms, view.shell.now_ms)) " has it. One that the snapshot has not is removed. Every other "
+            "record stays as it is."
+        }
     }
 }
 
@@ -184,12 +249,33 @@ fn scope(view: &RestoreNew) -> Markup {
     }
 }
 
+/// A new database, or the tables themselves.
+fn mode(view: &RestoreNew) -> Markup {
+    let is_single = view.records.is_some();
+    html! {
+        fieldset.scope {
+            legend.visually-hidden { "Where to restore" }
+            @if !is_single {
+                label {
+                    input type="radio" name="mode" value="new" required checked[!view.in_place];
+                    span { "A new database, beside the one that was backed up. It is created if it does not exist, and refused if it holds anything. Everything in the snapshot goes into it." }
+                }
+            }
+            label {
+                input type="radio" name="mode" value="in_place" required checked[view.in_place || is_single];
+                span { "In place: tables that are there become what the snapshot holds. Only rows that differ are written, all of them or none. What was there is kept in a safety snapshot first, and the restore can be undone." }
+            }
+        }
+    }
+}
+
 fn target(view: &RestoreNew) -> Markup {
     let removed = "The password is not shown again: paste the whole URL once more.";
     let (label, hint) = match view.system {
-        System::PostgreSql => {
-            ("URL of the new database", "postgresql://user:password@host:5432/name_of_the_new_database")
-        }
+        System::PostgreSql => (
+            "URL of the target database",
+            "postgresql://user:password@host:5432/database. To plan, a user who may read is enough.",
+        ),
         System::MongoDb => (
             "URL of the target",
             "mongodb://user:password@host:27017/new_database: every collection goes into that database.\n\
@@ -198,6 +284,7 @@ fn target(view: &RestoreNew) -> Markup {
     };
     html! {
         @match view.system {
+            System::PostgreSql if view.may_be_in_place => (mode(view)),
             System::PostgreSql => p { "A new database, beside the one that was backed up. It is created if it does not exist, and refused if it holds anything." }
             System::MongoDb => p { "Databases that do not exist yet, or are empty: they are created, and refused if they hold any collection." }
         }

@@ -17,7 +17,7 @@ use crate::{
     },
     format,
     layout::{Frame, Section, Shell},
-    urls,
+    urls::{self, ChangesQuery},
 };
 
 /// Something that was looked at before writing.
@@ -40,6 +40,8 @@ pub struct Plan {
     pub preflight: Vec<Check>,
     /// Exactly what would be written.
     pub preview: Vec<CollectionRow>,
+    /// Whether the records that would be written can be listed: not for ever.
+    pub has_pages: bool,
     /// What to type.
     pub confirm_phrase: String,
     /// The write URL as typed, without its password.
@@ -86,6 +88,8 @@ pub struct Restore {
     pub system: System,
     /// Host, port and database of the target.
     pub target: String,
+    /// Whether tables that hold rows are written.
+    pub in_place: bool,
     /// Where in the target the collections go, where that is not what they are called.
     pub placement: Option<String>,
     /// Where it stands.
@@ -121,6 +125,7 @@ impl Restore {
             at_ms: crate::samples::NOW_MS - 7_200_000,
             system: System::PostgreSql,
             target: "localhost:5432/shop_restored".to_owned(),
+            in_place: false,
             placement: None,
             stage: Stage::Planned(Plan {
                 preflight: vec![
@@ -129,12 +134,50 @@ impl Restore {
                     check("Extensions", true, "pg_trgm 1.6 is available"),
                 ],
                 preview,
+                has_pages: false,
                 confirm_phrase: "restore into shop_restored".to_owned(),
                 url_without_password: "postgresql://admin@localhost:5432/shop_restored".to_owned(),
                 password_removed: true,
                 problem: Some(Problem::new("The phrase does not match.")),
             }),
         }
+    }
+
+    /// Into the tables that were backed up.
+    pub fn sample_in_place() -> Self {
+        let mut view = Self { in_place: true, target: "localhost:5432/shop".to_owned(), ..Self::sample() };
+        if let (Stage::Planned(plan), super::diff::Outcome::Summary(rows)) =
+            (&mut view.stage, super::diff::Diff::sample().outcome)
+        {
+            plan.preview = rows;
+            plan.preview.iter_mut().for_each(|row| row.schema_changes.clear());
+            plan.has_pages = true;
+            plan.confirm_phrase = "shop".to_owned();
+            plan.url_without_password = String::new();
+            plan.password_removed = false;
+            plan.problem = None;
+            let check = |name: &str, warns, detail: &str| Check {
+                name: name.to_owned(),
+                ok: true,
+                warns,
+                detail: detail.to_owned(),
+            };
+            plan.preflight = vec![
+                check("Target database", false, "PostgreSQL 17.2; the snapshot's source was 17.2"),
+                check(
+                    "Tables",
+                    true,
+                    "13 tables can be written, and these stay as they are: public.audit: the target's table has a column that the snapshot's has not: origin",
+                ),
+                check(
+                    "Right to write",
+                    false,
+                    "reader may not write public.orders, which is enough to plan: carrying the plan out takes a user with SELECT, INSERT, UPDATE and DELETE on them",
+                ),
+                check("Triggers", false, "triggers on these tables are off while rows are written"),
+            ];
+        }
+        view
     }
 
     /// One that the preflight refuses.
@@ -244,7 +287,7 @@ fn planned(view: &Restore, plan: &Plan) -> Markup {
             h2 #preflight { "Checks" }
             ol.stages { @for check in checks { (stages::row(Some(check.ok), &check.name, &check.detail, None)) } }
         }
-        section.card aria-label="Preview" { (preview(view.system, &plan.preview)) }
+        section.card aria-label="Preview" { (preview(view, plan)) }
         @if plan.is_ready() {
             (confirmation(view, plan))
         } @else {
@@ -256,7 +299,8 @@ fn planned(view: &Restore, plan: &Plan) -> Markup {
     }
 }
 
-fn preview(system: System, rows: &[CollectionRow]) -> Markup {
+fn preview(view: &Restore, plan: &Plan) -> Markup {
+    let (system, rows) = (view.system, &plan.preview);
     let total = |kind| rows.iter().map(|row| row.counts.of(kind)).sum::<u64>();
     scrolling(
         "What will be written",
@@ -277,7 +321,7 @@ fn preview(system: System, rows: &[CollectionRow]) -> Markup {
                     @for row in rows {
                         tr {
                             th scope="row" { code { (row.name) } }
-                            @for kind in ChangeKind::ALL { td.num { (format::count(row.counts.of(kind))) } }
+                            @for kind in ChangeKind::ALL { td.num { (count(view, plan, row, kind)) } }
                         }
                     }
                 }
@@ -286,12 +330,32 @@ fn preview(system: System, rows: &[CollectionRow]) -> Markup {
     )
 }
 
+/// How many, and the way to see which.
+fn count(view: &Restore, plan: &Plan, row: &CollectionRow, kind: ChangeKind) -> Markup {
+    let n = row.counts.of(kind);
+    let query = ChangesQuery { kind: Some(kind.as_str()), ..ChangesQuery::default() };
+    html! {
+        @if n > 0 && plan.has_pages {
+            a href=(urls::changes_at(urls::restore_changes(&view.id, &row.name), &query)) { (format::count(n)) }
+        } @else {
+            (format::count(n))
+        }
+    }
+}
+
 fn confirmation(view: &Restore, plan: &Plan) -> Markup {
     let removed = "The password is not shown again: paste the whole URL once more.";
     let label = format!("Type \u{201c}{}\u{201d} to confirm", plan.confirm_phrase);
     html! {
         form.stack.card.padded method="post" action=(urls::restore_apply(&view.id)) {
             h2 { "Confirm" }
+            @if view.in_place {
+                p {
+                    "This writes into tables that are in use. They are locked against other writers meanwhile. First what "
+                    "they hold is kept in a safety snapshot; then the rows above are written, read again and compared. Unless "
+                    "everything is as planned, nothing is changed."
+                }
+            }
             @if let Some(problem) = &plan.problem { (alert(problem)) }
             (Field::code("url", "URL with the right to write", &plan.url_without_password)
                 .hint("The same server and database. Used once for this restore, never stored.")

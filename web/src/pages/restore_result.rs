@@ -4,7 +4,16 @@ use maud::{Markup, html};
 
 use super::{Named, restore_new::progress_steps};
 use crate::{
-    components::{fact, icons, short_id, system::System, table::scrolling, warning},
+    components::{
+        Problem, alert, fact,
+        form::Field,
+        icons,
+        job::{self, Job},
+        short_id,
+        system::System,
+        table::scrolling,
+        warning,
+    },
     format,
     layout::{Frame, Section, Shell},
     urls,
@@ -73,6 +82,48 @@ pub struct Result {
     pub remarks: Vec<String>,
     /// What else is worth knowing.
     pub notes: Vec<Note>,
+    /// Of a restore in place: what becomes of what was there before.
+    pub before: Option<Before>,
+}
+
+/// What was there before a restore in place, and the way back.
+#[derive(Clone, Debug)]
+pub struct Before {
+    /// The restore's id.
+    pub id: String,
+    /// The snapshot of it; none if nothing differed.
+    pub safety_snapshot: Option<String>,
+    /// How going back stands.
+    pub undo: Undo,
+}
+
+/// How taking a restore back stands.
+#[derive(Clone, Debug)]
+pub enum Undo {
+    /// It can be taken back.
+    Offered {
+        /// What to type.
+        confirm_phrase: String,
+        /// The write URL as typed, without its password.
+        url_without_password: String,
+        /// Whether a password was taken out of it.
+        password_removed: bool,
+        /// Why the confirmation was not accepted, or why the last attempt failed.
+        problem: Option<Problem>,
+    },
+    /// It is being taken back.
+    Job(Box<Job>),
+    /// It was taken back.
+    Done {
+        /// Records that were written for it.
+        records: u64,
+        /// Records that had changed since, and stay.
+        conflicts: u64,
+        /// Some of those.
+        examples: Vec<String>,
+    },
+    /// There is nothing to take back.
+    Nothing,
 }
 
 impl Result {
@@ -111,7 +162,39 @@ impl Result {
                 failed: false,
                 text: "The role shop_app does not exist on the target: its grants were left out.".to_owned(),
             }],
+            before: None,
         }
+    }
+
+    /// In place, and to be undone.
+    pub fn sample_in_place() -> Self {
+        let undo = Undo::Offered {
+            confirm_phrase: "shop".to_owned(),
+            url_without_password: String::new(),
+            password_removed: false,
+            problem: None,
+        };
+        Self {
+            target: "localhost:5432/shop".to_owned(),
+            records: 251,
+            notes: Vec::new(),
+            before: Some(Before {
+                id: "r1".to_owned(),
+                safety_snapshot: Some(crate::samples::SNAPSHOT_ID.to_owned()),
+                undo,
+            }),
+            ..Self::sample()
+        }
+    }
+
+    /// In place, and undone but for what had changed.
+    pub fn sample_undone() -> Self {
+        let mut view = Self::sample_in_place();
+        if let Some(before) = &mut view.before {
+            let examples = vec!["public.orders: (1007)".to_owned(), "public.orders: (1012)".to_owned()];
+            before.undo = Undo::Done { records: 249, conflicts: 2, examples };
+        }
+        view
     }
 
     /// One whose proof matches, of a snapshot that lacks something.
@@ -153,6 +236,7 @@ pub fn page(view: &Result) -> Markup {
             (fact("Took", &html! { (format::duration(view.took_ms)) }))
             (fact("Finished", &format::time(view.finished_ms, view.shell.now_ms)))
         }
+        @if let Some(before) = &view.before { (way_back(view, before)) }
         section.card aria-label="Proof" { (proofs(view)) }
         @if !view.sequence_differences.is_empty() {
             section.card.padded {
@@ -185,6 +269,69 @@ pub fn page(view: &Result) -> Markup {
         .render(&body)
 }
 
+fn way_back(view: &Result, before: &Before) -> Markup {
+    html! {
+        section.card.padded aria-labelledby="before" {
+            h2 #before { "What was there before" }
+            @if let Some(safety) = &before.safety_snapshot {
+                p { "It is kept in the " a href=(urls::snapshot(safety)) { "safety snapshot" } ", taken under the locks that the restore wrote with." }
+            }
+            @match &before.undo {
+                Undo::Nothing => p { "The tables held already what the snapshot holds: nothing was written, and there is nothing to undo." },
+                Undo::Job(work) => (job::live(work, view.shell.now_ms, &urls::restore(&before.id))),
+                Undo::Done { records, conflicts, examples } => (undone(*records, *conflicts, examples)),
+                Undo::Offered { confirm_phrase, url_without_password, password_removed, problem } => {
+                    (undo_form(view, &before.id, confirm_phrase, url_without_password, *password_removed, problem.as_ref()))
+                }
+            }
+        }
+    }
+}
+
+fn undone(records: u64, conflicts: u64, examples: &[String]) -> Markup {
+    html! {
+        @if conflicts == 0 {
+            div.notice.good role="status" {
+                p { (icons::ok()) strong { "Undone" } ". Put back as before the restore: " (format::count_of(records, "record")) "." }
+            }
+        } @else {
+            (warning(&html! {
+                p {
+                    strong { "Undone, but for " (format::count_of(conflicts, "record")) " that had changed since" }
+                    ". They stay as they are. Put back as before the restore: " (format::count_of(records, "record")) "."
+                }
+                ul { @for example in examples { li { (example) } } }
+            }))
+        }
+    }
+}
+
+fn undo_form(
+    view: &Result,
+    id: &str,
+    phrase: &str,
+    url: &str,
+    password_removed: bool,
+    problem: Option<&Problem>,
+) -> Markup {
+    let removed = "The password is not shown again: paste the whole URL once more.";
+    html! {
+        details open[problem.is_some()] {
+            summary { "Undo this restore" }
+            form.stack method="post" action=(urls::restore_undo(id)) {
+                p { "Records that the restore wrote become what they were. Those that have changed since stay, and are listed." }
+                @if let Some(problem) = problem { (alert(problem)) }
+                (Field::code("url", "URL with the right to write", url)
+                    .hint("The same server and database. Used once, never stored.")
+                    .error(password_removed.then_some(removed))
+                    .render())
+                (Field::code("confirm", &format!("Type \u{201c}{phrase}\u{201d} to confirm"), "").render())
+                div.actions { button.primary type="submit" { "Undo the restore into " (view.target) } }
+            }
+        }
+    }
+}
+
 fn verdict(view: &Result) -> Markup {
     let missing: Vec<_> = view.notes.iter().filter(|note| note.failed).collect();
     html! {
@@ -198,8 +345,13 @@ fn verdict(view: &Result) -> Markup {
             }
         } @else if view.matches {
             div.notice.good role="status" {
-                p { (icons::ok()) strong { "Proof: the restored database matches the snapshot" } }
-                p { (read_again(view)) (exception(view)) "." }
+                @if view.before.is_some() {
+                    p { (icons::ok()) strong { "Proof: the restored rows match the snapshot" } }
+                    p { (read_again(view)) (exception(view)) "." }
+                } @else {
+                    p { (icons::ok()) strong { "Proof: the restored database matches the snapshot" } }
+                    p { (read_again(view)) (exception(view)) "." }
+                }
             }
         } @else {
             div.notice.bad role="status" {
@@ -217,12 +369,11 @@ fn verdict(view: &Result) -> Markup {
 /// What the proof rests on, where all of it matches.
 fn read_again(view: &Result) -> String {
     let word = view.system.collection();
+    let is = if view.before.is_some() { "as planned" } else { "the one in the snapshot" };
     match view.collections.len() as u64 {
-        1 => {
-            format!("The {word} was read again from the target, and its root hash is the one in the snapshot")
-        }
+        1 => format!("The {word} was read again from the target, and its root hash is {is}"),
         count => format!(
-            "All {} were read again from the target, and every root hash is the one in the snapshot",
+            "All {} were read again from the target, and every root hash is {is}",
             format::count_of(count, word)
         ),
     }
@@ -249,11 +400,11 @@ fn proofs(view: &Result) -> Markup {
         &format!("Proof by {word}"),
         &html! {
             table {
-                caption { "Proof by " (word) ": the root hash in the snapshot, and that of what the target holds" }
+                caption { "Proof by " (word) ": the root hash as it is to be, and that of what the target holds" }
                 thead { tr {
                     th scope="col" { (view.system.collection_heading()) }
                     th scope="col" { "Result" }
-                    th scope="col" { "Root in the snapshot" }
+                    th scope="col" { @if view.before.is_some() { "Root as planned" } @else { "Root in the snapshot" } }
                     th scope="col" { "Root in the target" }
                     th scope="col" { "Differing records" }
                 } }

@@ -28,6 +28,8 @@ pub enum Standing {
         /// Records that differ.
         differences: u64,
     },
+    /// Done, and taken back.
+    Undone,
 }
 
 /// A restore in the list.
@@ -69,6 +71,7 @@ impl Restores {
         Self {
             shell: Shell::sample(),
             restores: vec![
+                row("r6", 0, Standing::Undone),
                 row("r5", 0, Standing::Job(State::Running)),
                 row("r4", 1, Standing::Planned),
                 row("r3", 30, Standing::Done { matches: true, differences: 0 }),
@@ -138,6 +141,7 @@ fn standing(standing: Standing) -> Markup {
         @match standing {
             Standing::Job(state) => { (job::state(state)) }
             Standing::Planned => { span.state.calm { (icons::waiting()) "Waits for confirmation" } }
+            Standing::Undone => { span.state.calm { (icons::ok()) "Undone" } }
             Standing::Done { matches: true, .. } => { span.state.good { (icons::ok()) "Matches" } }
             Standing::Done { matches: false, differences } => {
                 span.state.bad { (icons::failed()) (format::count_of(differences, "difference")) }

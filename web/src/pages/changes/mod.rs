@@ -44,6 +44,38 @@ impl ChangeList {
     }
 }
 
+/// What makes of an older state a newer one.
+#[derive(Clone, Debug)]
+pub enum Of {
+    /// A comparison.
+    Comparison {
+        /// Its id.
+        id: String,
+        /// The first side, A.
+        from: Side,
+        /// The second side, B.
+        to: Side,
+    },
+    /// A restore in place that is planned.
+    Restore {
+        /// Its id.
+        id: String,
+        /// The snapshot's database.
+        database: Named,
+        /// Host, port and database of the target.
+        target: String,
+    },
+}
+
+impl Of {
+    fn base(&self, collection: &str) -> String {
+        match self {
+            Self::Comparison { id, .. } => urls::changes(id, collection),
+            Self::Restore { id, .. } => urls::restore_changes(id, collection),
+        }
+    }
+}
+
 /// A page of changes.
 #[derive(Clone, Debug)]
 pub struct Changes {
@@ -51,12 +83,8 @@ pub struct Changes {
     pub shell: Shell,
     /// Where it belongs.
     pub project: Named,
-    /// The comparison.
-    pub diff: String,
-    /// The first side, A.
-    pub from: Side,
-    /// The second side, B.
-    pub to: Side,
+    /// What the changes are of.
+    pub of: Of,
     /// Of which system both sides are.
     pub system: System,
     /// The collection.
@@ -92,9 +120,7 @@ impl Changes {
         Self {
             shell: Shell::sample(),
             project: Named::new("p1", "Web shop"),
-            diff: "f1".to_owned(),
-            from,
-            to,
+            of: Of::Comparison { id: "f1".to_owned(), from, to },
             system: System::PostgreSql,
             collection: "public.orders".to_owned(),
             counts: Counts { added: 211, removed: 2, changed: 38, unchanged: 47_950, order_only: 0 },
@@ -109,6 +135,16 @@ impl Changes {
             next_cursor: Some("k48202".to_owned()),
             problem: None,
         }
+    }
+
+    /// What a restore in place would change.
+    pub fn sample_restore() -> Self {
+        let of = Of::Restore {
+            id: "r1".to_owned(),
+            database: Named::new("d1", "shop"),
+            target: "localhost:5432/shop".to_owned(),
+        };
+        Self { of, schema_changes: Vec::new(), ..Self::sample() }
     }
 
     /// Documents of two snapshots.
@@ -168,7 +204,7 @@ impl Changes {
     }
 
     fn url(&self, query: &ChangesQuery<'_>) -> String {
-        urls::changes_query(&self.diff, &self.collection, query)
+        urls::changes_at(self.of.base(&self.collection), query)
     }
 }
 
@@ -181,7 +217,12 @@ pub fn page(view: &Changes) -> Markup {
         .map(|cursor| view.url(&ChangesQuery { cursor: Some(cursor), ..view.query() }));
     let body = html! {
         h1 { code { (view.collection) } }
-        (direction(&view.from, &view.to, view.shell.now_ms))
+        @match &view.of {
+            Of::Comparison { from, to, .. } => (direction(from, to, view.shell.now_ms)),
+            Of::Restore { target, .. } => p {
+                "What the restore into " code { (target) } " would write: from what is there now to what the snapshot holds."
+            }
+        }
         @if let Some(problem) = &view.problem { (alert(problem)) }
         @if !view.schema_changes.is_empty() {
             div.notice {
@@ -197,11 +238,13 @@ pub fn page(view: &Changes) -> Markup {
         (pager(first.as_deref(), next.as_deref()))
         p.muted.keys hidden data-keys { kbd { "n" } " next change, " kbd { "p" } " previous" }
     };
-    let mut crumbs = super::snapshot::crumbs(&view.project, &view.to.database).to_vec();
-    crumbs.push(("Comparison", urls::diff(&view.diff)));
-    Frame::new(&view.shell, &format!("Changes of {}", view.collection), Section::Projects, &crumbs)
-        .wide()
-        .render(&body)
+    let (database, section, parent) = match &view.of {
+        Of::Comparison { id, to, .. } => (&to.database, Section::Projects, ("Comparison", urls::diff(id))),
+        Of::Restore { id, database, .. } => (database, Section::Restores, ("Restore", urls::restore(id))),
+    };
+    let mut crumbs = super::snapshot::crumbs(&view.project, database).to_vec();
+    crumbs.push(parent);
+    Frame::new(&view.shell, &format!("Changes of {}", view.collection), section, &crumbs).wide().render(&body)
 }
 
 fn records(view: &Changes) -> Markup {
@@ -210,7 +253,7 @@ fn records(view: &Changes) -> Markup {
             (tabs(view))
             (filters(view))
             @if view.changes.is_empty() {
-                p.empty { "No change matches. " a href=(urls::changes(&view.diff, &view.collection)) { "Show all changes" } }
+                p.empty { "No change matches. " a href=(view.of.base(&view.collection)) { "Show all changes" } }
             } @else {
                 (list(view))
             }
@@ -244,7 +287,7 @@ fn tabs(view: &Changes) -> Markup {
 fn filters(view: &Changes) -> Markup {
     html! {
         div.filters {
-            form.inline method="get" action=(urls::changes(&view.diff, &view.collection)) {
+            form.inline method="get" action=(view.of.base(&view.collection)) {
                 @if let Some(kind) = view.kind { input type="hidden" name="kind" value=(kind.as_str()); }
                 @if view.all_columns { input type="hidden" name="show" value="all"; }
                 @match view.system {

@@ -1,0 +1,229 @@
+//! Restores in place: what is asked before, what they would change, and taking them back.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use engine::backup::Request;
+use engine::catalog;
+use engine::diff::{Change, Filter};
+use engine::restore::{self, Plan, Scope};
+use engine::rows;
+use engine::source::{DatabaseUrl, Engine};
+use repo_format::manifest::Trigger;
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use super::restores::{FoundRestore, RestoreState, check_phrase, check_target, find};
+use super::snapshots::FoundSnapshot;
+use super::{audit, databases};
+use crate::app::App;
+use crate::audit::{Event, action};
+use crate::error::{Problem, Result};
+use crate::ids::{DatabaseId, JobId, RestoreId, UserId};
+use crate::jobs::{self, ApplyOrder};
+use crate::meta::{ConnectedDatabase, PageRequest, Restore, RestoreMode, Work};
+
+/// Tables with fewer records in all are read before the answer, to say at once that they changed. Of others
+/// the job finds out.
+const READ_AT_ONCE: u64 = 50_000;
+/// How long that may take.
+const READ_LIMIT: Duration = Duration::from_secs(10);
+
+/// Whether a scope can be restored in place, as far as the snapshot tells.
+pub(super) async fn check_scope(found: &FoundSnapshot, scope: &Scope) -> Result<()> {
+    if found.snapshot.manifest.source.engine != Engine::Postgres.as_str() {
+        let detail =
+            "MongoDB databases are not restored in place. Restore into a new database: use the mode new.";
+        return Err(Problem::invalid("target.mode", detail));
+    }
+    let names: Vec<&String> = match scope {
+        Scope::Collections(names) => names.iter().collect(),
+        Scope::Records(records) => records.keys().collect(),
+        _ => return Ok(()),
+    };
+    if names.is_empty() {
+        return Err(Problem::invalid("scope", "Choose at least one table, or all of the snapshot."));
+    }
+    let all = catalog::collections(&found.repository, &found.snapshot).await?;
+    match names.into_iter().find(|name| !all.iter().any(|found| found.display_name() == **name)) {
+        Some(unknown) => {
+            let detail = format!("The snapshot has no collection {unknown}. Name those that it lists.");
+            Err(Problem::invalid("scope", detail))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Fails when the tables are known not to hold what they held when the restore was planned. The job looks
+/// again, under locks.
+pub(super) async fn check_unchanged(
+    app: &App,
+    snapshot: &FoundSnapshot,
+    scope: &Scope,
+    plan: &Plan,
+    url: &str,
+) -> Result<()> {
+    let records = plan.preview.collections.iter().map(|found| found.records);
+    let in_all: u64 = records.map(|found| found.differing() + found.unchanged).sum();
+    if in_all > READ_AT_ONCE {
+        return Ok(());
+    }
+    let (scratch, context) = jobs::errand(app)?;
+    let (repository, from) = (snapshot.repository.clone(), snapshot.snapshot.clone());
+    let (scope, plan, url) = (scope.clone(), plan.clone(), Zeroizing::new(url.to_owned()));
+    let runtime = tokio::runtime::Handle::current();
+    // As jobs do: what is computed between two awaits holds up no request.
+    let reading = tokio::task::spawn_blocking(move || {
+        runtime.block_on(async {
+            let reading = restore::is_as_planned(&repository, &from, &scope, &plan, &url, &context);
+            tokio::time::timeout(READ_LIMIT, reading).await
+        })
+    });
+    let read = reading.await.map_err(Problem::internal)?;
+    if let Err(error) = tokio::fs::remove_dir_all(&scratch).await {
+        tracing::warn!(%error, "a scratch folder stays until the next start");
+    }
+    match read {
+        Ok(Ok(false)) => {
+            let detail = "The tables do not hold what they held when the restore was planned. Nothing was written. Plan \
+                          again, and look at what changed.";
+            Err(Problem::conflict("target-changed", "The target changed", detail))
+        }
+        Ok(Err(error)) => Err(error.into()),
+        Ok(Ok(true)) | Err(_) => Ok(()),
+    }
+}
+
+/// What the safety snapshot of a restore in place is of: the connected database that the target is, or one
+/// that is listed with its snapshots as those are that were removed.
+pub async fn safety_request(app: &App, restore: &Restore, url: &DatabaseUrl, text: &str) -> Result<Request> {
+    let place = databases::endpoint(url);
+    let all = app.meta.databases_of(restore.project_id, PageRequest::all()).await?.items;
+    let same_place = |database: &&ConnectedDatabase| {
+        database.endpoint.hosts() == place.hosts() && database.endpoint.database == place.database
+    };
+    let connected = all.iter().filter(same_place).min_by_key(|database| database.removed_ms.is_some());
+    let database = match connected {
+        Some(database) => database.clone(),
+        None => {
+            let id = DatabaseId::new(app.clock.as_ref(), app.entropy.as_ref());
+            let repository = app.repositories.get(restore.project_id).await?;
+            let source = source_of(&repository, &restore.snapshot_id).await?;
+            let source = all.iter().find(|database| database.id.to_string() == source);
+            let now_ms = app.now_ms();
+            let database = ConnectedDatabase {
+                id,
+                project_id: restore.project_id,
+                name: restore.target.clone(),
+                environment: source.map_or(crate::meta::Environment::Prod, |source| source.environment),
+                engine: url.engine().as_str().to_owned(),
+                server_version: String::new(),
+                endpoint: place,
+                consistency: Default::default(),
+                url: None,
+                created_ms: now_ms,
+                last_complete_ms: None,
+                removed_ms: Some(now_ms),
+            };
+            app.meta.add_database(database.clone()).await?;
+            database
+        }
+    };
+    Ok(Request {
+        source_id: database.id.to_string(),
+        source_name: database.name,
+        url: text.to_owned(),
+        consistency: database.consistency,
+        trigger: Trigger::Safety,
+        note: Some(format!("before a restore into {}", restore.target)),
+    })
+}
+
+/// The id of the database that a snapshot is of.
+async fn source_of(repository: &engine::repo::Repository, id: &str) -> Result<String> {
+    let id = repo_format::id::SnapshotId::parse(id).ok_or_else(Problem::not_found)?;
+    Ok(repository.snapshot(id).await?.manifest.source.id)
+}
+
+/// The id of the safety snapshot that a restore took.
+pub fn safety_snapshot(found: &FoundRestore) -> Option<String> {
+    let result = found.apply_job.as_ref()?.result.as_ref()?;
+    result.get("safety_snapshot").and_then(Value::as_str).map(str::to_owned)
+}
+
+/// Whether a restore can be taken back.
+pub fn is_undoable(found: &FoundRestore) -> bool {
+    found.restore.mode == RestoreMode::InPlace
+        && matches!(found.state, RestoreState::Succeeded | RestoreState::Incomplete)
+        && safety_snapshot(found).is_some()
+}
+
+/// Takes a restore in place back. The URL is kept in memory until the job has used it.
+pub async fn undo(app: &App, user: UserId, id: RestoreId, order: ApplyOrder) -> Result<JobId> {
+    let found = find(app, user, id).await?;
+    if found.restore.mode == RestoreMode::New {
+        let detail = "It was restored into a database that held nothing before: drop that database instead.";
+        return Err(Problem::conflict("not-undoable", "There is nothing to go back to", detail));
+    }
+    let plan = match (found.state, &found.plan) {
+        (RestoreState::Undoing, _) => return Err(already_undoing()),
+        (RestoreState::Undone, _) => {
+            let detail = "The restore was taken back. What had changed since stays as it is.";
+            return Err(Problem::conflict("already-undone", "Already taken back", detail));
+        }
+        (RestoreState::Succeeded | RestoreState::Incomplete, Some(plan)) => plan,
+        _ => {
+            let detail = "Only a restore that was carried out can be taken back.";
+            return Err(Problem::conflict("not-applied", "Not carried out", detail));
+        }
+    };
+    if safety_snapshot(&found).is_none() {
+        let detail = "The restore wrote nothing: the tables held already what the snapshot holds.";
+        return Err(Problem::conflict("nothing-to-undo", "Nothing to take back", detail));
+    }
+    check_phrase(app, user, &found.restore, plan, &order, action::RESTORE_UNDO_START).await?;
+    check_target(app, plan, &order).await?;
+    let (job_id, before) = (jobs::new_id(app), found.restore.undo_job_id);
+    if !app.meta.claim_undo(id, before, job_id).await? {
+        return Err(already_undoing());
+    }
+    let work = Work::RestoreUndo { restore_id: id };
+    let queued = jobs::enqueue_apply(app, job_id, found.restore.project_id, user, work, order).await;
+    if let Err(problem) = queued {
+        app.meta.change_restore(id, move |restore| restore.undo_job_id = before).await?;
+        return Err(problem);
+    }
+    Ok(job_id)
+}
+
+fn already_undoing() -> Problem {
+    let detail = "The restore is being taken back. Wait for its job to end.";
+    Problem::conflict("already-undoing", "Already being taken back", detail)
+}
+
+/// A page of what a planned restore in place would change in a table, in key order.
+pub async fn changes(
+    app: &App,
+    user: UserId,
+    id: RestoreId,
+    table: &str,
+    filter: &Filter,
+    page: &rows::PageRequest,
+) -> Result<rows::Page<Change>> {
+    let found = find(app, user, id).await?;
+    let Some(preview) = app.previews.take_up(id, app.now_ms()) else {
+        if found.state == RestoreState::Planning {
+            let detail = "The target is still being read. Wait for the plan's job to end.";
+            return Err(Problem::conflict("not-planned", "Not planned", detail));
+        }
+        let detail = "What a restore in place would change is kept for an hour after it was last looked at, and not after a \
+                      restart of the server; of other restores it is the whole snapshot. Plan again to see it.";
+        return Err(Problem::new(StatusCode::GONE, "reading-gone", "What was read is gone", detail));
+    };
+    let repository = app.repositories.get(found.restore.project_id).await?;
+    let page = preview.changes(&repository, table, filter, page).await?;
+    let event =
+        Event::new(action::RECORDS_READ, format!("restore/{id}")).with("from", &found.restore.snapshot_id);
+    audit::records_read(app, user, event).await?;
+    Ok(page)
+}
