@@ -25,8 +25,10 @@ const MAPPINGS: &str = "SELECT usename FROM pg_user_mappings ORDER BY 1";
 
 async fn roles_check(cluster: &Cluster, database: &str, archive: &[u8]) -> PreflightCheck {
     let known = source(cluster, &["postgres_fdw"]);
-    let checks = preflight(&url(cluster, database), &known, archive).await.unwrap();
-    checks.into_iter().find(|check| check.check == "roles").unwrap()
+    let checks = preflight(&url(cluster, database), &known, archive)
+        .await
+        .expect("because the target can be looked at");
+    checks.into_iter().find(|check| check.check == "roles").expect("because roles are always looked at")
 }
 
 #[tokio::test]

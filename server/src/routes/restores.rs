@@ -6,6 +6,7 @@ use axum::response::Response;
 use engine::restore::{Restored, Scope};
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
+use web::components::system::System;
 use web::pages::restore_new::{self, RestoreNew};
 use web::pages::restore_plan::{self, Stage};
 use web::pages::restore_result;
