@@ -1,4 +1,5 @@
 //! Settings that an operator gives a database or a role are neither a change of its schema nor in the way.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 
 mod support;
 
