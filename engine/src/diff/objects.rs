@@ -165,13 +165,11 @@ mod tests {
     fn a_partitioned_table_has_no_access_method_of_another() {
         let root = "--\n-- Name: p; Type: TABLE; Schema: public; Owner: o\n--\n\nCREATE TABLE public.p (\n    a int\n)\n\
                     PARTITION BY LIST (a);\n\n\n";
-        assert_eq!(lines(&format!("{OLD}{root}"), &format!("{root}{OLD}"), &[]), Vec::<String>::new());
-        let plain = root.replace("\nPARTITION BY LIST (a)", "");
-        assert_eq!(
-            lines(&format!("{OLD}{plain}"), &format!("{plain}{OLD}"), &[]).len(),
-            1,
-            "unlike one with rows"
-        );
+        let (header, objects_of_old) = OLD.split_once("\n\n--\n").unwrap();
+        let before = |table: &str| format!("{header}\n\n{table}--\n{objects_of_old}");
+        assert_eq!(lines(&format!("{OLD}{root}"), &before(root), &[]), Vec::<String>::new());
+        let plain = &root.replace("\nPARTITION BY LIST (a)", "");
+        assert_eq!(lines(&format!("{OLD}{plain}"), &before(plain), &[]).len(), 1, "unlike one with rows");
     }
 
     #[test]
