@@ -83,6 +83,20 @@ impl Meta {
         .await
     }
 
+    /// A snapshot that was deleted is not damaged any more.
+    pub async fn forget_damaged(&self, project: ProjectId, snapshot: String) -> Result<()> {
+        // Most are not, and nothing has to be written for them.
+        if self.damage(project).await?.is_none_or(|known| known.of(&snapshot).is_none()) {
+            return Ok(());
+        }
+        self.write(move |tx| {
+            let mut damage = of(tx, project)?;
+            damage.snapshots.remove(&snapshot);
+            rows::put(tx, DAMAGE, &project.to_string(), &damage)
+        })
+        .await
+    }
+
     /// Takes in what a verification found whose end was written by a version that kept it in its job alone.
     pub async fn set_damage_if_unknown(&self, job: JobRecord, found: Findings) -> Result<()> {
         self.write(move |tx| {

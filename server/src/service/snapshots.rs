@@ -261,7 +261,8 @@ async fn delete_unreadable(app: &App, user: UserId, found: Unreadable) -> Result
     }
     let event =
         Event::new(action::SNAPSHOT_DELETE, format!("snapshot/{}", found.id)).with("unreadable", true);
-    audit::record(app, user, event, done).await
+    audit::record(app, user, event, done).await?;
+    Ok(app.meta.forget_damaged(found.project.id, found.id.to_string()).await?)
 }
 
 /// Records that a deletion was asked for with something else typed than what confirms it.
@@ -295,7 +296,11 @@ pub(super) async fn remove(
         app.live_readings.forget_snapshot(&snapshot.id.to_string());
         app.previews.forget_snapshot(&snapshot.id.to_string());
     }
-    audit::record(app, user, event, done.map_err(not_deleted)).await
+    audit::record(app, user, event, done.map_err(not_deleted)).await?;
+    match app.repositories.project_of(snapshot.id) {
+        Some(project) => Ok(app.meta.forget_damaged(project, snapshot.id.to_string()).await?),
+        None => Ok(()),
+    }
 }
 
 fn not_deleted(error: engine::Error) -> Problem {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use engine_testutils::postgres::Cluster;
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::harness::{Api, Browser, PASSWORD, Server, shop, text};
@@ -153,4 +153,15 @@ async fn damage_is_counted_for_alerts_and_no_success_in_the_audit_log() {
     verify(&shop.api, &shop.project, "sample").await;
     assert_eq!(metrics().await, ["0", "0"]);
     assert_eq!(ends().await[0], ("succeeded".to_owned(), json!(0)));
+}
+
+/// Whoever gives a damaged snapshot up is not reminded of it until the next verification.
+#[tokio::test]
+async fn a_damaged_snapshot_that_is_deleted_is_counted_no_more() {
+    let shop = damaged().await;
+    verify(&shop.api, &shop.project, "full").await;
+    assert_eq!(metric(&shop, "dbsnap_damaged_snapshots").await.as_deref(), Some("1"));
+    let deleted = shop.api.send(Method::DELETE, &format!("/snapshots/{}", shop.hurt), Value::Null).await;
+    assert_eq!(deleted.status, StatusCode::NO_CONTENT);
+    assert_eq!(metric(&shop, "dbsnap_damaged_snapshots").await.as_deref(), Some("0"));
 }

@@ -371,7 +371,7 @@ fn database_row(row: &DatabaseRow, now_ms: i64) -> Markup {
             td data-label="Next backup" { (next_backup(row)) }
             td data-label="Last verified" { (verified(row, now_ms)) }
             td.num data-label="Snapshots" { (format::count(row.snapshots)) }
-            td.num data-label="New bytes stored" { (format::bytes(row.added_bytes)) }
+            td.num data-label="New bytes" { (format::bytes(row.added_bytes)) }
         }
     }
 }
