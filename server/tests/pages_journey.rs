@@ -258,7 +258,7 @@ async fn check_records(browser: &Browser, history: &Page) {
     let first = browser.open(&snapshot.link("public.orders")).await;
     let rows = first.table("Records of public.orders");
     assert_eq!(rows.len(), 100);
-    assert_eq!(rows[0][1..], ["1", "2", "pending", "1.25"]);
+    assert_eq!(rows[0][1..], ["1", "2", "pending", "1.25", "Restore 1"]);
     let second = browser.open(&first.link("Next page")).await;
     // Row 31 is gone, so a hundred rows end at 101.
     assert_eq!(second.table("Records of public.orders")[0][1], "102");
