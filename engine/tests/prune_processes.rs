@@ -75,7 +75,8 @@ async fn open(folder: &Path, name: &str) -> (Repository, Context) {
 /// Says that something happened, durably enough for a process that is about to be killed.
 fn note(folder: &Path, what: &str, id: &str) {
     let mut file = std::fs::OpenOptions::new().create(true).append(true).open(folder.join(what)).unwrap();
-    writeln!(file, "{id}").unwrap();
+    // In one call: what two processes say at once must not be mixed.
+    file.write_all(format!("{id}\n").as_bytes()).unwrap();
 }
 
 fn noted(folder: &Path, what: &str) -> BTreeSet<String> {
