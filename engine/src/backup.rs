@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use repo_format::files;
 use repo_format::manifest::Trigger;
 
 use crate::capture::Capture;
@@ -76,12 +75,9 @@ async fn take(
     manifest.new_bytes = writer.flush().await?.bytes;
     manifest.finished_ms = ctx.clock.now_ms();
     let snapshot = session.commit(manifest).await?;
-    // Another server may have deleted the project, and what was written after that nothing opens.
+    // Another server may have deleted the project, and what was written after that nothing opens. It stays:
+    // a folder that is mounted again in this moment must not be taken for it.
     let Err(error) = repo.check_there().await else { return Ok(snapshot) };
-    if repo.store().list(files::SLOTS).await.is_ok_and(|slots| slots.is_empty()) {
-        // No key opens anything here any more.
-        drop(repo.store().delete_all().await);
-    }
     let message = "the repository was removed from its storage while the backup ran, so there is no snapshot";
     Err(Error::new(Kind::Ended, message)
         .with_help("Was the project deleted by another server, or the storage unmounted?")
