@@ -87,7 +87,7 @@ impl Capture<'_> {
         })
     }
 
-    /// Reads the records and then the schema. Begun anew when the database changes meanwhile: what
+    /// Reads the records and the schema. Begun anew when the database changes meanwhile: what
     /// was stored of the reading before is found again, so another one costs little but time.
     async fn read(&self) -> Result<(Read, ArchiveOutcome)> {
         let mut options = Options::new(self.ctx.workers, self.request.consistency);
@@ -98,7 +98,6 @@ impl Capture<'_> {
             let output = &self.output;
             let read = read_database(&self.url, options, &choose, self.repo, output, "reading", &self.ctx);
             let read = read.await?;
-            self.steps.step("reading the schema");
             match read.source.schema_archive().await {
                 Ok(archive) => return Ok((read, archive)),
                 Err(error) => options = attempts.after(read.source, error, &options, &self.ctx).await?,

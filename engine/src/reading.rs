@@ -1,10 +1,11 @@
 //! Reading a database's collections into trees: what backups and proofs have in common.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use repo_format::catalog::{CollectionKind, Layout};
 use tokio::sync::mpsc;
 
@@ -63,7 +64,8 @@ pub(crate) struct Read {
 }
 
 /// Opens a database and reads the collections chosen. A source that cannot stay at one moment for
-/// long enough, or whose definitions change meanwhile, is opened and read anew, a few times.
+/// long enough, or whose definitions change meanwhile, is opened and read anew, a few times; where the
+/// source can tell which collections are concerned, only those.
 pub(crate) async fn read_database(
     url: &DatabaseUrl,
     options: Options,
@@ -76,12 +78,60 @@ pub(crate) async fn read_database(
     let mut options = options;
     let mut attempts = Attempts::default();
     loop {
-        let source = Source::begin(url, &options, ctx).await?;
-        let targets = choose(&source)?;
-        match read_all(&source, &targets, repo, output, phase, ctx).await {
-            Ok(trees) => return Ok(Read { source, trees }),
-            Err(error) => options = attempts.after(source, error, &options, ctx).await?,
+        let mut source = Source::begin(url, &options, ctx).await?;
+        if let Err(error) = source.prepare(ctx).await {
+            options = attempts.after(source, error, &options, ctx).await?;
+            continue;
         }
+        let mut parts = Parts::of(choose(&source)?);
+        let error = loop {
+            let error = match read_parts(&source, &mut parts, repo, output, phase, ctx).await {
+                Ok(trees) => return Ok(Read { source, trees }),
+                Err(error) => error,
+            };
+            match source.renew(&error).await {
+                Ok(Some(kept)) => parts = parts.renewed(choose(&source)?, kept),
+                Ok(None) => break error,
+                Err(error) => break error,
+            }
+        };
+        options = attempts.after(source, error, &options, ctx).await?;
+    }
+}
+
+/// What is to be read of a database, and the trees of what was.
+struct Parts {
+    targets: Vec<Target>,
+    trees: Vec<Option<Tree>>,
+}
+
+impl Parts {
+    fn of(targets: Vec<Target>) -> Self {
+        let trees = vec![None; targets.len()];
+        Self { targets, trees }
+    }
+
+    /// With other targets, and the trees of those whose records still count.
+    fn renewed(self, targets: Vec<Target>, kept: Vec<(String, String)>) -> Self {
+        let kept: HashSet<(String, String)> = kept.into_iter().collect();
+        let read = self.targets.into_iter().zip(self.trees);
+        let known: HashMap<(String, String), (Layout, Tree)> = read
+            .filter_map(|(target, tree)| Some(((target.namespace, target.name), (target.layout, tree?))))
+            .filter(|(name, _)| kept.contains(name))
+            .collect();
+        let tree_of = |target: &Target| {
+            let (layout, tree) = known.get(&(target.namespace.clone(), target.name.clone()))?;
+            (*layout == target.layout).then_some(*tree)
+        };
+        let trees = targets.iter().map(tree_of).collect();
+        Self { targets, trees }
+    }
+
+    /// Those without a tree, the largest first.
+    fn missing(&self) -> Vec<usize> {
+        let mut missing: Vec<usize> = (0..self.trees.len()).filter(|&at| self.trees[at].is_none()).collect();
+        missing.sort_by_key(|&at| std::cmp::Reverse(self.targets[at].estimated_bytes));
+        missing
     }
 }
 
@@ -143,32 +193,33 @@ pub(crate) async fn read_all(
     phase: &str,
     ctx: &Context,
 ) -> Result<Vec<Tree>> {
+    read_parts(source, &mut Parts::of(targets.to_vec()), repo, output, phase, ctx).await
+}
+
+/// Reads the collections that have no tree yet, several at a time, and brings all to one moment. Returns
+/// a tree of each, in the order given. What was read before a failure stays in the parts.
+async fn read_parts(
+    source: &Source,
+    parts: &mut Parts,
+    repo: &Repository,
+    output: &Output,
+    phase: &str,
+    ctx: &Context,
+) -> Result<Vec<Tree>> {
     // Dropped when this returns: workers of the other collections stop when one fails.
     let stop = ctx.cancel.child_token();
     let _stop_guard = stop.clone().drop_guard();
     let ctx = Context { cancel: stop, ..ctx.clone() };
     let meter = Meter::default();
-    let mut order: Vec<usize> = (0..targets.len()).collect();
-    order.sort_by_key(|&at| std::cmp::Reverse(targets[at].estimated_bytes));
-    let total = targets.len() as u64;
+    let total = parts.targets.len() as u64;
     let reader = Reader { repo, output, intake: &meter.intake, ctx: &ctx };
-    let (reader_ref, done) = (&reader, &meter.done);
-    let scans = stream::iter(order)
-        .map(|at| async move {
-            let tree = reader_ref.read_one(source, &targets[at]).await?;
-            done.fetch_add(1, Ordering::Relaxed);
-            Ok::<_, Error>((at, tree))
-        })
-        .buffer_unordered(ctx.workers.max(1))
-        .try_collect::<Vec<_>>();
     let reading = async {
-        let mut trees = scans.await?;
-        trees.sort_by_key(|(at, _)| *at);
-        let mut trees: Vec<Tree> = trees.into_iter().map(|(_, tree)| tree).collect();
+        reader.scan_missing(source, parts, &meter.done).await?;
         if let Source::MongoDb(snapshot) = source {
-            reader_ref.catch_up(snapshot, targets, &mut trees).await?;
+            reader.catch_up(snapshot, parts).await?;
         }
-        Ok::<_, Error>(trees)
+        let trees: Option<Vec<Tree>> = parts.trees.iter().copied().collect();
+        trees.ok_or_else(|| Error::new(Kind::Internal, "a collection has no tree after it was read"))
     };
     let tell = || ctx.monitor.progress(&progress(&meter, total, phase, output));
     tokio::pin!(reading);
@@ -218,6 +269,32 @@ enum Scan<'a> {
 }
 
 impl Reader<'_> {
+    /// Reads what has no tree yet. A collection that changed so that it must be read anew does not end
+    /// the scans of the others: their trees will be needed.
+    async fn scan_missing(&self, source: &Source, parts: &mut Parts, done: &AtomicU64) -> Result<()> {
+        let missing = parts.missing();
+        done.store((parts.targets.len() - missing.len()) as u64, Ordering::Relaxed);
+        let Parts { targets, trees } = parts;
+        let mut scans = stream::iter(missing)
+            .map(|at| {
+                let target = &targets[at];
+                async move { (at, self.read_one(source, target).await) }
+            })
+            .buffer_unordered(self.ctx.workers.max(1));
+        let mut failure = None;
+        while let Some((at, read)) = scans.next().await {
+            match read {
+                Ok(tree) => {
+                    trees[at] = Some(tree);
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(error) if source.may_renew(&error) => drop(failure.get_or_insert(error)),
+                Err(error) => return Err(error),
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
     async fn read_one(&self, source: &Source, target: &Target) -> Result<Tree> {
         let Target { namespace, name, layout, .. } = target;
         self.sorted_if_need_be(Scan::Whole(source), target, source.order_of(namespace, name, layout)).await
@@ -269,26 +346,29 @@ impl Reader<'_> {
     }
 
     /// Reads again what changed while the scans ran, until all trees are of one moment.
-    async fn catch_up(
-        &self,
-        snapshot: &mongodb::Snapshot,
-        targets: &[Target],
-        trees: &mut [Tree],
-    ) -> Result<()> {
+    async fn catch_up(&self, snapshot: &mongodb::Snapshot, parts: &mut Parts) -> Result<()> {
+        let Parts { targets, trees } = parts;
         while let Some(round) = snapshot.next_round(&self.ctx.cancel).await? {
-            let mut failure = None;
+            let mut failed = None;
             for part in &round.parts {
                 let is_it = |target: &Target| target.namespace == part.namespace && target.name == part.name;
                 let Some(at) = targets.iter().position(is_it) else { continue };
-                match self.read_again(snapshot, part, &targets[at], trees[at]).await {
-                    Ok(tree) => trees[at] = tree,
+                let Some(tree) = trees[at] else { continue };
+                match self.read_again(snapshot, part, &targets[at], tree).await {
+                    Ok(tree) => trees[at] = Some(tree),
                     Err(error) => {
-                        failure = Some(error);
+                        failed = Some((at, error));
                         break;
                     }
                 }
             }
-            snapshot.end_round(round, failure).await?;
+            let (at, failure) = failed.unzip();
+            let ended = snapshot.end_round(round, failure).await;
+            if let (Some(at), Err(_)) = (at, &ended) {
+                // Its changes may have been read and are in no tree: nobody tells of them once more.
+                trees[at] = None;
+            }
+            ended?;
         }
         Ok(())
     }

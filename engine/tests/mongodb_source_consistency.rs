@@ -20,7 +20,10 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use repo_format::manifest::Grade;
 use support::{Database, Records, catch_up, context, document, scan};
-use writers::{Writers, differences, state_of};
+use writers::{COLLECTIONS as WRITTEN, Sizes, Writers, differences, state_of};
+
+/// So many changes at once that one round of reading them again is not the last.
+const BULK: i32 = 1_500;
 
 /// The documents of a snapshot, decoded, by collection.
 fn decoded(all: &BTreeMap<String, Records>) -> BTreeMap<String, Vec<Document>> {
@@ -98,6 +101,85 @@ async fn c04_changes_lost_without_a_word_fail_the_run() {
     assert_eq!(decoded(&read)["numbers"].len(), 20_050);
 }
 
+/// One step of changing definitions: a new collection, one that is replaced, an index, and one that is
+/// dropped again. Each is over before the next begins, so that a snapshot holds all of them up to one.
+async fn redefine(database: &Database, step: i32) {
+    let db = database.db();
+    let insert = async |name: &str, document: Document| {
+        db.collection::<Document>(name).insert_one(document).await.unwrap();
+    };
+    insert(&format!("new_{step}"), doc! { "_id": step }).await;
+    insert("steps", doc! { "_id": step }).await;
+    let out = [doc! { "$group": { "_id": "steps", "n": { "$sum": 1 } } }, doc! { "$out": "summary" }];
+    db.collection::<Document>("steps").aggregate(out).await.unwrap();
+    let index = mongodb::IndexModel::builder().keys(doc! { format!("step_{step}"): 1 }).build();
+    db.collection::<Document>("items").create_index(index).await.unwrap();
+    insert("passing", doc! { "_id": step }).await;
+    db.collection::<Document>("passing").drop().await.unwrap();
+}
+
+/// MG-C05: collections that come, go and are replaced while others are scanned and caught up with do not
+/// make the others be scanned again, and the snapshot is the state at one point of the log.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c05_definitions_that_change_beside_random_writers_leave_one_moment() {
+    let database = Database::on(server()).await;
+    let (ctx, _folder) = context();
+    redefine(&database, 0).await;
+    let writing = Writers::start(&database, 5, 2, Sizes { accounts: 100, bulk: 10 }).await;
+    let mut snapshot = database.snapshot(&ctx).await;
+    let (mut all, mut step) = (BTreeMap::new(), 0);
+    let listed = snapshot.collections().to_vec();
+    let mut failure = None;
+    for found in &listed {
+        match scan(&snapshot, found, &ctx).await {
+            Ok(records) => {
+                let records = records.into_iter().map(|(key, record)| (key, vec![record]));
+                all.insert(found.name.clone(), records.collect::<Records>());
+            }
+            Err(error) => drop(failure.get_or_insert(error)),
+        }
+        step += 1;
+        redefine(&database, step).await;
+    }
+    assert!(failure.is_some(), "the collection that was replaced was scanned");
+    let (mut scanned, mut renewals) = (Vec::new(), 0);
+    loop {
+        let failure = match failure.take() {
+            Some(failure) => failure,
+            None => match catch_up(&snapshot, &mut all, &ctx).await {
+                Ok(_) => break,
+                Err(error) => error,
+            },
+        };
+        scanned.extend(support::renew(&mut snapshot, &mut all, &failure, &ctx).await);
+        renewals += 1;
+        if renewals == 1 {
+            step += 1;
+            redefine(&database, step).await;
+        }
+    }
+    let log = writing.stop().await;
+    assert_eq!(snapshot.evidence().grade, Grade::PointInTime);
+    assert_eq!(renewals, 2);
+    assert!(scanned.iter().all(|name| !WRITTEN.contains(&name.as_str())), "scanned again: {scanned:?}");
+    let items = &support::collection(&snapshot, "items").schema;
+    assert!((0..=step).all(|step| items.contains(&format!("step_{step}_1"))), "{items}");
+
+    let (read, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        decoded(&all).into_iter().partition(|(name, _)| WRITTEN.contains(&name.as_str()));
+    assert_eq!(others["steps"].len() as i32, step + 1);
+    assert_eq!(others["summary"], [doc! { "_id": "steps", "n": step + 1 }]);
+    assert_eq!(others.len() as i32, step + 3, "{:?}", others.keys());
+    for step in 0..=step {
+        assert_eq!(others[&format!("new_{step}")], [doc! { "_id": step }]);
+    }
+    let number = usize::try_from(read["counter"][0].get_i64("n").unwrap()).unwrap();
+    let state = state_of(&log[..=number]);
+    let differing = differences(&state, &read).join("\n");
+    assert!(state == read, "not the state after {number} transactions:\n{differing}");
+    assert!(number > 0, "nothing was written meanwhile");
+}
+
 /// MG-C03: random writers insert, update, replace and delete in several collections and move money
 /// between them in transactions. The snapshot equals what the log of their transactions makes of
 /// the collections at exactly one point of it.
@@ -111,7 +193,7 @@ fn c03_a_snapshot_under_random_writers_is_the_state_at_one_point_of_their_log() 
         runtime.block_on(async {
             let database = Database::on(server()).await;
             let (ctx, _folder) = context();
-            let writing = Writers::start(&database, seed, writers, accounts).await;
+            let writing = Writers::start(&database, seed, writers, Sizes { accounts, bulk: BULK }).await;
             let snapshot = database.snapshot(&ctx).await;
             let (all, rounds) = read_slowly(&snapshot, Duration::from_millis(pause_ms), &ctx).await;
             let log = writing.stop().await;

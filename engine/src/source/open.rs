@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::error::{Error, Kind, Result};
+use crate::monitor::Progress;
 use crate::source::{
     ArchiveOutcome, Collection, Consistency, DatabaseUrl, Incomplete, RecordBatch, ScanOrder, ScanStats,
     mongodb, postgres,
@@ -126,6 +127,17 @@ impl Source {
         }
     }
 
+    /// Reads what is to be read before the records.
+    pub async fn prepare(&self, ctx: &Context) -> Result<()> {
+        let Self::Postgres(snapshot) = self else { return Ok(()) };
+        ctx.monitor.progress(&Progress { phase: "reading the schema".to_owned(), ..Progress::default() });
+        tokio::select! {
+            biased;
+            () = ctx.cancel.cancelled() => Err(Error::cancelled()),
+            archive = snapshot.schema_archive() => archive.map(drop),
+        }
+    }
+
     /// What restoring needs beside the records: definitions, in the engine's own form.
     pub async fn schema_archive(&self) -> Result<ArchiveOutcome> {
         match self {
@@ -207,6 +219,24 @@ impl Source {
             Self::MongoDb(snapshot) => {
                 snapshot.another_way(error).map(|found| Options { catch_up: found.catch_up, ..*options })
             }
+        }
+    }
+
+    /// Whether [`renew`](Self::renew) may make up for a reading that failed with `error`.
+    pub fn may_renew(&self, error: &Error) -> bool {
+        match self {
+            Self::Postgres(_) => false,
+            Self::MongoDb(snapshot) => snapshot.may_renew(error),
+        }
+    }
+
+    /// Goes on after a reading failed because definitions changed: the collections are listed anew.
+    /// Returns those, by namespace and name, whose records still count; `None` when the database has
+    /// to be opened once more.
+    pub async fn renew(&mut self, error: &Error) -> Result<Option<Vec<(String, String)>>> {
+        match self {
+            Self::Postgres(_) => Ok(None),
+            Self::MongoDb(snapshot) => snapshot.renew(error).await,
         }
     }
 

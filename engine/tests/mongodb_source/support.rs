@@ -162,6 +162,25 @@ pub async fn catch_up(
     Ok(rounds)
 }
 
+/// After a failure that definitions changed: forgets what does not count any more, and scans what is
+/// missing, as the pipeline does. Returns the names of what was scanned.
+pub async fn renew(
+    snapshot: &mut Snapshot,
+    all: &mut BTreeMap<String, Records>,
+    failure: &Error,
+    ctx: &Context,
+) -> Vec<String> {
+    let kept = snapshot.renew(failure).await.unwrap();
+    let kept = kept.unwrap_or_else(|| panic!("not to be made up for: {failure}"));
+    all.retain(|name, _| kept.iter().any(|(_, kept)| kept == name));
+    let missing = snapshot.collections().iter().filter(|found| !all.contains_key(&found.name));
+    let missing: Vec<Collection> = missing.cloned().collect();
+    for found in &missing {
+        all.insert(found.name.clone(), by_key(scan(snapshot, found, ctx).await.unwrap()));
+    }
+    missing.into_iter().map(|found| found.name).collect()
+}
+
 async fn rescan(snapshot: &Snapshot, part: &RoundPart, layout: &Layout, ctx: &Context) -> Result<Records> {
     let (sender, receiver) = mpsc::channel(2);
     let row_key = row_key();

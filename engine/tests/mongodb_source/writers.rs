@@ -18,10 +18,6 @@ use crate::support::Database;
 /// The collections that are written to.
 pub const COLLECTIONS: [&str; 5] = ["accounts", "bulk", "counter", "items", "vault"];
 const START: i64 = 1_000;
-/// Documents that one transaction in some alters all at once: so many changes that one round of
-/// reading them again is not the last.
-const BULK: i32 = 1_500;
-
 /// One change of one document: its new state, or none when it is gone.
 #[derive(Clone, Debug)]
 pub struct Change {
@@ -39,9 +35,18 @@ pub struct Writers {
     first: Transaction,
 }
 
+/// What is written to.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    pub accounts: i32,
+    /// Documents that one transaction in some alters all at once.
+    pub bulk: i32,
+}
+
 impl Writers {
     /// Fills the collections and begins to write.
-    pub async fn start(database: &Database, seed: u64, writers: usize, accounts: i32) -> Self {
+    pub async fn start(database: &Database, seed: u64, writers: usize, sizes: Sizes) -> Self {
+        let Sizes { accounts, bulk } = sizes;
         let db = database.db();
         let mut first = Vec::new();
         let mut insert = |collection, document: Document| {
@@ -53,7 +58,7 @@ impl Writers {
             insert("vault", doc! { "_id": { "of": id }, "balance": START, "pad": "x".repeat(300) })
         });
         (0..accounts).for_each(|id| insert("items", doc! { "_id": format!("i{id}"), "v": 0i64 }));
-        (0..BULK).for_each(|id| insert("bulk", doc! { "_id": id, "v": 0i64 }));
+        (0..bulk).for_each(|id| insert("bulk", doc! { "_id": id, "v": 0i64 }));
         for name in COLLECTIONS {
             let documents = first
                 .iter()
@@ -66,7 +71,7 @@ impl Writers {
             .map(|writer| {
                 let random = Random(seed ^ (writer as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
                 let writer =
-                    Writer { client: database.client.clone(), name: database.name.clone(), random, accounts };
+                    Writer { client: database.client.clone(), name: database.name.clone(), random, sizes };
                 tokio::spawn(writer.run(stop.clone()))
             })
             .collect();
@@ -137,7 +142,7 @@ struct Writer {
     client: Client,
     name: String,
     random: Random,
-    accounts: i32,
+    sizes: Sizes,
 }
 
 impl Writer {
@@ -172,8 +177,10 @@ impl Writer {
             self.alter(session, "counter", "number".into(), doc! { "$inc": { "n": 1i64 } }).await?.unwrap();
         let number = counter.get_i64("n").unwrap();
         changes.push(Change { collection: "counter", id: "number".into(), now: Some(counter) });
-        let (from, to) =
-            (self.random.below(self.accounts as u64) as i32, self.random.below(self.accounts as u64) as i32);
+        let (from, to) = (
+            self.random.below(self.sizes.accounts as u64) as i32,
+            self.random.below(self.sizes.accounts as u64) as i32,
+        );
         let amount = self.random.below(50) as i64;
         // Money moves between two collections: the sum of both stays the same.
         let id = Bson::Int32(from);
@@ -186,7 +193,7 @@ impl Writer {
         if self.random.below(8) == 0 {
             let bulk = self.client.database(&self.name).collection::<Document>("bulk");
             bulk.update_many(doc! {}, doc! { "$set": { "v": number } }).session(&mut *session).await?;
-            let altered = (0..BULK).map(|id| Change {
+            let altered = (0..self.sizes.bulk).map(|id| Change {
                 collection: "bulk",
                 id: id.into(),
                 now: Some(doc! { "_id": id, "v": number }),
@@ -202,7 +209,7 @@ impl Writer {
     /// Inserts, replaces, updates or deletes one item.
     async fn item(&mut self, session: &mut ClientSession, number: i64) -> Result<Change> {
         let items = self.client.database(&self.name).collection::<Document>("items");
-        let id = Bson::String(format!("i{}", self.random.below(self.accounts as u64 * 2)));
+        let id = Bson::String(format!("i{}", self.random.below(self.sizes.accounts as u64 * 2)));
         let filter = doc! { "_id": id.clone() };
         let now = match self.random.below(3) {
             0 => {

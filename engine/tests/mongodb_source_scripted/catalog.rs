@@ -45,13 +45,24 @@ const CHANGES: [Change; 6] = [
     ),
 ];
 
-/// A deployment whose first scan of `a` is interrupted by the change, `times` times.
-fn changing(version: Version, honours: bool, (_, change, _): Change, times: u32) -> Play {
+/// When a scan of `b` goes on, so that the one of `a` is under way or over.
+fn mid_scan(command: &Command) -> bool {
+    command.name == "getMore" && command.document.get_str("collection").ok() == Some("b")
+}
+
+/// When the last round begins, so that everything was scanned.
+fn in_the_last_round(command: &Command) -> bool {
+    command.document.get_bool("startTransaction").is_ok()
+}
+
+/// A deployment that changes just before it answers such a command, `times` times. Snapshot times are
+/// not honoured, so it is caught up with.
+fn changing(version: Version, (_, change, _): Change, when: fn(&Command) -> bool, times: u32) -> Play {
     let mut deployment = Deployment::new(vec![
         Collection::new("shop.a", numbered(30)),
         Collection::new("shop.b", numbered(30)),
     ]);
-    deployment.honours = honours;
+    deployment.honours = false;
     deployment.most_per_reply = 10;
     let mut left = times;
     play(Persona::primary(version), deployment, move |command, deployment| {
@@ -59,10 +70,7 @@ fn changing(version: Version, honours: bool, (_, change, _): Change, times: u32)
             let message = "BSON field '$changeStream.showExpandedEvents' is an unknown field.";
             return Some(Refusal::new(40_415, "Location40415", message).into());
         }
-        // Of the other collection, so that the scan of this one is under way or over.
-        let is_mid_scan =
-            command.name == "getMore" && command.document.get_str("collection").ok() == Some("b");
-        if is_mid_scan && left > 0 {
+        if when(command) && left > 0 {
             left -= 1;
             change(deployment);
         }
@@ -74,13 +82,13 @@ fn expands(command: &Command) -> bool {
     command.name == "aggregate" && says(command, "showExpandedEvents")
 }
 
-/// MG-C05, MG-C19: everything is read once more, and what the snapshot holds is of one moment with
-/// its definitions.
+/// MG-C05, MG-C19: what the snapshot holds is of one moment with its definitions, and the collection
+/// beside the one that was altered was read once.
 #[tokio::test]
 async fn c05_what_is_altered_while_it_is_caught_up_with_is_read_anew() {
     for version in [Version::V5_0, Version::V7_0] {
         for change in CHANGES {
-            let play = changing(version, false, change, 1);
+            let play = changing(version, change, mid_scan, 1);
             let test = TestRepo::new().await;
             let snapshot =
                 backed_up(&test, &play).await.unwrap_or_else(|error| panic!("{}: {error}", change.0));
@@ -96,7 +104,52 @@ async fn c05_what_is_altered_while_it_is_caught_up_with_is_read_anew() {
             };
             assert!(found.schema.contains(told), "{version:?}: {}: {}", change.0, found.schema);
             assert_eq!(snapshot.manifest.collections, if change.0 == "create" { 3 } else { 2 });
+            assert_eq!(play.scans("b").len(), 1, "{version:?}: {}", change.0);
         }
+    }
+}
+
+/// MG-C05: after everything was scanned, only another collection is scanned, and a definition alone
+/// makes nothing be scanned.
+#[tokio::test]
+async fn c05_only_what_is_another_collection_is_scanned_again() {
+    for version in [Version::V5_0, Version::V7_0] {
+        for change in CHANGES {
+            let play = changing(version, change, in_the_last_round, 1);
+            let test = TestRepo::new().await;
+            backed_up(&test, &play).await.unwrap_or_else(|error| panic!("{}: {error}", change.0));
+            let scans = ["a", "b", "c", "new"].map(|name| play.scans(name).len());
+            let wanted = match change.0 {
+                "rename" => [1, 1, 1, 0],
+                "create" => [1, 1, 0, 1],
+                "reshard" | "drop and create" => [2, 1, 0, 0],
+                _ => [1, 1, 0, 0],
+            };
+            assert_eq!(scans, wanted, "{version:?}: {}", change.0);
+        }
+    }
+}
+
+/// MG-C05: what is written to a collection under another name is told under that name. Listings before and
+/// after are equal.
+#[tokio::test]
+async fn c05_a_collection_that_was_renamed_and_is_back_is_scanned_again() {
+    let away: Change = (
+        "away and back",
+        |it| {
+            it.define("rename", "shop.a", |found| found.name = "away".to_owned());
+            it.put("shop.away", rawdoc! { "_id": 7, "v": "away" });
+            it.define("rename", "shop.away", |found| found.name = "a".to_owned());
+        },
+        "",
+    );
+    for version in [Version::V5_0, Version::V7_0] {
+        let play = changing(version, away, in_the_last_round, 1);
+        let test = TestRepo::new().await;
+        let snapshot = backed_up(&test, &play).await.unwrap();
+        let wanted = play.deployment().documents("shop.a");
+        assert_eq!(contents(&test, &snapshot, "shop.a").await, shown(&wanted), "{version:?}");
+        assert_eq!(["a", "b"].map(|name| play.scans(name).len()), [2, 1], "{version:?}");
     }
 }
 
@@ -104,7 +157,7 @@ async fn c05_what_is_altered_while_it_is_caught_up_with_is_read_anew() {
 #[tokio::test]
 async fn c05_definitions_that_never_hold_still_fail_the_run() {
     for change in [CHANGES[1], CHANGES[4]] {
-        let play = changing(Version::V7_0, false, change, u32::MAX);
+        let play = changing(Version::V7_0, change, in_the_last_round, u32::MAX);
         let test = TestRepo::new().await;
         let error = backed_up(&test, &play).await.unwrap_err();
         assert_eq!(error.kind(), Kind::SourceChanged, "{error}");

@@ -9,6 +9,7 @@ use mongodb::error::Error as DriverError;
 use super::connect::{Deployment, Topology};
 use super::fault::{self, code};
 use super::read::in_time;
+use super::stream::Tracking;
 use super::wire::{self, CursorReply};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::source::{Incomplete, dotted_name};
@@ -48,6 +49,15 @@ pub(super) struct Listed {
 impl Listed {
     pub fn display(&self) -> String {
         dotted_name(&self.database, &self.name)
+    }
+
+    /// Whether it holds the records that `earlier`, of the same name, held, apart from what was written
+    /// to it: only the definition may be another.
+    pub fn has_records_of(&self, earlier: &Self) -> Result<bool> {
+        let is_it = self.uuid == earlier.uuid && self.kind == earlier.kind;
+        // A smaller size makes a capped collection drop documents without an event.
+        let as_many = self.kind != Kind::Capped || self.options == earlier.options;
+        Ok(is_it && as_many && Tracking::of(self)? == Tracking::of(earlier)?)
     }
 
     /// Whether the server keeps an ordinary index of `_id`, in which no two are equal.

@@ -14,7 +14,7 @@ use repo_format::limits;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::catalog::{Kind, Listing};
+use super::catalog::{Kind, Listed, Listing};
 use super::connect::Topology;
 use super::pending::{Change, Pending};
 use super::read::{self, Find, Order, ReadAt};
@@ -53,6 +53,8 @@ pub(super) struct CatchUp {
     pub final_at_time: bool,
     /// For each collection, a time up to which its last whole reading saw everything.
     since: Mutex<Vec<ClusterTime>>,
+    /// What scans are to see at least: from then on, the changes of all collections are noted.
+    noted_from: ClusterTime,
     pub state: tokio::sync::Mutex<State>,
 }
 
@@ -60,6 +62,8 @@ pub(super) struct CatchUp {
 #[derive(Default)]
 pub(super) struct State {
     rounds: u32,
+    /// Of other listings of the collections.
+    rounds_before: u32,
     finals: u32,
     last_total: u64,
     pub current: Option<Current>,
@@ -89,7 +93,7 @@ pub(super) struct Current {
     held: Option<Vec<Change>>,
     /// What to read again should this round be lost.
     retry: Option<Pending>,
-    /// Collections read whole, and when they last changed.
+    /// Collections that changed in ways that no id tells, and when last.
     whole: BTreeMap<usize, ClusterTime>,
     /// The server ended the transaction, or forgot the time.
     pub lost: bool,
@@ -105,14 +109,15 @@ pub(super) struct Turn {
 impl CatchUp {
     pub fn new(follower: Follower, collections: usize, final_at_time: bool) -> Self {
         let since = Mutex::new(vec![ClusterTime::default(); collections]);
-        Self { follower, final_at_time, since, state: tokio::sync::Mutex::default() }
+        let noted_from = ClusterTime::default();
+        Self { follower, final_at_time, since, noted_from, state: tokio::sync::Mutex::default() }
     }
 
     /// A whole reading of the collection begins: what it is to see.
     pub fn begin_scan(&self, collection: usize) -> ReadAt {
-        let position = self.follower.position();
-        self.note_since(collection, position);
-        ReadAt::Majority(position)
+        let seen = self.follower.position().max(self.noted_from);
+        self.note_since(collection, seen);
+        ReadAt::Majority(seen)
     }
 
     fn note_since(&self, collection: usize, time: ClusterTime) {
@@ -134,7 +139,7 @@ impl CatchUp {
         }
         self.follower.check()?;
         if self.follower.definition_changed().is_some() {
-            reading.check_definitions().await?;
+            self.check_definitions(reading).await?;
         }
         let now = read::now(&reading.deployment).await?;
         let heard_all = self.follower.reach(now, PATIENCE).await?;
@@ -162,6 +167,36 @@ impl CatchUp {
         let turns = turns(&taken, &BTreeMap::new());
         state.current = Some(self.current(taken, ReadAt::Majority(at), at, BTreeMap::new()));
         Ok(Some(turns))
+    }
+
+    /// Fails if a definition is not what it was, or a name stood for another collection meanwhile.
+    async fn check_definitions(&self, reading: &Reading) -> Result<()> {
+        reading.check_definitions().await?;
+        let Some(moved) = self.follower.moved_after(&self.since()) else { return Ok(()) };
+        let name = reading.listing.collections.get(moved).map(Listed::display).unwrap_or_default();
+        Err(reading.begin_again(&format!("{name} was dropped, renamed or resharded")))
+    }
+
+    /// Goes on with another listing, after everything heard of was put back. Returns, for each of its
+    /// collections, the position that it had, where records read of it still count: they are caught
+    /// up with, the others are to be scanned.
+    pub async fn follow_listing(&mut self, reading: &Reading, now: &Listing) -> Result<Vec<Option<usize>>> {
+        let databases = now.collections.iter().map(|listed| listed.database.clone());
+        self.follower.follow_databases(databases).await?;
+        let since = self.since();
+        let known = now.collections.iter().map(|listed| {
+            let Some(known) = reading.position(&listed.database, &listed.name) else { return Ok(None) };
+            Ok(listed.has_records_of(&reading.listing.collections[known])?.then_some(known))
+        });
+        let mut kept: Vec<Option<usize>> = known.collect::<Result<_>>()?;
+        self.follower.follow_listing(&now.collections, &mut kept, &since, &reading.ctx).await?;
+        // Changes of collections that were not followed until now may have passed unnoted: scans see them.
+        self.noted_from = read::now(&reading.deployment).await?;
+        let since_of = |kept: &Option<usize>| kept.and_then(|it| since.get(it).copied()).unwrap_or_default();
+        self.since = Mutex::new(kept.iter().map(since_of).collect());
+        let state = self.state.get_mut();
+        *state = State { rounds_before: state.rounds_before + state.rounds, ..State::default() };
+        Ok(kept)
     }
 
     fn take(&self, reading: &Reading) -> Pending {
@@ -231,9 +266,11 @@ impl CatchUp {
                 whole.insert(position, time);
             }
         }
+        // Should this round be lost, those that it leaves out have changed nevertheless.
+        let changed = whole.clone();
         let of_other_moments = refused_in_snapshots(reading, &mut whole)?;
         let turns = turns(&taken, &whole);
-        let mut current = self.current(taken, at, time, whole);
+        let mut current = self.current(taken, at, time, changed);
         current.session = session;
         current.is_final = true;
         current.retry = Some(Pending::new(&reading.ctx));
@@ -267,9 +304,14 @@ impl CatchUp {
             // Nothing was written; a server that does not hear of it forgets the transaction.
             let _ = held.session.abort_transaction().await;
         }
-        reading.check_definitions().await?;
+        if let Err(error) = self.check_definitions(reading).await {
+            // What was heard of after this round's time was read as of it.
+            self.put_back(current).await?;
+            return Err(error);
+        }
         let of_other_moments = reading.of_other_moments();
-        state.done = Some(Done { time: current.time, rounds: state.rounds, of_other_moments });
+        let rounds = state.rounds_before + state.rounds;
+        state.done = Some(Done { time: current.time, rounds, of_other_moments });
         Ok(())
     }
 
@@ -286,6 +328,9 @@ impl CatchUp {
             return Ok(());
         };
         if !(current.is_final && current.lost) {
+            if failure.kind() == ErrorKind::SourceChanged {
+                self.put_back(current).await?;
+            }
             return Err(failure);
         }
         if state.finals >= FINALS {

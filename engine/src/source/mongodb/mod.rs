@@ -3,7 +3,8 @@
 //! A [`Snapshot`] is of one moment, in one of two ways. Where the server honours a snapshot time,
 //! every scan reads at it. Elsewhere, and when the server's history is too short, a change stream
 //! is opened before the scans; what changed meanwhile is read again in rounds, the last of them in
-//! one transaction, and all records then stand at that transaction's time.
+//! one transaction, and all records then stand at that transaction's time. Of collections whose
+//! definition changed meanwhile, only what is needed is read anew.
 
 mod catalog;
 mod catch_up;
@@ -18,6 +19,7 @@ mod proxy;
 mod read;
 mod readonly;
 mod records;
+mod renew;
 mod repeat;
 mod reread;
 mod scan;

@@ -82,11 +82,13 @@ pub struct RoundPart {
 
 /// A deployment that stays readable until it is closed or dropped.
 pub struct Snapshot {
-    reading: Reading,
-    collections: Vec<Collection>,
-    mode: Mode,
+    pub(super) reading: Reading,
+    pub(super) collections: Vec<Collection>,
+    pub(super) mode: Mode,
+    /// How often the collections were listed anew.
+    pub(super) renewals: u32,
     /// Names of search indexes, by the position of their collection.
-    search_indexes: BTreeMap<usize, Vec<String>>,
+    pub(super) search_indexes: BTreeMap<usize, Vec<String>>,
     url_database: Option<String>,
     /// Whether it was begun to catch up.
     catch_up: bool,
@@ -104,19 +106,23 @@ pub(super) struct Reading {
     pub consistency: Consistency,
     pub ctx: Context,
     /// Records and bytes expected in each collection.
-    sizes: Vec<(u64, u64)>,
+    pub sizes: Vec<(u64, u64)>,
     of_other_moments: Mutex<Vec<String>>,
     /// Another snapshot, begun anew, may succeed where this one failed.
-    may_begin_again: AtomicBool,
+    pub may_begin_again: AtomicBool,
 }
 
 impl Reading {
     /// Fails if a collection, its options or its indexes are not what they were.
     pub async fn check_definitions(&self) -> Result<()> {
         let now = catalog::list(&self.deployment, self.only.as_deref()).await?;
-        let Some(difference) = self.listing.difference(&now) else { return Ok(()) };
+        self.listing.difference(&now).map_or(Ok(()), |difference| Err(self.begin_again(&difference)))
+    }
+
+    /// The failure for what changed, which another reading may not meet.
+    pub fn begin_again(&self, what: &str) -> Error {
         self.may_begin_again.store(true, Ordering::Relaxed);
-        Err(catalog::changed(&difference))
+        catalog::changed(what)
     }
 
     pub fn set_of_other_moments(&self, names: Vec<String>) {
@@ -133,7 +139,7 @@ impl Reading {
 }
 
 /// How all records come to be of one moment.
-enum Mode {
+pub(super) enum Mode {
     /// Every read is at this time.
     AtTime(ClusterTime),
     /// Changes are followed and read again.
@@ -185,8 +191,7 @@ impl Snapshot {
             tokio::time::sleep(Duration::from_millis(100) * restarts).await;
         };
         let sizes = catalog::sizes(&deployment, &listing.collections).await;
-        let described = listing.collections.iter().zip(&sizes);
-        let collections = described.map(|(listed, &size)| describe(listed, size)).collect::<Result<_>>()?;
+        let collections = describe_all(&listing, &sizes)?;
         let search_indexes = catalog::search_indexes(&deployment, &listing.collections).await;
         let reading = Reading {
             deployment,
@@ -203,6 +208,7 @@ impl Snapshot {
             reading,
             collections,
             mode,
+            renewals: 0,
             search_indexes,
             url_database: url.database().map(str::to_owned),
             catch_up: options.catch_up,
@@ -589,6 +595,11 @@ async fn choose(
     let follower = Follower::open(deployment, only, &listing.collections, ctx).await?;
     let final_at_time = matches!(probe, Probe::Honoured(_));
     Ok(Mode::CatchUp(Box::new(CatchUp::new(follower, listing.collections.len(), final_at_time))))
+}
+
+/// The collections of a listing as they are told to readers.
+pub(super) fn describe_all(listing: &Listing, sizes: &[(u64, u64)]) -> Result<Vec<Collection>> {
+    listing.collections.iter().zip(sizes).map(|(listed, &size)| describe(listed, size)).collect()
 }
 
 fn describe(listed: &Listed, (records, bytes): (u64, u64)) -> Result<Collection> {

@@ -6,7 +6,7 @@
 //! while after a time that nothing up to it is left. What it tells counts once its oplog is proven to
 //! reach back far enough.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -41,6 +41,8 @@ const ATTEMPTS: u32 = 8;
 const BACKOFF: Duration = Duration::from_millis(200);
 /// What a stream's failure interrupts.
 const DOING: &str = "following the changes";
+/// Events after which a collection's records are what they were.
+const DESCRIBING: [&str; 3] = ["createIndexes", "dropIndexes", "modify"];
 /// The first version that tells of indexes and options.
 const EXPANDED_EVENTS: (u32, u32) = (6, 0);
 
@@ -70,21 +72,50 @@ impl Tracking {
 /// Change streams over everything in scope, read in the background.
 pub(super) struct Follower {
     shared: Arc<Shared>,
+    /// Databases with a stream each; none where one stream tells of all.
+    databases: Option<BTreeSet<String>>,
     positions: Vec<watch::Receiver<ClusterTime>>,
     tasks: Vec<AbortHandle>,
 }
 
 struct Shared {
     deployment: Deployment,
-    collections: HashMap<String, HashMap<String, (usize, Tracking)>>,
     row_key: RowKey,
-    /// Taken away by each round. None after a failure to keep it.
-    pending: Mutex<Pending>,
-    /// The first change of a definition, in words.
-    definition: Mutex<Option<String>>,
+    heard: Mutex<Heard>,
     failure: Mutex<Option<Error>>,
     /// The latest time that somebody waits for.
     wanted: AtomicU64,
+}
+
+/// Positions in the listing, by database and name.
+type Names = HashMap<String, HashMap<String, (usize, Tracking)>>;
+
+/// What is followed, and what was heard of it.
+struct Heard {
+    collections: Names,
+    /// Taken away by each round.
+    pending: Pending,
+    /// The first change of a definition, in words.
+    definition: Option<String>,
+    /// Collections that were dropped, renamed or resharded, and when last. One that is back under its
+    /// name was written to under another meanwhile.
+    moved: BTreeMap<usize, ClusterTime>,
+}
+
+impl Heard {
+    fn of(listed: &[Listed], ctx: &Context) -> Result<Self> {
+        let mut collections = Names::new();
+        for (position, listed) in listed.iter().enumerate() {
+            let tracking = Tracking::of(listed)?;
+            let of_database = collections.entry(listed.database.clone()).or_default();
+            of_database.insert(listed.name.clone(), (position, tracking));
+        }
+        Ok(Self { collections, pending: Pending::new(ctx), definition: None, moved: BTreeMap::new() })
+    }
+
+    fn find(&self, database: &str, name: &str) -> Option<(usize, Tracking)> {
+        self.collections.get(database)?.get(name).copied()
+    }
 }
 
 impl Follower {
@@ -96,24 +127,15 @@ impl Follower {
         listed: &[Listed],
         ctx: &Context,
     ) -> Result<Self> {
-        let mut collections: HashMap<String, HashMap<String, (usize, Tracking)>> = HashMap::new();
-        for (position, listed) in listed.iter().enumerate() {
-            let tracking = Tracking::of(listed)?;
-            let of_database = collections.entry(listed.database.clone()).or_default();
-            of_database.insert(listed.name.clone(), (position, tracking));
-        }
-        let databases: Vec<String> = collections.keys().cloned().collect();
         let shared = Arc::new(Shared {
             deployment: deployment.clone(),
-            collections,
             // Changes are noted under keys of their own: those of trees bound long keys with another hash.
             row_key: RowKey::new([0; 32]),
-            pending: Mutex::new(Pending::new(ctx)),
-            definition: Mutex::default(),
+            heard: Mutex::new(Heard::of(listed, ctx)?),
             failure: Mutex::default(),
             wanted: AtomicU64::new(0),
         });
-        let mut follower = Self { shared, positions: Vec::new(), tasks: Vec::new() };
+        let mut follower = Self { shared, databases: None, positions: Vec::new(), tasks: Vec::new() };
         if only.is_none() {
             match follower.begin(None).await {
                 Ok(()) => return Ok(follower),
@@ -121,14 +143,27 @@ impl Follower {
                 Err(error) => return Err(fault::statement("opening a change stream", &error)),
             }
         }
-        let databases = only.map_or(databases, |only| vec![only.to_owned()]);
+        follower.databases = Some(BTreeSet::new());
+        follower.follow_databases(only.map(str::to_owned).into_iter()).await?;
+        if only.is_none() {
+            follower.follow_databases(listed.iter().map(|listed| listed.database.clone())).await?;
+        }
+        Ok(follower)
+    }
+
+    /// Opens the streams of databases that have none yet, where each needs its own.
+    pub async fn follow_databases(&mut self, databases: impl Iterator<Item = String>) -> Result<()> {
         for database in databases {
-            let opened = follower.begin(Some(database.clone())).await;
+            let is_new = self.databases.as_mut().is_some_and(|followed| followed.insert(database.clone()));
+            if !is_new {
+                continue;
+            }
+            let opened = self.begin(Some(database.clone())).await;
             opened.map_err(|error| {
                 fault::statement(&format!("opening a change stream on {database}"), &error)
             })?;
         }
-        Ok(follower)
+        Ok(())
     }
 
     async fn begin(&mut self, database: Option<String>) -> Result<(), DriverError> {
@@ -178,11 +213,61 @@ impl Follower {
 
     /// The first change of a definition that was heard of.
     pub fn definition_changed(&self) -> Option<String> {
-        locked(&self.shared.definition).clone()
+        locked(&self.shared.heard).definition.clone()
+    }
+
+    /// What changes from here on will be heard of once more.
+    pub fn forget_definition(&self) {
+        locked(&self.shared.heard).definition = None;
+    }
+
+    /// A collection that was dropped, renamed or resharded after its last whole reading.
+    pub fn moved_after(&self, since: &[ClusterTime]) -> Option<usize> {
+        moved_after(&locked(&self.shared.heard).moved, since).next()
     }
 
     pub fn with_pending<T>(&self, use_it: impl FnOnce(&mut Pending) -> T) -> T {
-        use_it(&mut locked(&self.shared.pending))
+        use_it(&mut locked(&self.shared.heard).pending)
+    }
+
+    /// From here on, changes are noted for another listing. `kept` has, for each of its collections,
+    /// the earlier position of the records that were read of it; it is taken out where they do not
+    /// count any more. What was heard of the others is kept.
+    pub async fn follow_listing(
+        &self,
+        listed: &[Listed],
+        kept: &mut [Option<usize>],
+        since: &[ClusterTime],
+        ctx: &Context,
+    ) -> Result<()> {
+        let other = Heard::of(listed, ctx)?;
+        let earlier = {
+            // At once, so that no event falls between the two.
+            let mut heard = locked(&self.shared.heard);
+            let definition = heard.definition.take();
+            let earlier = std::mem::replace(&mut *heard, Heard { definition, ..other });
+            drop(heard);
+            let moved: BTreeSet<usize> = moved_after(&earlier.moved, since).collect();
+            kept.iter_mut().for_each(|kept| *kept = kept.filter(|it| !moved.contains(it)));
+            earlier.pending
+        };
+        let kept = kept.iter().enumerate();
+        let now_at: HashMap<usize, usize> = kept.filter_map(|(now, kept)| Some(((*kept)?, now))).collect();
+        let shared = Arc::clone(&self.shared);
+        let noting = tokio::task::spawn_blocking(move || {
+            for (earlier, &time) in earlier.whole() {
+                if let Some(&now) = now_at.get(earlier) {
+                    locked(&shared.heard).pending.push_whole(now, time);
+                }
+            }
+            earlier.for_each(|change| match now_at.get(&change.collection) {
+                Some(&collection) => locked(&shared.heard).pending.push(&Change { collection, ..change }),
+                None => Ok(()),
+            })
+        });
+        noting.await.map_err(|error| {
+            Error::new(ErrorKind::Internal, "noting changes ended early").with_source(error)
+        })?
     }
 }
 
@@ -190,6 +275,14 @@ impl Drop for Follower {
     fn drop(&mut self) {
         self.tasks.iter().for_each(AbortHandle::abort);
     }
+}
+
+fn moved_after<'a>(
+    moved: &'a BTreeMap<usize, ClusterTime>,
+    since: &'a [ClusterTime],
+) -> impl Iterator<Item = usize> + 'a {
+    let later = moved.iter().filter(|&(&it, &time)| since.get(it).is_none_or(|&since| time > since));
+    later.map(|(&it, _)| it)
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -373,15 +466,22 @@ impl Stream {
         if !matches!(operation.as_str(), "insert" | "update" | "replace" | "delete") {
             if !name.starts_with("system.") || name == "system.js" {
                 let place = crate::source::dotted_name(&database, &name);
-                let mut known = locked(&self.shared.definition);
-                known.get_or_insert_with(|| format!("{operation} on {place}"));
+                let mut heard = locked(&self.shared.heard);
+                heard.definition.get_or_insert_with(|| format!("{operation} on {place}"));
+                if let Some((collection, _)) = heard.find(&database, &name)
+                    && !DESCRIBING.contains(&operation.as_str())
+                {
+                    // Of an event that tells no time none is known to be later.
+                    let at = time.unwrap_or(ClusterTime(u64::MAX));
+                    let known = heard.moved.entry(collection).or_default();
+                    *known = at.max(*known);
+                }
             }
             return Ok(time);
         }
-        let found = self.shared.collections.get(&database).and_then(|found| found.get(&name));
-        let Some(&(collection, tracking)) = found else { return Ok(time) };
+        let mut heard = locked(&self.shared.heard);
+        let Some((collection, tracking)) = heard.find(&database, &name) else { return Ok(time) };
         let at = time.ok_or_else(|| Error::new(ErrorKind::Internal, "a change without a time"))?;
-        let mut pending = locked(&self.shared.pending);
         let id = match (tracking, wire::document(event, "documentKey")?) {
             (Tracking::ById, Some(key)) => Id::of(key),
             _ => None,
@@ -389,9 +489,9 @@ impl Stream {
         match id {
             Some(id) => {
                 let key = id.key(&self.shared.row_key)?;
-                pending.push(&Change { collection, key, id, time: at })?;
+                heard.pending.push(&Change { collection, key, id, time: at })?;
             }
-            None => pending.push_whole(collection, at),
+            None => heard.pending.push_whole(collection, at),
         }
         Ok(time)
     }

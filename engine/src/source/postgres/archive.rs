@@ -64,11 +64,17 @@ const AUTHORITIES: &[&str] =
     &["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
 impl Snapshot {
-    /// Has `pg_dump` write the schema, in this snapshot.
+    /// The schema as `pg_dump` writes it in this snapshot. It is written when it is first asked for,
+    /// which belongs before the records: `pg_dump` takes locks of its own, which nobody gets any more once
+    /// somebody waits to change a table.
     ///
     /// # Errors
     /// [`SourceChanged`](Kind::SourceChanged) when it cannot get its locks or the snapshot is lost.
     pub async fn schema_archive(&self) -> Result<ArchiveOutcome> {
+        self.archive.get_or_try_init(|| self.dump()).await.cloned()
+    }
+
+    async fn dump(&self) -> Result<ArchiveOutcome> {
         let major = self.server.version_number / 10_000;
         let tools = find_tools("pg_dump").await;
         let Some(tool) = tools.iter().filter(|tool| tool.major >= major).min_by_key(|tool| tool.major) else {

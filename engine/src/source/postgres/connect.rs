@@ -17,6 +17,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::fault;
 use super::session::Session;
+use super::silence::PATIENCE;
 use super::url::{PostgresUrl, SslMode};
 use crate::error::{Error, Kind, Result};
 
@@ -28,12 +29,22 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 pub(crate) struct Connector {
     url: Arc<PostgresUrl>,
     tls: MakeRustlsConnect,
+    patience: Duration,
 }
 
 impl Connector {
     pub(crate) fn new(url: &PostgresUrl) -> Result<Self> {
         let tls = MakeRustlsConnect::new(tls_config(url.ssl_mode())?);
-        Ok(Self { url: Arc::new(url.clone()), tls })
+        Ok(Self { url: Arc::new(url.clone()), tls, patience: PATIENCE })
+    }
+
+    /// With another time after which a session that waits for an answer asks what the server does.
+    pub(super) fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
     }
 
     pub(super) fn url(&self) -> &PostgresUrl {
@@ -102,7 +113,7 @@ impl Connector {
     }
 
     /// TLS as asked for, then the login.
-    async fn login(&self, stream: TcpStream) -> Result<Session> {
+    pub(super) async fn login(&self, stream: TcpStream) -> Result<Session> {
         self.login_noting(stream, &AtomicBool::new(false)).await
     }
 

@@ -180,6 +180,11 @@ pub(super) fn is_restartable(error: &tokio_postgres::Error) -> bool {
     })
 }
 
+/// Whether somebody else has a lock, or waits for one.
+pub(super) fn is_locked(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE)
+}
+
 /// Whether what the statement names is not there any more.
 pub(super) fn is_gone(error: &tokio_postgres::Error) -> bool {
     let gone = [SqlState::UNDEFINED_TABLE, SqlState::INVALID_SCHEMA_NAME];

@@ -38,6 +38,7 @@ mod schema;
 mod sequences;
 pub(crate) mod session;
 pub(crate) mod settings;
+mod silence;
 mod snapshot;
 mod test;
 mod url;

@@ -74,7 +74,7 @@ impl Snapshot {
         if let Some(worker) = self.idle.lock().await.pop() {
             return Ok(worker);
         }
-        let worker = self.connector.connect().await?;
+        let mut worker = self.connector.connect().await?;
         let import = format!(
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}; {}",
             literal(&self.evidence().snapshot_name),
@@ -89,6 +89,7 @@ impl Snapshot {
                 )
                 .with_source(error)
         })?;
+        worker.note_backend().await.map_err(|error| fault::statement("joining the snapshot", error))?;
         Ok(worker)
     }
 
@@ -131,7 +132,16 @@ enum Failure {
 impl Scan<'_> {
     async fn run(&self, row_key: &RowKey, batches: mpsc::Sender<RecordBatch>) -> Result<ScanStats> {
         let table = self.table()?;
-        let mut worker = self.worker(table).await?;
+        let Some(mut worker) = self.worker(table).await? else {
+            tracing::debug!(
+                table = self.display(),
+                "a table that somebody waits to change is read by the holder"
+            );
+            let guard = self.snapshot.holder.cancel_guard();
+            let stats = self.run_own(row_key, batches).await?;
+            guard.disarm();
+            return Ok(stats);
+        };
         let mut reader = RowReader::new(self.layout, row_key, self.display());
         for Reading { statement, plain } in self.readings(table) {
             match (self.copy(&worker.session, &statement, &mut reader, &batches).await, plain) {
@@ -141,7 +151,7 @@ impl Scan<'_> {
                 (Err(Failure::Refused(error)), Some(plain)) if fault::is_of_function(&error) => {
                     tracing::debug!(table = self.display(), %error, "a table is read without a query");
                     // The transaction of a failed statement is of no use any more.
-                    worker = self.worker(table).await?;
+                    worker = self.worker(table).await?.ok_or_else(|| self.changed())?;
                     for statement in plain {
                         if let Err(failure) =
                             self.copy(&worker.session, &statement, &mut reader, &batches).await
@@ -168,6 +178,7 @@ impl Scan<'_> {
     /// The tables are locked, and there is one transaction only: nothing is tried twice.
     async fn run_own(&self, row_key: &RowKey, batches: mpsc::Sender<RecordBatch>) -> Result<ScanStats> {
         let table = self.table()?;
+        let _alone = self.snapshot.holder_reads.lock().await;
         let mut reader = RowReader::new(self.layout, row_key, self.display());
         for Reading { statement, .. } in self.readings(table) {
             match self.copy(&self.snapshot.holder, &statement, &mut reader, &batches).await {
@@ -182,16 +193,23 @@ impl Scan<'_> {
         if let Some(batch) = reader.take_batch(true) {
             send(&batches, batch).await?;
         }
+        if let Some(table) = table {
+            self.check_tree(&self.snapshot.holder, table).await?;
+        }
         Ok(ScanStats { records: reader.records(), bytes_read: reader.bytes_read() })
     }
 
-    async fn worker(&self, table: Option<&Table>) -> Result<Worker> {
+    /// A worker that has the table's lock; none where it cannot be had at once.
+    async fn worker(&self, table: Option<&Table>) -> Result<Option<Worker>> {
         let session = self.snapshot.worker().await?;
         let guard = session.cancel_guard();
-        if let Some(table) = table {
-            self.lock(&session, table).await?;
+        if let Some(table) = table
+            && !self.lock(&session, table).await?
+        {
+            guard.disarm();
+            return Ok(None);
         }
-        Ok(Worker { session, guard })
+        Ok(Some(Worker { session, guard }))
     }
 
     fn display(&self) -> String {
@@ -215,11 +233,15 @@ impl Scan<'_> {
     }
 
     /// Waiting here could be for ever: somebody who waits to change the table waits for the holder,
-    /// and this worker would wait for them.
-    async fn lock(&self, worker: &Session, table: &Table) -> Result<()> {
-        let doing = || format!("locking {}", self.display());
+    /// and this worker would wait for them. Returns whether the lock was to be had.
+    async fn lock(&self, worker: &Session, table: &Table) -> Result<bool> {
         if let Some(sql) = lock_statement(std::slice::from_ref(&table.relation), "ACCESS SHARE", true) {
-            worker.run(&sql).await.map_err(|error| fault::statement(&doing(), error))?;
+            match worker.run(&sql).await {
+                Err(error) if fault::is_locked(&error) => return Ok(false),
+                locked => {
+                    locked.map_err(|error| fault::statement(&format!("locking {}", self.display()), error))?
+                }
+            }
         }
         let is_locked = if table.is_partitioned() {
             let held = locked(worker).await?;
@@ -230,7 +252,8 @@ impl Scan<'_> {
         if !is_locked {
             return Err(self.changed());
         }
-        self.snapshot.check_holder().await
+        self.snapshot.check_holder().await?;
+        Ok(true)
     }
 
     /// Whether a table that was locked by its name is the one that was listed. The list of all locks
@@ -267,9 +290,10 @@ impl Scan<'_> {
         let set = format!("SET LOCAL enable_sort = {sort}");
         let prepared = worker.run(&set).await;
         prepared.map_err(|error| Failure::Reading(fault::statement("preparing to read", error)))?;
-        let mut rows = pin!(worker.copy_out(statement).await.map_err(Failure::Refused)?);
+        let begun = worker.answered(worker.copy_out(statement)).await?;
+        let mut rows = pin!(begun.map_err(Failure::Refused)?);
         // The stream ends after CopyDone only; a connection that is lost ends it with an error.
-        while let Some(chunk) = rows.next().await {
+        while let Some(chunk) = worker.answered(rows.next()).await? {
             match chunk {
                 Ok(chunk) => reader.push(&chunk)?,
                 Err(error) => return Err(Failure::Reading(self.read_error(error).await)),

@@ -1,6 +1,7 @@
 //! One connection, and how its answers are read.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::net::TcpStream;
@@ -17,6 +18,8 @@ pub(crate) struct Session {
     driver: AbortHandle,
     connector: Connector,
     address: SocketAddr,
+    /// The server's number for it, once it was asked.
+    backend: u32,
 }
 
 impl Session {
@@ -31,7 +34,28 @@ impl Session {
     {
         // What ends the connection is also what the pending query reports, so it is not kept here.
         let driver = tokio::spawn(async move { drop(connection.await) }).abort_handle();
-        Self { client, driver, connector, address }
+        Self { client, driver, connector, address, backend: 0 }
+    }
+
+    /// Asks for the server's number for this session. In a transaction: to the next one, a pooler may
+    /// give another session.
+    pub(super) async fn note_backend(&mut self) -> Result<(), tokio_postgres::Error> {
+        let rows = self.rows("SELECT pg_backend_pid()::text").await?;
+        self.backend = rows.first().map_or(0, |row| row.number(0));
+        Ok(())
+    }
+
+    pub(super) fn backend(&self) -> u32 {
+        self.backend
+    }
+
+    pub(super) fn patience(&self) -> Duration {
+        self.connector.patience()
+    }
+
+    /// Another session on the same server.
+    pub(super) async fn beside(&self) -> crate::error::Result<Self> {
+        self.connector.login(self.connector.open(&[self.address]).await?).await
     }
 
     /// Where it is connected to.

@@ -24,10 +24,11 @@ use super::passing::Passing;
 use super::schema::{self, Schemas};
 use super::session::Session;
 use super::settings::Server;
+use super::silence::PATIENCE;
 use super::url::PostgresUrl;
 use super::{fault, sequences};
 use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::source::{Collection, Incomplete, ScanOrder, definition_name};
+use crate::source::{ArchiveOutcome, Collection, Incomplete, ScanOrder, definition_name};
 
 /// How a snapshot is taken.
 #[derive(Clone, Debug)]
@@ -38,6 +39,9 @@ pub struct Options {
     pub max_restarts: u32,
     /// How long to wait for the locks before starting over.
     pub lock_timeout: Duration,
+    /// How long the server may say nothing until it is asked whether it is still at work; one that is
+    /// not five times in a row is given up.
+    pub patience: Duration,
     /// Tables that nobody else may write from before the snapshot to its end, by namespace and name.
     /// With any, the transaction that holds the snapshot may write.
     pub guarded: Vec<(String, String)>,
@@ -52,6 +56,7 @@ impl Default for Options {
             workers: 2,
             max_restarts: 4,
             lock_timeout: Duration::from_secs(20),
+            patience: PATIENCE,
             guarded: Vec::new(),
             is_restless: false,
         }
@@ -98,8 +103,10 @@ pub struct Snapshot {
     pub(super) connector: Connector,
     pub(super) options: Options,
     pub(super) server: Server,
-    /// Holds the locks and the exported snapshot; does nothing else.
+    /// Holds the locks and the exported snapshot, and reads what nobody else gets a lock of.
     pub(super) holder: Session,
+    /// Held while it reads.
+    pub(super) holder_reads: tokio::sync::Mutex<()>,
     collections: Vec<Collection>,
     incomplete: Vec<Incomplete>,
     notes: Vec<String>,
@@ -110,6 +117,7 @@ pub struct Snapshot {
     pub(super) undumpable: Vec<Relation>,
     pub(super) large_object_access: large_objects::Access,
     pub(super) idle: tokio::sync::Mutex<Vec<Session>>,
+    pub(super) archive: tokio::sync::OnceCell<ArchiveOutcome>,
 }
 
 /// A table as whoever writes to it needs it.
@@ -157,8 +165,8 @@ impl Snapshot {
     }
 
     async fn begin_inner(url: &PostgresUrl, options: &Options) -> Result<Self> {
-        let connector = Connector::new(url)?;
-        let holder = connector.connect().await?;
+        let connector = Connector::new(url)?.with_patience(options.patience);
+        let mut holder = connector.connect().await?;
         let guard = holder.cancel_guard();
         let server = Server::read(&holder).await?;
         let mut restarts = 0;
@@ -183,6 +191,7 @@ impl Snapshot {
             restarts += 1;
             tokio::time::sleep(Duration::from_millis(100) * restarts).await;
         };
+        holder.note_backend().await.map_err(|error| fault::statement("beginning the snapshot", error))?;
         found.evidence.restarts = restarts + passing.moments();
         guard.disarm();
         Ok(Self {
@@ -190,6 +199,7 @@ impl Snapshot {
             options: options.clone(),
             server,
             holder,
+            holder_reads: tokio::sync::Mutex::default(),
             collections: found.collections,
             incomplete: found.incomplete,
             notes: found.notes,
@@ -200,6 +210,7 @@ impl Snapshot {
             undumpable: found.undumpable,
             large_object_access: found.large_object_access,
             idle: tokio::sync::Mutex::new(Vec::new()),
+            archive: tokio::sync::OnceCell::new(),
         })
     }
 
@@ -262,6 +273,8 @@ impl Snapshot {
     /// Fails unless the holder still has its transaction. Asked after a worker has taken a lock, a
     /// good answer means that the table was locked without a gap since before the snapshot.
     pub(super) async fn check_holder(&self) -> Result<()> {
+        // What it reads fails if its transaction ends.
+        let Ok(_idle) = self.holder_reads.try_lock() else { return Ok(()) };
         let answer = self.holder.rows("SELECT ''::text").await;
         answer.map(drop).map_err(|error| {
             Error::new(
