@@ -294,8 +294,8 @@ impl Monitor for WhenStoring {
 async fn a_backup_into_a_repository_that_is_removed_meanwhile_fails() {
     let (_, _, url) = database(TABLES).await;
     let mut test = TestRepo::in_folder().await;
-    let config = test.path().join("config");
-    let remove = move || drop(std::fs::remove_file(&config));
+    let configs = ["config", "config.copy"].map(|name| test.path().join(name));
+    let remove = move || configs.iter().for_each(|config| drop(std::fs::remove_file(config)));
     test.ctx = Context { monitor: Arc::new(WhenStoring(Box::new(remove))), ..test.ctx.clone() };
     let error = test.try_backup(&url).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Ended);

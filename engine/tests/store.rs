@@ -8,6 +8,7 @@ use engine::backup;
 use engine::repo::{Repository, Session, UnlockKey};
 use engine::source::Consistency;
 use engine::store::{Created, Storage, Store};
+use engine::verify::{self, Mode};
 use engine::{Context, Kind};
 use engine_testutils::store::{s3, seaweedfs};
 use repo_format::manifest::Trigger;
@@ -203,25 +204,64 @@ async fn a_repository_opens_with_its_keys_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_changed_config_or_slot_is_noticed() {
+async fn a_changed_slot_or_config_is_noticed_and_one_config_is_enough() {
     let (folder, storage) = folder();
     let scratch = tempfile::tempdir().unwrap();
     let ctx = Context::new(scratch.path());
     let (key, cache) = (UnlockKey::new([1; 32]), scratch.path().join("c"));
     let store = storage.store("p").unwrap();
     drop(Repository::create(store.clone(), &key, &cache, &ctx).await.unwrap());
-    let slot = store.list("slots/").await.unwrap().remove(0).name;
-    for name in ["config", &slot] {
-        let path = folder.path().join("below/p").join(name);
-        let original = std::fs::read(&path).unwrap();
-        for position in (0..original.len()).step_by(7) {
-            let mut changed = original.clone();
-            changed[position] ^= 0x10;
-            std::fs::write(&path, changed).unwrap();
-            let opened = Repository::open(store.clone(), &key, &cache, &ctx).await;
-            assert!(opened.is_err(), "{name} with byte {position} changed");
-        }
-        std::fs::write(&path, original).unwrap();
+    let path = |name: &str| folder.path().join("below/p").join(name);
+    let slot = path(&store.list("slots/").await.unwrap().remove(0).name);
+    let configs = [path("config"), path("config.copy")];
+    let original = std::fs::read(&configs[0]).unwrap();
+    assert_eq!(std::fs::read(&configs[1]).unwrap(), original);
+    let changed = |original: &[u8], position: usize| {
+        let mut changed = original.to_vec();
+        changed[position] ^= 0x10;
+        changed
+    };
+    let open = || Repository::open(store.clone(), &key, &cache, &ctx);
+    let whole = std::fs::read(&slot).unwrap();
+    for position in (0..whole.len()).step_by(7) {
+        std::fs::write(&slot, changed(&whole, position)).unwrap();
+        assert!(open().await.is_err(), "slot with byte {position} changed");
     }
-    Repository::open(store, &key, &cache, &ctx).await.unwrap();
+    std::fs::write(&slot, whole).unwrap();
+    for position in (0..original.len()).step_by(7) {
+        configs.iter().for_each(|path| std::fs::write(path, changed(&original, position)).unwrap());
+        assert!(open().await.is_err(), "both configs with byte {position} changed");
+        for lost in &configs {
+            configs.iter().for_each(|path| std::fs::write(path, &original).unwrap());
+            std::fs::write(lost, changed(&original, position)).unwrap();
+            mended(&open().await.unwrap(), lost, &original, &ctx).await;
+        }
+    }
+    for lost in &configs {
+        std::fs::remove_file(lost).unwrap();
+        assert!(storage.holds_repository("p").await.unwrap());
+        let made = Repository::create(store.clone(), &key, &scratch.path().join("other"), &ctx).await;
+        assert_eq!(made.unwrap_err().kind(), Kind::Conflict);
+        if *lost == configs[0] {
+            mended(&open().await.unwrap(), lost, &original, &ctx).await;
+        } else {
+            // As when its maker was cut off before: nothing to tell.
+            assert_eq!(damaged(&open().await.unwrap(), &ctx).await, [""; 0]);
+            assert_eq!(std::fs::read(lost).unwrap(), original);
+        }
+    }
+    configs.iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    assert_eq!(open().await.unwrap_err().kind(), Kind::NotFound);
+}
+
+/// A verification names the file that is lost, and makes it what it was.
+async fn mended(repo: &Repository, lost: &std::path::Path, original: &[u8], ctx: &Context) {
+    assert_eq!(damaged(repo, ctx).await, [lost.file_name().unwrap().to_str().unwrap()]);
+    assert_eq!(std::fs::read(lost).unwrap(), original);
+    assert_eq!(damaged(repo, ctx).await, [""; 0]);
+}
+
+async fn damaged(repo: &Repository, ctx: &Context) -> Vec<String> {
+    let report = verify::run(repo, Mode::Structure, ctx).await.unwrap();
+    report.damaged.into_iter().map(|damage| damage.object).collect()
 }

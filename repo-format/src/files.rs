@@ -3,6 +3,7 @@
 //! | name | holds |
 //! |---|---|
 //! | `config` | the repository's id, its features, and the commitment to its root key |
+//! | `config.copy` | the same bytes |
 //! | `slots/<slot>` | the root key, wrapped |
 //! | `sessions/<snapshot>` | that somebody relies on objects |
 //! | `sessions/<snapshot>.<n>` | that it still does |
@@ -22,6 +23,8 @@ use crate::id::{PackId, SlotId, SnapshotId};
 
 /// The repository's own description.
 pub const CONFIG: &str = "config";
+/// The same bytes as [`CONFIG`], for when that is lost.
+pub const CONFIG_COPY: &str = "config.copy";
 /// Folder of key slots.
 pub const SLOTS: &str = "slots/";
 /// Folder of sessions.

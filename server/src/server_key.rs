@@ -34,7 +34,8 @@ pub enum KeyFileError {
     WrongSize { path: PathBuf, found: u64 },
     #[error(
         "the server key {path} is missing, but the data folder was made with one: restore it from your copy, or point \
-         DBSNAP_SERVER_KEY_FILE at it"
+         DBSNAP_SERVER_KEY_FILE at it. Without a copy, an empty data folder and the projects' recovery keys give the \
+         snapshots back (docs/OPERATIONS.md)"
     )]
     Missing { path: PathBuf },
     #[error("the server key was wrapped by AWS KMS ({path}): set DBSNAP_KMS_KEY_ID")]

@@ -306,8 +306,8 @@ const CHANGES: &[Action] = &[Action::Truncate, Action::Empty, Action::Flip, Acti
 const ANY: &[&str] = &[];
 
 const RULES: [Rule; 8] = [
-    // Without its config there is no repository, and with another one no key fits.
-    (&["config"], &ACTIONS, &[Shown::Refused]),
+    // The config and its copy are the same.
+    (&["config"], &[Action::Swap], &[Shown::Harmless]),
     // Another slot may open the repository as well; without one it is closed. A slot of a repository that
     // never was is nobody's.
     (&["slot"], CHANGES, &[Shown::Reported, Shown::Refused]),

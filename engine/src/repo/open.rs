@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use bytes::Bytes;
 use repo_format::config::{self, Settings};
 use repo_format::files;
 use repo_format::id::{ObjectId, RepositoryId};
@@ -19,7 +20,7 @@ impl Repository {
     /// Fails if the repository is no longer in its storage, as when a folder was a mount and is none
     /// any more: what would be written there could be opened by nobody.
     pub async fn check_there(&self) -> Result<()> {
-        if self.store().has(files::CONFIG).await? {
+        if self.store().holds_config().await? {
             return Ok(());
         }
         Err(Error::new(Kind::Storage, "the repository is no longer in its storage: its config is gone")
@@ -33,10 +34,8 @@ impl Repository {
     /// between leaves no repository rather than one that nothing opens.
     pub async fn create(store: Store, keys: impl Into<Keyring>, cache: &Path, ctx: &Context) -> Result<Self> {
         let keyring = keys.into();
-        match store.read(files::CONFIG).await {
-            Ok(_) => return Err(taken()),
-            Err(error) if error.kind() == Kind::NotFound => {}
-            Err(error) => return Err(error),
+        if store.holds_config().await? {
+            return Err(taken());
         }
         let entropy = ctx.entropy.as_ref();
         store.probe(entropy).await?;
@@ -57,8 +56,11 @@ impl Repository {
         let nonce = random(entropy);
         let bytes =
             cpu::with_sealer(id, FIRST_EPOCH, &keys, |sealer| config::encode(&settings, sealer, nonce))?;
-        match store.create(files::CONFIG, bytes.into()).await? {
+        let bytes = Bytes::from(bytes);
+        match store.create(files::CONFIG, bytes.clone()).await? {
             Created::New => {
+                // Later than the config, of which there is one only, whoever else makes one just now.
+                store.create(files::CONFIG_COPY, bytes).await?;
                 let repository = Self::with_keys(store, id, keys, cache, ctx)?;
                 repository.claim(ctx).await?;
                 Ok(repository)
@@ -70,23 +72,22 @@ impl Repository {
         }
     }
 
-    /// Opens a repository with a key that one of its slots is for, and takes up its newest epoch.
+    /// Opens a repository with a key that one of its slots is for, and takes up its newest epoch. Where
+    /// its config is missing or damaged, the copy counts.
     pub async fn open(store: Store, keys: impl Into<Keyring>, cache: &Path, ctx: &Context) -> Result<Self> {
         let keyring = keys.into();
-        let bytes = store.read(files::CONFIG).await.map_err(|error| match error.kind() {
-            Kind::NotFound => Error::new(Kind::NotFound, "there is no repository at this place"),
-            _ => error,
-        })?;
-        let (preamble, sealed) = config::parse_preamble(&bytes)?;
-        let keys = KeySchedule::new(unlock(&store, preamble.repository, &keyring).await?);
-        if keys.root().commitment() != preamble.commitment {
-            return Err(Error::damaged("the repository's config is of another repository than its slots"));
-        }
-        let settings = cpu::with_opener(preamble.repository, &keys, |opener| {
-            config::open_settings(&preamble, sealed, opener)
-        })?;
+        let (settings, keys) = match read_config(&store, files::CONFIG, &keyring).await {
+            Err(error) if DAMAGES.contains(&error.kind()) => {
+                let Ok(read) = read_config(&store, files::CONFIG_COPY, &keyring).await else {
+                    return Err(error);
+                };
+                tracing::warn!(repository = %read.0.repository, %error, "the config is lost, its copy is used");
+                read
+            }
+            read => read?,
+        };
         check_exclusive(settings.exclusive, store.is_exclusive())?;
-        let repository = Self::with_keys(store, preamble.repository, keys, cache, ctx)?;
+        let repository = Self::with_keys(store, settings.repository, keys, cache, ctx)?;
         repository.claim(ctx).await?;
         repository.refresh_epoch().await?;
         // What the cache kept may be older than the last kill.
@@ -116,6 +117,26 @@ impl Repository {
         }
         Ok(())
     }
+}
+
+/// How a config that is missing or damaged shows; with another id in it, no slot opens.
+const DAMAGES: [Kind; 3] = [Kind::NotFound, Kind::Damaged, Kind::Locked];
+
+/// Reads the config or its copy, and opens the repository's keys.
+async fn read_config(store: &Store, name: &str, keyring: &Keyring) -> Result<(Settings, KeySchedule)> {
+    let bytes = store.read(name).await.map_err(|error| match error.kind() {
+        Kind::NotFound => Error::new(Kind::NotFound, "there is no repository at this place"),
+        _ => error,
+    })?;
+    let (preamble, sealed) = config::parse_preamble(&bytes)?;
+    let keys = KeySchedule::new(unlock(store, preamble.repository, keyring).await?);
+    if keys.root().commitment() != preamble.commitment {
+        return Err(Error::damaged("the repository's config is of another repository than its slots"));
+    }
+    let settings = cpu::with_opener(preamble.repository, &keys, |opener| {
+        config::open_settings(&preamble, sealed, opener)
+    })?;
+    Ok((settings, keys))
 }
 
 /// Whether config and URL agree on how many servers there may be.

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use opendal::{ErrorKind, Operator, services};
+use repo_format::files;
 use url::Url;
 
 use crate::clock::Entropy;
@@ -132,12 +133,12 @@ impl Storage {
         }
     }
 
-    /// Whether there is a repository's `config` below `prefix`.
+    /// Whether there is a repository's config below `prefix`.
     pub async fn holds_repository(&self, prefix: &str) -> Result<bool> {
-        self.store(prefix)?.has(repo_format::files::CONFIG).await
+        self.store(prefix)?.holds_config().await
     }
 
-    /// The prefixes right below which there is a repository's `config`, sorted.
+    /// The prefixes right below which there is a repository's config, sorted.
     pub async fn repositories(&self) -> Result<Vec<String>> {
         let prefixes = match &self.place {
             Place::Folder(root) => Folder::new(root.clone()).folders().await?,
@@ -287,7 +288,7 @@ impl Store {
 
     /// Removes everything, the keys first: without them the rest is noise.
     pub async fn delete_all(&self) -> Result<()> {
-        for slot in self.list(repo_format::files::SLOTS).await? {
+        for slot in self.list(files::SLOTS).await? {
             self.delete(&slot.name).await?;
         }
         match self.operator() {
@@ -323,6 +324,11 @@ impl Store {
             #[cfg(test)]
             Backend::Simulated(_) | Backend::Failing(_) => Ok(()),
         }
+    }
+
+    /// Whether there is a repository's config, or the copy of one that is lost.
+    pub(crate) async fn holds_config(&self) -> Result<bool> {
+        Ok(self.has(files::CONFIG).await? || self.has(files::CONFIG_COPY).await?)
     }
 
     pub(crate) async fn has(&self, name: &str) -> Result<bool> {

@@ -15,10 +15,12 @@ use crate::verify::Verify;
 const FOLDERS: [&str; 7] =
     [files::INDEX, files::GC, files::MARKS, files::SUSPECTS, files::SESSIONS, files::EPOCHS, files::OWNERS];
 
+const MISSING: &str = "it is missing";
+
 impl Verify<'_> {
     /// Opens every named file and reads it. Names that nobody knows are left alone.
     pub(super) async fn named_files(&mut self) -> Result<()> {
-        self.file(files::CONFIG).await?;
+        self.config().await?;
         for folder in FOLDERS.into_iter().chain([files::SLOTS]) {
             for name in self.repo.list_names(folder).await? {
                 self.ctx.check()?;
@@ -61,20 +63,13 @@ impl Verify<'_> {
                 }
                 read => read,
             },
-            // Gone since it was listed; the config was there when the repository was opened.
-            Err(error) if error.kind() == Kind::NotFound && name != files::CONFIG => Ok(()),
-            Err(error) if error.kind() == Kind::NotFound => {
-                self.damaged_file(name.to_owned(), Vec::new(), "it is missing".to_owned());
-                Ok(())
-            }
+            // Gone since it was listed.
+            Err(error) if error.kind() == Kind::NotFound => Ok(()),
             Err(error) => Err(error),
         }
     }
 
     fn read_file(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        if name == files::CONFIG {
-            return self.read_config(bytes);
-        }
         if let Some(id) = name.strip_prefix(files::SLOTS).and_then(SlotId::parse) {
             let root = self.repo.keys().root();
             // A creation that ended early leaves the slot of a repository that never was.
@@ -87,6 +82,41 @@ impl Verify<'_> {
         }
         let Some(parse) = parser(name) else { return Ok(()) };
         Ok(parse(&self.repo.open_file(name, bytes)?)?)
+    }
+
+    /// Config and copy: one that is missing or damaged is made anew from the other. A copy that is missing
+    /// is no loss: whoever made the repository may have been cut off before.
+    async fn config(&mut self) -> Result<()> {
+        let names = [files::CONFIG, files::CONFIG_COPY];
+        let mut whole = None;
+        let mut lost = Vec::new();
+        for name in names {
+            let read = self.repo.store().read(name).await;
+            match read.and_then(|bytes| self.read_config(&bytes).map(|()| bytes)) {
+                Ok(bytes) => whole = Some(bytes),
+                Err(error) if error.kind() == Kind::NotFound => lost.push((name, MISSING.to_owned())),
+                Err(error) if error.kind() == Kind::Damaged => lost.push((name, error.to_string())),
+                Err(error) => return Err(error),
+            }
+        }
+        for (name, reason) in lost {
+            let Some(bytes) = &whole else {
+                self.damaged_file(name.to_owned(), Vec::new(), reason);
+                continue;
+            };
+            // Readers find the other one meanwhile.
+            self.repo.store().delete(name).await?;
+            self.repo.store().create(name, bytes.clone()).await?;
+            if name == files::CONFIG_COPY && reason == MISSING {
+                continue;
+            }
+            self.damaged_file(
+                name.to_owned(),
+                Vec::new(),
+                format!("{reason}; it was made anew from its copy"),
+            );
+        }
+        Ok(())
     }
 
     fn read_config(&self, bytes: &[u8]) -> Result<()> {
