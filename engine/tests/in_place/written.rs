@@ -221,3 +221,37 @@ async fn keys_of_an_extensions_type_are_found_by_their_own_equality() {
     target.restore(&Scope::All).await;
     assert_eq!(all_of(&target, &["names"]).await, before);
 }
+
+/// A unique value, or what excludes others, moves between rows that stay: there and back again.
+#[tokio::test(flavor = "multi_thread")]
+async fn unique_values_move_between_rows() {
+    const TABLES: [&str; 4] = ["u", "w", "parent", "booked"];
+    let target = Target::new(
+        "CREATE TABLE u (id int PRIMARY KEY, code text UNIQUE);
+         INSERT INTO u VALUES (1, 'a'), (2, 'b'), (3, 'c');
+         CREATE TABLE w (id int PRIMARY KEY, code text UNIQUE); INSERT INTO w VALUES (1, 'z'), (2, 'a');
+         CREATE TABLE parent (id int PRIMARY KEY, code text UNIQUE, self int REFERENCES parent);
+         CREATE TABLE child (id int PRIMARY KEY, parent int REFERENCES parent, code text REFERENCES parent (code));
+         INSERT INTO parent VALUES (1, 'x', 2), (2, 'y', 1); INSERT INTO child VALUES (1, 1, 'x'), (2, 2, 'y');
+         CREATE TABLE booked (id int PRIMARY KEY, during int4range, EXCLUDE USING gist (during WITH &&));
+         INSERT INTO booked VALUES (1, '[1,5)'), (2, '[5,9)');",
+    )
+    .await;
+    let before = all_of(&target, &TABLES).await;
+    target
+        .execute(
+            "UPDATE u SET code = NULL; UPDATE u SET code = 'b' WHERE id = 1; UPDATE u SET code = 'a' WHERE id = 2;
+             UPDATE w SET code = 'b' WHERE id = 2; UPDATE w SET code = 'a' WHERE id = 1;
+             UPDATE child SET code = NULL; UPDATE parent SET code = NULL;
+             UPDATE parent SET code = CASE id WHEN 1 THEN 'y' ELSE 'x' END;
+             UPDATE booked SET during = 'empty'; UPDATE booked SET during = '[5,9)' WHERE id = 1;
+             UPDATE booked SET during = '[1,5)' WHERE id = 2;",
+        )
+        .await;
+    let moved = all_of(&target, &TABLES).await;
+    let (plan, restored) = target.restore(&Scope::All).await;
+    assert_eq!(all_of(&target, &TABLES).await, before);
+    let undone = target.undo(&Scope::All, &plan, &restored).await.unwrap();
+    assert!(undone.proof.matches && undone.conflicts.count == 0, "{undone:?}");
+    assert_eq!(all_of(&target, &TABLES).await, moved);
+}

@@ -39,14 +39,23 @@ impl Delta {
         self.counts.added + self.counts.removed + self.counts.changed
     }
 
-    fn count(&self, pass: Pass) -> u64 {
-        match pass {
-            Pass::Delete => self.counts.removed,
-            Pass::Update => self.counts.changed,
-            Pass::Insert => self.counts.added,
+    fn count(&self, pass: Pass, exchange: Exchange) -> u64 {
+        let Counts { added, removed, changed, .. } = self.counts;
+        match (pass, exchange) {
+            (Pass::Delete, Exchange(false)) => removed,
+            (Pass::Delete, Exchange(true)) => removed + changed,
+            (Pass::Update, Exchange(false)) => changed,
+            (Pass::Update, Exchange(true)) => 0,
+            (Pass::Insert, Exchange(false)) => added,
+            (Pass::Insert, Exchange(true)) => added + changed,
         }
     }
 }
+
+/// Whether rows with other values go and come back, all of them before any: so a unique value can move from
+/// one to another, which no order of updates allows when they swap.
+#[derive(Clone, Copy, Debug)]
+struct Exchange(bool);
 
 /// Counts what differs between what tables hold and what they are to hold.
 pub(super) async fn deltas(
@@ -85,15 +94,20 @@ impl Target<'_> {
         let names: Vec<TableName> = changed.iter().map(|delta| delta.member.name()).collect();
         let stillness = Stillness::begin(session, self.around, &names).await?;
         for (at, pass) in passes(&names, &self.around.foreign_keys, stillness.checked_at_end()) {
-            if changed[at].count(pass) > 0 {
+            let exchange = Exchange(
+                stillness.checked_at_end()
+                    && self.around.rivals.contains(&names[at])
+                    && self.around.may_come_back(&names[at]),
+            );
+            if changed[at].count(pass, exchange) > 0 {
                 tell(&format!("writing {}", changed[at].member.display_name()));
-                self.pass(changed[at], &names[at], pass).await?;
+                self.pass(changed[at], &names[at], pass, exchange).await?;
             }
         }
         stillness.end(session).await
     }
 
-    async fn pass(&self, delta: &Delta, name: &TableName, pass: Pass) -> Result<()> {
+    async fn pass(&self, delta: &Delta, name: &TableName, pass: Pass, exchange: Exchange) -> Result<()> {
         let facts = self.snapshot.table(&name.0, &name.1).ok_or_else(|| {
             let message = format!("{} is locked and not known", delta.member.display_name());
             Error::new(Kind::Internal, message)
@@ -102,9 +116,9 @@ impl Target<'_> {
         let (sender, rows) = mpsc::channel(BATCHES);
         let (live, goal, sent) = (delta.live, delta.goal, self.sent.clone());
         let reading = self.repo.with_reader_over(Some(self.overlay), move |reader| {
-            send(&live, &goal, pass, Outgoing::new(&sender, &sent), reader)
+            send(&live, &goal, (pass, exchange), Outgoing::new(&sender, &sent), reader)
         });
-        let writing = writer.run(pass, delta.count(pass), rows);
+        let writing = writer.run(pass, delta.count(pass, exchange), rows);
         let (read, written) = tokio::join!(reading, writing);
         // Reading that fails ends the writing early; writing that fails makes the reader stop, without an
         // error of its own.
@@ -118,16 +132,18 @@ impl Target<'_> {
 fn send(
     live: &Root,
     goal: &Root,
-    pass: Pass,
+    how: (Pass, Exchange),
     mut outgoing: Outgoing<'_>,
     reader: &mut ObjectReader,
 ) -> Result<()> {
     let mut diff = Diff::new(live, goal, None);
     while let Some(change) = diff.next(reader)? {
-        let (key, record) = match (pass, change) {
-            (Pass::Delete, Change::Removed { key, old }) => (key, old),
-            (Pass::Update, Change::Changed { key, new, .. }) => (key, new),
-            (Pass::Insert, Change::Added { key, new }) => (key, new),
+        let (key, record) = match (how, change) {
+            ((Pass::Delete, _), Change::Removed { key, old })
+            | ((Pass::Delete, Exchange(true)), Change::Changed { key, old, .. }) => (key, old),
+            ((Pass::Update, Exchange(false)), Change::Changed { key, new, .. })
+            | ((Pass::Insert, Exchange(true)), Change::Changed { key, new, .. })
+            | ((Pass::Insert, _), Change::Added { key, new }) => (key, new),
             _ => continue,
         };
         if !outgoing.push(&key, &whole(record, reader)?) {

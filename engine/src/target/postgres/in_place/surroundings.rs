@@ -41,6 +41,13 @@ FROM pg_constraint k JOIN pg_class t ON t.oid = k.conrelid JOIN pg_namespace tn 
   JOIN pg_namespace pn ON pn.oid = p.relnamespace \
 WHERE k.contype = 'f' AND k.conparentid = 0 ORDER BY 1, 2, 7";
 
+/// Tables with more than one unique index or exclusion constraint, partition trees by their roots.
+const RIVALS: &str = "\
+SELECT DISTINCT n.nspname::text, c.relname::text \
+FROM (SELECT indrelid FROM pg_index WHERE indisunique OR indisexclusion GROUP BY indrelid HAVING count(*) > 1) i \
+  JOIN pg_class c ON c.oid = coalesce(pg_partition_root(i.indrelid)::oid, i.indrelid) \
+  JOIN pg_namespace n ON n.oid = c.relnamespace";
+
 const SEQUENCES: &str = "\
 SELECT n.nspname::text, c.relname::text, pg_has_role(c.relowner, 'USAGE')::text, \
   has_sequence_privilege(c.oid, 'UPDATE')::text, tn.nspname::text, t.relname::text \
@@ -123,6 +130,8 @@ pub(crate) struct Surroundings {
     pub(crate) server_version: String,
     pub(crate) is_standby: bool,
     pub(crate) tables: BTreeMap<TableName, TableRights>,
+    /// Tables in which a row can be in the way of another one's other values.
+    pub(crate) rivals: BTreeSet<TableName>,
     pub(crate) triggers: Vec<Trigger>,
     pub(crate) foreign_keys: Vec<ForeignKey>,
     pub(crate) sequences: BTreeMap<TableName, SequenceRights>,
@@ -177,6 +186,7 @@ impl Surroundings {
             server_version: server.version.clone(),
             is_standby: server.is_standby,
             tables: list("listing tables", TABLES).await?.iter().map(table).collect(),
+            rivals: list("listing unique indexes", RIVALS).await?.iter().map(|row| name(row, 0)).collect(),
             triggers: list("listing triggers", TRIGGERS).await?.iter().map(trigger).collect(),
             foreign_keys: list("listing foreign keys", FOREIGN_KEYS).await?.iter().map(foreign_key).collect(),
             sequences: list("listing sequences", SEQUENCES).await?.iter().map(sequence).collect(),
@@ -184,6 +194,12 @@ impl Surroundings {
                 .map(|row| sql_name(&row.text(0), &row.text(1)))
                 .collect(),
         })
+    }
+
+    /// Whether a row of the table can go and come back with other values without anything noticing, where
+    /// foreign keys are checked at the end: none acts on what refers to it.
+    pub(crate) fn may_come_back(&self, table: &TableName) -> bool {
+        self.foreign_keys.iter().all(|key| key.parent != *table || key.waits())
     }
 
     /// Tables beside these whose rows foreign keys change when these are written.
