@@ -241,6 +241,7 @@ async fn compare_pairs(
     let (ctx, kept) = (ctx.clone(), overlay.cloned());
     let (mut collections, stats) = repo
         .with_reader_over(overlay, move |reader| {
+            reader.stop_with(&ctx.cancel);
             let mut progress = Progress { collections_total: pairs.len() as u64, ..Progress::default() };
             let mut collections = Vec::with_capacity(pairs.len());
             for pair in pairs {

@@ -13,6 +13,7 @@ use repo_format::value;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::cpu;
 use crate::error::{Error, Kind, Result};
@@ -164,6 +165,7 @@ pub struct ObjectReader {
     ahead: HashMap<ObjectId, (Load, u64)>,
     ahead_bytes: u64,
     overlay: Option<Overlay>,
+    cancel: CancellationToken,
 }
 
 impl ObjectReader {
@@ -176,7 +178,13 @@ impl ObjectReader {
             ahead: HashMap::new(),
             ahead_bytes: 0,
             overlay: None,
+            cancel: CancellationToken::new(),
         }
+    }
+
+    /// Reads nothing more from when `cancel` fires: walks that have no other place to stop end there.
+    pub(crate) fn stop_with(&mut self, cancel: &CancellationToken) {
+        self.cancel = cancel.clone();
     }
 
     /// Looks into `overlay` first from now on.
@@ -223,6 +231,9 @@ impl Lookup for ObjectReader {
     type Error = Error;
 
     fn load(&mut self, kind: ObjectKind, id: ObjectId) -> Result<Vec<u8>> {
+        if self.cancel.is_cancelled() {
+            return Err(Error::cancelled());
+        }
         if let Some(overlay) = &self.overlay
             && let Some(plaintext) = overlay.load(kind, id)?
         {
