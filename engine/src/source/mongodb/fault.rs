@@ -149,6 +149,32 @@ pub(super) fn history_lost(doing: &str) -> Error {
         .with_help("Give the oplog more room (replSetResizeOplog), or take the snapshot when there are fewer writes.")
 }
 
+/// What can be wrong with a server's certificate, by a word of the TLS library's: why, and what to do.
+const CERTIFICATES: [(&str, &str, &str); 4] = [
+    (
+        "causedasendentity",
+        "its certificate is an authority's own (CA:TRUE)",
+        "Give the server a certificate that an authority signed for it (CA:FALSE), and name the authority's file in \
+         tlsCAFile. openssl x509 -in server.pem -noout -text shows what a certificate is.",
+    ),
+    (
+        "notvalidforname",
+        "its certificate is for another name than the URL's (NotValidForName)",
+        "Write the host as the certificate names it: openssl x509 -in server.pem -noout -ext subjectAltName shows the \
+         names. A certificate whose only name is in its subject (CN) counts for none.",
+    ),
+    (
+        "unknownissuer",
+        "its certificate is signed by an authority that is not known here (UnknownIssuer)",
+        "Name the file with the authority's certificate in tlsCAFile; it is read where DBSnap runs.",
+    ),
+    (
+        "certificate: expired",
+        "its certificate has expired",
+        "Renew the server's certificate, and check both clocks.",
+    ),
+];
+
 fn selection(doing: &str, message: &str) -> Error {
     let lower = message.to_ascii_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| lower.contains(word));
@@ -156,13 +182,11 @@ fn selection(doing: &str, message: &str) -> Error {
         return Error::new(Kind::Denied, "the server refused the credentials".to_owned())
             .with_help(CREDENTIALS_HELP);
     }
-    if has(&["causedasendentity"]) {
-        let message =
-            format!("{doing}: no TLS with the server: its certificate is an authority's own (CA:TRUE)");
-        return Error::new(Kind::Unreachable, message).with_help(
-            "Give the server a certificate that an authority signed for it (CA:FALSE), and name the authority's \
-             file in tlsCAFile. openssl x509 -in server.pem -noout -text shows what a certificate is.",
-        );
+    if let Some((why, help)) =
+        CERTIFICATES.iter().find_map(|(word, why, help)| has(&[word]).then_some((why, help)))
+    {
+        return Error::new(Kind::Unreachable, format!("{doing}: no TLS with the server: {why}"))
+            .with_help(*help);
     }
     if has(&["certificate", "tls", "handshake", "corrupt message"]) {
         return Error::new(Kind::Unreachable, format!("{doing}: no TLS with the server: {}", cause(message)))

@@ -155,7 +155,7 @@ fn class(code: i32) -> (Kind, Option<&'static str>) {
         code if is_lost_code(code) => {
             (Kind::Unreachable, Some("The target has another primary now or is stopping: restore again."))
         }
-        _ => (Kind::Internal, None),
+        _ => (Kind::Refused, None),
     }
 }
 
