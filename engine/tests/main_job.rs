@@ -335,3 +335,27 @@ async fn a_change_far_into_a_long_value_is_seen() {
     assert!(window.new.ends_with("end") && window.new.trim_end_matches("end") == window.old);
     assert_eq!(changes.items[2].windows, []);
 }
+
+/// Cancels as soon as a table is being compared.
+struct CancelComparing(tokio_util::sync::CancellationToken);
+
+impl Monitor for CancelComparing {
+    fn progress(&self, progress: &Progress) {
+        if progress.phase.starts_with("comparing ") {
+            self.0.cancel();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_comparison_stops_inside_a_table() {
+    let (cluster, name, url) =
+        database("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 50000)").await;
+    let mut test = TestRepo::new().await;
+    let first = test.backup(&url).await;
+    cluster.execute(&name, "UPDATE t SET id = -id").await;
+    let second = test.backup(&url).await;
+    test.ctx.monitor = Arc::new(CancelComparing(test.ctx.cancel.clone()));
+    let error = diff::summary(&test.repo, &first, &second, &test.ctx).await.unwrap_err();
+    assert_eq!(error.kind(), engine::Kind::Cancelled);
+}

@@ -12,6 +12,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(answer) = operate::about(&arguments) {
+        return tell(answer).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
+    }
     let config = match Config::from_env() {
         Ok(config) => config,
         Err(error) => return refuse(&error.to_string()),
@@ -26,7 +30,6 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return refuse(&error.to_string()),
     };
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
     let ended = match Command::parse(&arguments) {
         Some(Command::Serve) => runtime.block_on(run(config)),
         Some(Command::Operate(operation)) => runtime.block_on(operation.carry_out(&config)).and_then(tell),
@@ -75,8 +78,13 @@ fn stop_on_signals(app: &App) -> Result<(), String> {
 }
 
 fn start_log(config: &Config) -> Result<(), String> {
-    let filter = EnvFilter::try_new(&config.log)
-        .map_err(|error| format!("DBSNAP_LOG={:?} cannot be used: {error}", config.log))?;
+    let unusable = |why: &str| format!("DBSNAP_LOG={:?} cannot be used: {why}", config.log);
+    // A word that is no level would be taken for a part of the program, and silence all others.
+    let is_level = |word: &str| word.trim().parse::<tracing::level_filters::LevelFilter>().is_ok();
+    if let Some(word) = config.log.split(',').find(|part| !part.contains('=') && !is_level(part)) {
+        return Err(unusable(&format!("{word:?} is none of off, error, warn, info, debug and trace")));
+    }
+    let filter = EnvFilter::try_new(&config.log).map_err(|error| unusable(&error.to_string()))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let log = log.with_ansi(std::io::stderr().is_terminal());
     if config.log_json {

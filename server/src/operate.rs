@@ -18,6 +18,17 @@ pub const USAGE: &str = "usage:
     dbsnap rotate-server-key        replace the server key by a new one
     dbsnap verify-audit             follow every chain of the audit log and say where one is broken";
 
+/// What the program says of itself, where it was asked for nothing else.
+pub fn about(arguments: &[String]) -> Option<String> {
+    match arguments {
+        [word] if matches!(word.as_str(), "--help" | "-h" | "help") => Some(USAGE.to_owned()),
+        [word] if matches!(word.as_str(), "--version" | "-V") => {
+            Some(concat!("dbsnap ", env!("CARGO_PKG_VERSION")).to_owned())
+        }
+        _ => None,
+    }
+}
+
 /// What the program was started for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -130,6 +141,10 @@ mod tests {
         );
         assert_eq!(parse(&["rotate-server-key"]), Some(Command::Operate(Operation::RotateServerKey)));
         assert_eq!(parse(&["verify-audit"]), Some(Command::Operate(Operation::VerifyAudit)));
+        let asked = |word: &str| about(&[word.to_owned()]);
+        assert_eq!(asked("--help").as_deref(), Some(USAGE));
+        assert!(asked("--version").is_some_and(|version| version.starts_with("dbsnap ")));
+        assert_eq!(asked("serve"), None);
         for words in [&["serve"][..], &["reset-password"], &["reset-password", "a", "b"], &["--help"]] {
             assert_eq!(parse(words), None, "{words:?}");
         }
