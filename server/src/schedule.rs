@@ -15,11 +15,9 @@ use jiff::{Timestamp, Zoned};
 use serde::de::{self, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// A run that begins later than this was missed, and is caught up.
-const ON_TIME_MS: i64 = 10 * 60 * 1000;
-/// A clock that was set back by more than this had been wrong before: what it made us believe to be
-/// done is not waited for.
-const SET_BACK_MS: i64 = 24 * 60 * 60 * 1000;
+/// A run that begins later than this was missed, and is caught up. And one that began so much before its
+/// time, by a clock that was set right since, is run again at its time.
+pub const ON_TIME_MS: i64 = 10 * 60 * 1000;
 
 /// How often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -292,10 +290,10 @@ impl Timing {
     }
 }
 
-/// Up to when due times are done with, as far as the clock can be believed: one that had been ahead
-/// by days and was set right must not keep backups waiting until it is there again.
+/// Up to when due times are done with, as far as the clock can be believed: what one that was ahead took
+/// for done has yet to come. Where it was ahead by minutes, the run is so near to its time that it counts.
 pub fn believed(handled_ms: i64, now_ms: i64) -> i64 {
-    if handled_ms - now_ms > SET_BACK_MS { now_ms } else { handled_ms }
+    if handled_ms - now_ms > ON_TIME_MS { now_ms } else { handled_ms }
 }
 
 fn local_date(at_ms: i64, zone: &TimeZone) -> Option<Date> {

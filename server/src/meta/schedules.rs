@@ -86,7 +86,8 @@ impl Meta {
         self.write(move |tx| {
             let key = database.to_string();
             let found: Option<Schedule> = rows::get(&tx.open_table(SCHEDULES)?, &key)?;
-            found.map_or(Ok(()), |found| rows::put(tx, SCHEDULES, &key, &Schedule { handled_ms, ..found }))
+            let Some(found) = found else { return Ok(()) };
+            rows::put(tx, SCHEDULES, &key, &Schedule { handled_ms, repeated_ms: None, ..found })
         })
         .await
     }

@@ -85,11 +85,26 @@ fn what_passed_is_run_once_and_the_rest_was_missed() {
     // Back just in time for the last: that one is not missed.
     let just = Look { run: due("07"), missed: due("06"), missed_runs: 3 };
     assert_eq!(look("2026-02-03T02:00:00Z", "2026-02-07T02:01:00Z"), just);
-    // A clock that is set back does not run again what was run, unless it had been wrong by days.
-    assert_eq!(look("2026-02-04T02:00:00Z", "2026-02-04T01:30:00Z"), Look::default());
-    let (ahead, now) = (ms("2031-02-04T02:00:00Z"), ms("2026-02-04T01:59:00Z"));
-    assert_eq!(timing.look(ahead, now), Look::default());
-    assert_eq!(timing.look(believed(ahead, now), ms("2026-02-04T02:00:00Z")).run, due("04"));
+}
+
+/// What ran by a clock that was ahead is run again at its time, but for what ran minutes before.
+#[test]
+fn a_due_time_that_the_clock_has_yet_to_reach_is_not_done_with() {
+    let timing = daily("02:00", "UTC");
+    let due = ms("2026-02-04T02:00:00Z");
+    let cases = [
+        ("2031-02-04T02:00:00Z", "2026-02-04T01:59:00Z", Some(due)),
+        ("2026-02-04T02:00:00Z", "2026-02-03T06:00:00Z", Some(due)),
+        ("2026-02-04T02:00:00Z", "2026-02-04T01:49:59Z", Some(due)),
+        ("2026-02-04T02:00:00Z", "2026-02-04T01:50:00Z", None),
+        ("2026-02-04T02:00:00Z", "2026-02-04T01:59:59Z", None),
+    ];
+    for (handled, corrected, run) in cases {
+        let (handled_ms, now_ms) = (ms(handled), ms(corrected));
+        assert_eq!(timing.look(handled_ms, now_ms), Look::default(), "nothing is due at {corrected}");
+        let handled_ms = believed(handled_ms, now_ms);
+        assert_eq!(timing.look(handled_ms, due).run, run, "{handled} at {corrected}");
+    }
 }
 
 #[test]

@@ -53,7 +53,8 @@ pub async fn find(app: &App, user: UserId, database: DatabaseId) -> Result<Optio
 
 /// The next three runs, in milliseconds since 1970.
 pub fn next_runs(app: &App, schedule: &Schedule) -> Vec<i64> {
-    schedule.timing.next_runs(schedule.handled_ms.max(app.now_ms()), NEXT_RUNS)
+    let now_ms = app.now_ms();
+    schedule.timing.next_runs(believed(schedule.handled_ms, now_ms).max(now_ms), NEXT_RUNS)
 }
 
 /// Runs that were missed and that somebody should hear of.
