@@ -225,6 +225,10 @@ fn check_of(root: &RootKey, slot: SlotId, before: &[u8]) -> [u8; CHECK] {
     std::array::from_fn(|at| hash.as_bytes()[at])
 }
 
+/// Nothing of version 0 is promised to be readable later, and who meets an older draft is to know it.
+const NO_CHECK: &str = "it ends before its check: it was cut, or written by an earlier draft of format version 0, \
+                        which only the program of that time reads";
+
 /// A slot's parts, as they stand in its file.
 struct Parts {
     outline: Outline,
@@ -258,6 +262,9 @@ impl Parts {
         let (key_commitment, root_commitment) = (cursor.array()?, cursor.array()?);
         let (nonce, wrapped, tag) = (cursor.array()?, Zeroizing::new(cursor.array()?), cursor.array()?);
         let kms = if kind == SlotKind::Kms { Some(KmsKey::parse(&mut cursor)?) } else { None };
+        if cursor.is_empty() {
+            return Err(cursor.malformed(NO_CHECK));
+        }
         let check = cursor.array()?;
         cursor.finish()?;
         let outline = Outline { kind, kms };
@@ -335,6 +342,8 @@ mod tests {
             );
             assert!(is_foreign(RepositoryId([9; 16]), &bytes, &RootKey::new([9; 32])));
             opens_with_its_key_only(repository, slot, &bytes, &key, &root);
+            let draft = outline(repository, &bytes[..bytes.len() - CHECK]);
+            assert_eq!(draft, Err(Error::Malformed("slot", NO_CHECK)));
         }
         assert!(wrap(&SlotKind::Kms.into(), repository, slot, &root, &key, [5; 12]).is_err());
     }
