@@ -619,6 +619,40 @@ async fn d01_an_unchanged_schema_has_one_normalised_text() {
     assert_ne!(archive(&changed).await.normalised, one.normalised);
 }
 
+/// PG-P15, P16: passwords of foreign servers and publishers are in no archive, whoever reads.
+#[tokio::test]
+async fn p15_a_superusers_archive_is_as_that_of_a_reader() {
+    let database = Database::with(
+        "CREATE FOREIGN DATA WRAPPER w; CREATE SERVER \"a OPTIONS (\" FOREIGN DATA WRAPPER w OPTIONS (host 'h');
+         CREATE SERVER plain FOREIGN DATA WRAPPER w; CREATE TABLE t (id int PRIMARY KEY);
+         CREATE USER MAPPING FOR CURRENT_USER SERVER \"a OPTIONS (\" OPTIONS (user 'me', password 'SECRET;''x\"');
+         CREATE USER MAPPING FOR PUBLIC SERVER plain; CREATE USER MAPPING FOR CURRENT_USER SERVER plain OPTIONS (password 'SECRET');
+         CREATE SUBSCRIPTION s CONNECTION 'host=h password=SECRET' PUBLICATION p WITH (connect = false, slot_name = NONE)",
+    )
+    .await;
+    let of_reader = archive(&database.snapshot().await).await;
+    let superuser = PostgresUrl::parse(&Cluster::shared().superuser_url(&database.name)).unwrap();
+    let cancel = tokio_util::sync::CancellationToken::new();
+    let snapshot = Snapshot::begin(&superuser, &Options::default(), &cancel).await.unwrap();
+    let of_superuser = archive(&snapshot).await;
+    assert!(!of_superuser.bytes.windows(6).any(|bytes| bytes == b"SECRET"));
+    let text = String::from_utf8(of_superuser.normalised).unwrap();
+    assert_eq!(text, String::from_utf8(of_reader.normalised).unwrap());
+    for statement in
+        ["SERVER \"a OPTIONS (\";\n", "FOR public SERVER plain;\n", "OPTIONS (\n    host 'h'\n);"]
+    {
+        assert!(text.contains(statement), "{statement}: {text}");
+    }
+    assert_eq!(of_superuser.notes, of_reader.notes);
+    let told = [
+        "options of 3 user mappings (passwords of foreign servers) are not captured",
+        "1 subscription (with the password of its publisher) is not captured",
+    ];
+    assert_eq!(of_superuser.notes, told);
+    snapshot.close().await.unwrap();
+    database.execute("DROP SUBSCRIPTION s").await;
+}
+
 /// PG-D04, D08 are in the unit tests of the tool's choice; PG-C10: `pg_dump` must not wait for ever.
 #[tokio::test]
 async fn c10_a_waiting_change_fails_the_schema_archive() {

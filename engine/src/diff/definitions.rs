@@ -83,10 +83,17 @@ impl Name<'_> {
 impl fmt::Display for Name<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { kind, schema, name } = self;
-        match *kind {
+        let kind = *kind;
+        match kind {
             "ACL" => write!(f, "privileges on {name}"),
             "DEFAULT ACL" => write!(f, "default privileges: {name}"),
             "COMMENT" => write!(f, "comment on {name}"),
+            "SECURITY LABEL" => write!(f, "security label on {name}"),
+            // Named with their kind.
+            "CAST" | "TRANSFORM" | "USER MAPPING" => {
+                let rest = name.strip_prefix(kind).unwrap_or(name).trim_start();
+                write!(f, "{} {rest}", kind.to_lowercase())
+            }
             kind => write!(f, "{} {name}", kind.to_lowercase()),
         }?;
         if *schema == "-" { Ok(()) } else { write!(f, " in schema {schema}") }

@@ -154,6 +154,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_named_with_its_kind_is_not_told_it_twice() {
+        let named = |kind: &str, name: &str| {
+            format!("{OLD}--\n-- Name: {name}; Type: {kind}; Schema: -; Owner: o\n--\n\nCREATE;\n")
+        };
+        let told = |kind, name| lines(OLD, &named(kind, name), &[]);
+        assert_eq!(told("USER MAPPING", "USER MAPPING app SERVER s"), ["user mapping app SERVER s added"]);
+        assert_eq!(told("CAST", "CAST (a AS b)"), ["cast (a AS b) added"]);
+        assert_eq!(told("SECURITY LABEL", "TABLE t"), ["security label on TABLE t added"]);
+    }
+
+    #[test]
     fn another_order_is_no_difference() {
         let (header, objects_of_old) = OLD.split_once("\n\n--\n").unwrap();
         let (view, table) = objects_of_old.split_once("SET default_tablespace").unwrap();

@@ -14,7 +14,7 @@ use super::dump_settings::DumpSettings;
 use super::session::{Session, qualified};
 use super::snapshot::Snapshot;
 use super::url::{PostgresUrl, SslMode};
-use super::{archive_header, fault};
+use super::{archive_header, fault, toc};
 use crate::error::{Error, Kind, Result};
 use crate::source::{ArchiveOutcome, Incomplete, SchemaArchive};
 
@@ -81,20 +81,25 @@ impl Snapshot {
             return Ok(ArchiveOutcome::Unavailable { reason: no_tool(major, &tools) });
         };
         let worker = self.worker().await?;
-        let notes = known_omissions(&worker).await?;
+        let withheld = Withheld::find(&worker).await?;
         let settings = DumpSettings::choose(&worker, self.connector.url()).await?;
         self.keep(worker).await;
-        let mut written = run(self.dump_command(tool, &settings), &[], "pg_dump").await?;
-        archive_header::forget_time(&mut written.output);
+        let written = run(self.dump_command(tool, &settings), &[], "pg_dump").await?;
         self.check_holder().await?;
-        let normalised = normalise(tool, &written.output).await?;
+        let mut bytes = match toc::without_mapping_options(&written.output) {
+            Some(bytes) => bytes,
+            None if withheld.user_mappings == 0 => written.output,
+            None => return Ok(ArchiveOutcome::Unavailable { reason: unknown_archive(tool) }),
+        };
+        archive_header::forget_time(&mut bytes);
+        let normalised = normalise(tool, &bytes).await?;
         let warnings = written.messages.lines().filter(|line| line.contains("warning:")).map(str::to_owned);
         Ok(ArchiveOutcome::Written(SchemaArchive {
-            bytes: written.output,
+            bytes,
             tool: settings.describe(&format!("pg_dump {}", tool.version)),
             normalised,
             excluded: self.excluded(),
-            notes: notes.into_iter().chain(warnings).collect(),
+            notes: withheld.notes().into_iter().chain(warnings).collect(),
         }))
     }
 
@@ -107,7 +112,8 @@ impl Snapshot {
         if let Some(options) = &settings.options {
             command.env("PGOPTIONS", options);
         }
-        command.args(["--format=custom", "--schema-only", "--no-password"]);
+        // A subscription's connection holds a password, which only a superuser's pg_dump would see.
+        command.args(["--format=custom", "--schema-only", "--no-password", "--no-subscriptions"]);
         // The database's own, whatever is set for its clients.
         command.arg(format!("--encoding={}", self.server.encoding));
         command.arg(format!("--snapshot={}", self.evidence().snapshot_name));
@@ -130,19 +136,45 @@ impl Snapshot {
     }
 }
 
-/// What a role that may only read does not get to see.
-async fn known_omissions(worker: &Session) -> Result<Vec<String>> {
-    let count = count(worker, "SELECT count(*)::text FROM pg_user_mappings").await?;
-    let told = match count {
-        0 => return Ok(Vec::new()),
-        1 => "options of 1 user mapping (the password of a foreign server) are not captured".to_owned(),
-        _ => format!("options of {count} user mappings (passwords of foreign servers) are not captured"),
-    };
-    Ok(vec![told])
+/// How many things hold passwords. These are in no archive, whoever reads: one that a superuser's
+/// `pg_dump` wrote is as one of a role that may only read.
+struct Withheld {
+    user_mappings: u64,
+    subscriptions: u64,
+}
+
+impl Withheld {
+    async fn find(worker: &Session) -> Result<Self> {
+        let user_mappings = count(worker, "SELECT count(*)::text FROM pg_user_mappings").await?;
+        let subscriptions = "SELECT count(subname)::text FROM pg_subscription \
+             WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())";
+        Ok(Self { user_mappings, subscriptions: count(worker, subscriptions).await? })
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let mappings = match self.user_mappings {
+            0 => None,
+            1 => Some(
+                "options of 1 user mapping (the password of a foreign server) are not captured".to_owned(),
+            ),
+            many => Some(format!(
+                "options of {many} user mappings (passwords of foreign servers) are not captured"
+            )),
+        };
+        let subscriptions = match self.subscriptions {
+            0 => None,
+            1 => Some("1 subscription (with the password of its publisher) is not captured".to_owned()),
+            many => {
+                Some(format!("{many} subscriptions (with passwords of their publishers) are not captured"))
+            }
+        };
+        mappings.into_iter().chain(subscriptions).collect()
+    }
 }
 
 async fn count(worker: &Session, sql: &str) -> Result<u64> {
-    let rows = worker.rows(sql).await.map_err(|error| fault::statement("listing user mappings", error))?;
+    let rows = worker.rows(sql).await;
+    let rows = rows.map_err(|error| fault::statement("listing what holds passwords", error))?;
     Ok(rows.first().map_or(0, |row| row.number(0)))
 }
 
@@ -153,6 +185,14 @@ fn no_tool(major: u32, tools: &[Tool]) -> String {
     format!(
         "the schema is not restorable: it needs pg_dump {major} or later where DBSnap runs ({found}). \
          Install the postgresql-client-{major} package"
+    )
+}
+
+fn unknown_archive(tool: &Tool) -> String {
+    format!(
+        "the schema is not restorable: the passwords of foreign servers cannot be left out of an archive of \
+         pg_dump {}, whose format is not known",
+        tool.version
     )
 }
 

@@ -41,6 +41,7 @@ pub(crate) mod settings;
 mod silence;
 mod snapshot;
 mod test;
+pub(crate) mod toc;
 mod url;
 
 pub(crate) use columns::Column;

@@ -9,9 +9,10 @@ use super::inspect::{TargetState, inspect};
 use super::pg_restore::{self, Omit, Section};
 use super::privileges::{Privileges, Stage};
 use super::role_names::{self, RoleNames};
-use super::{Standing, Target, toc};
+use super::{Standing, Target};
 use crate::error::{Error, Kind, Result};
 use crate::source::postgres::archive::Tool;
+use crate::source::postgres::toc;
 use crate::target::Note;
 
 const FAILED: &str = "pg_restore: error: could not execute query: ";

@@ -25,7 +25,6 @@ mod row_security;
 mod sequences;
 mod statement;
 pub(crate) mod subset;
-mod toc;
 
 pub use inspect::{AvailableExtension, Contents, TargetState, inspect};
 pub use preflight::{preflight, preflight_plan};

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use super::Target;
 use super::inspect::TargetState;
 use super::statement::{Kind, Statement, statements};
-use super::toc::{self, Entry, PRIVILEGES, Part};
 use crate::error::{Kind as ErrorKind, Result};
+use crate::source::postgres::toc::{self, Entry, PRIVILEGES, Part};
 use crate::target::Note;
 
 /// What an archive says of owners and privileges.

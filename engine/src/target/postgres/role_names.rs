@@ -9,9 +9,9 @@ use std::collections::BTreeSet;
 use super::Target;
 use super::archive::Failure;
 use super::create::listed;
-use super::toc::Entry;
 use crate::error::{Kind as ErrorKind, Result};
 use crate::source::postgres::session::ident;
+use crate::source::postgres::toc::Entry;
 use crate::source::sql_name;
 use crate::target::Note;
 

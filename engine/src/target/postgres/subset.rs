@@ -9,8 +9,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::toc::{self, Entry};
 use crate::error::{Error, Kind, Result};
+use crate::source::postgres::toc::{self, Entry};
 use crate::source::sql_name;
 
 /// What every archive begins with, and what every database has.

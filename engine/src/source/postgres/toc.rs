@@ -3,6 +3,9 @@
 //! A script that `pg_restore` prints has the same, but a name in it may look like a statement.
 //! Here every text has a length of its own, so what is read is what `pg_dump` wrote for that entry.
 
+use std::borrow::Cow;
+use std::ops::Range;
+
 /// What every archive begins with.
 const MAGIC: &[u8] = b"PGDMP";
 /// The minor versions of the format that are known: those of PostgreSQL 12 to 18.
@@ -39,7 +42,7 @@ pub(crate) struct Entry {
     /// The numbers of those it depends on, some of which may not be there.
     pub(crate) needs: Vec<i64>,
     /// Where it is in the archive.
-    pub(super) place: std::ops::Range<usize>,
+    pub(crate) place: Range<usize>,
     /// "TABLE", "ACL", "DEFAULT ACL"
     pub(crate) kind: String,
     /// "orders", "TABLE orders" for its privileges
@@ -79,14 +82,59 @@ pub(crate) fn only(archive: &[u8], entries: &[Entry], keep: &dyn Fn(usize) -> bo
     Some(out)
 }
 
+/// The archive without the options of its user mappings, which hold passwords: whoever may see them puts
+/// them into it. `None` for an archive whose format is not known.
+pub(super) fn without_mapping_options(archive: &[u8]) -> Option<Vec<u8>> {
+    let (_, entries) = raw_entries(archive)?;
+    let (mut out, mut copied) = (Vec::with_capacity(archive.len()), 0);
+    for entry in entries.iter().filter(|entry| entry.kind == b"USER MAPPING") {
+        out.extend_from_slice(archive.get(copied..entry.definition_place.start)?);
+        let definition = without_options(entry.definition);
+        out.push(0);
+        out.extend_from_slice(&u32::try_from(definition.len()).ok()?.to_le_bytes());
+        out.extend_from_slice(&definition);
+        copied = entry.definition_place.end;
+    }
+    out.extend_from_slice(archive.get(copied..)?);
+    Some(out)
+}
+
+/// "CREATE USER MAPPING FOR a SERVER b OPTIONS (..);" up to its options. Names may hold any word, in
+/// double quotes.
+fn without_options(statement: &[u8]) -> Cow<'_, [u8]> {
+    let mut is_quoted = false;
+    for (at, byte) in statement.iter().enumerate() {
+        match byte {
+            b'"' => is_quoted = !is_quoted,
+            b' ' if !is_quoted && statement[at..].starts_with(b" OPTIONS (") => {
+                return Cow::Owned([&statement[..at], b";\n"].concat());
+            }
+            _ => {}
+        }
+    }
+    Cow::Borrowed(statement)
+}
+
 /// The entries, and where the first of them begins.
 fn entries(archive: &[u8]) -> Option<(usize, Vec<Entry>)> {
+    let (first, raw) = raw_entries(archive)?;
+    let entries: Vec<Entry> = raw.into_iter().map(RawEntry::decoded).collect::<Option<_>>()?;
+    // Other encodings have the same letters only where all have.
+    let is_utf8 = entries.iter().any(|entry| entry.kind == "ENCODING" && entry.definition.contains("'UTF8'"));
+    let is_plain = |entry: &Entry| {
+        entry.owner.is_ascii() && (!PRIVILEGES.contains(&entry.kind.as_str()) || entry.definition.is_ascii())
+    };
+    (is_utf8 || entries.iter().all(is_plain)).then_some((first, entries))
+}
+
+/// The entries in their own encoding, and where the first of them begins.
+fn raw_entries(archive: &[u8]) -> Option<(usize, Vec<RawEntry<'_>>)> {
     let (head, rest) = archive.split_first_chunk::<11>()?;
     let [.., major, minor, _, int, offset, format] = *head;
     if !head.starts_with(MAGIC) || major != 1 || !KNOWN.contains(&minor) || int != 4 || format != CUSTOM {
         return None;
     }
-    let mut reader = Reader { rest };
+    let mut reader = Reader { rest, size_bytes: archive.len() };
     if minor >= COMPRESSION_IS_BYTE {
         reader.skip(1)?
     } else {
@@ -100,26 +148,64 @@ fn entries(archive: &[u8]) -> Option<(usize, Vec<Entry>)> {
         reader.bytes()?;
     }
     let count = reader.number()?;
-    let first = archive.len() - reader.rest.len();
+    let first = reader.position();
     let (mut entries, mut part) = (Vec::new(), Part::default());
     for _ in 0..count {
-        let start = archive.len() - reader.rest.len();
-        let entry = reader.entry(minor, usize::from(offset), &mut part)?;
-        entries.push(Entry { place: start..archive.len() - reader.rest.len(), ..entry });
+        entries.push(reader.entry(minor, usize::from(offset), &mut part)?);
     }
-    // Other encodings have the same letters only where all have.
-    let is_utf8 = entries.iter().any(|entry| entry.kind == "ENCODING" && entry.definition.contains("'UTF8'"));
-    let is_plain = |entry: &Entry| {
-        entry.owner.is_ascii() && (!PRIVILEGES.contains(&entry.kind.as_str()) || entry.definition.is_ascii())
-    };
-    (is_utf8 || entries.iter().all(is_plain)).then_some((first, entries))
+    Some((first, entries))
+}
+
+/// An entry in the encoding of its archive.
+struct RawEntry<'a> {
+    id: i64,
+    needs: Vec<i64>,
+    place: Range<usize>,
+    kind: &'a [u8],
+    tag: &'a [u8],
+    namespace: &'a [u8],
+    owner: &'a [u8],
+    part: Part,
+    definition: &'a [u8],
+    /// Where the definition is in the archive, with its length before it.
+    definition_place: Range<usize>,
+    is_droppable: bool,
+}
+
+impl RawEntry<'_> {
+    /// `None` where a text that must be exact is in another encoding.
+    fn decoded(self) -> Option<Entry> {
+        let exact = |bytes: &[u8]| std::str::from_utf8(bytes).ok().map(str::to_owned);
+        // A text that is only shown.
+        let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let kind = exact(self.kind)?;
+        let is_exact = PRIVILEGES.contains(&kind.as_str());
+        Some(Entry {
+            id: self.id,
+            needs: self.needs,
+            place: self.place,
+            tag: shown(self.tag),
+            namespace: shown(self.namespace),
+            owner: exact(self.owner)?,
+            part: self.part,
+            definition: if is_exact { exact(self.definition)? } else { shown(self.definition) },
+            is_droppable: self.is_droppable,
+            kind,
+        })
+    }
 }
 
 struct Reader<'a> {
     rest: &'a [u8],
+    /// Of the archive, read and unread.
+    size_bytes: usize,
 }
 
 impl<'a> Reader<'a> {
+    fn position(&self) -> usize {
+        self.size_bytes - self.rest.len()
+    }
+
     fn take(&mut self, len: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.rest.split_at_checked(len)?;
         self.rest = rest;
@@ -132,7 +218,7 @@ impl<'a> Reader<'a> {
 
     /// A byte for the sign, then four from the least significant on.
     fn number(&mut self) -> Option<i64> {
-        let (sign, digits) = self.take(5)?.split_first()?;
+        let (sign, digits) = self.take(NUMBER)?.split_first()?;
         let size = i64::from(u32::from_le_bytes(digits.try_into().ok()?));
         Some(if *sign == 0 { size } else { -size })
     }
@@ -145,34 +231,30 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A text that must be exact.
-    fn text(&mut self) -> Option<String> {
-        let bytes = self.bytes()?.unwrap_or_default();
-        std::str::from_utf8(bytes).ok().map(str::to_owned)
-    }
-
-    /// A text that is only shown.
-    fn shown(&mut self) -> Option<String> {
-        Some(String::from_utf8_lossy(self.bytes()?.unwrap_or_default()).into_owned())
+    /// A text that is empty where it is not there.
+    fn text(&mut self) -> Option<&'a [u8]> {
+        self.bytes().map(Option::unwrap_or_default)
     }
 
     /// `part` is the one of the entries before: one that belongs to none is restored with those.
-    fn entry(&mut self, minor: u8, offset: usize, part: &mut Part) -> Option<Entry> {
+    fn entry(&mut self, minor: u8, offset: usize, part: &mut Part) -> Option<RawEntry<'a>> {
+        let start = self.position();
         let id = self.number()?;
         self.number()?; // Whether it has rows.
         self.bytes()?; // The object's catalog.
         self.bytes()?; // Its number there.
-        let (tag, kind) = (self.shown()?, self.text()?);
+        let (tag, kind) = (self.text()?, self.text()?);
         match self.number()? {
             2 | 3 => *part = Part::PreData,
             4 => *part = Part::PostData,
             _ => {}
         }
-        let is_exact = PRIVILEGES.contains(&kind.as_str());
-        let definition = if is_exact { self.text()? } else { self.shown()? };
-        let is_droppable = self.bytes()?.is_some_and(|statement| !statement.is_empty());
+        let definition_start = self.position();
+        let definition = self.text()?;
+        let definition_place = definition_start..self.position();
+        let is_droppable = !self.text()?.is_empty();
         self.bytes()?; // How its rows are copied.
-        let namespace = self.shown()?;
+        let namespace = self.text()?;
         self.bytes()?; // Its tablespace.
         self.bytes()?; // Its access method.
         if minor >= HAS_RELATION_KIND {
@@ -185,8 +267,19 @@ impl<'a> Reader<'a> {
             needs.push(std::str::from_utf8(number).ok()?.parse().ok()?);
         }
         self.skip(1 + offset)?;
-        let (part, place) = (*part, 0..0);
-        Some(Entry { id, needs, place, kind, tag, namespace, owner, part, definition, is_droppable })
+        Some(RawEntry {
+            id,
+            needs,
+            place: start..self.position(),
+            kind,
+            tag,
+            namespace,
+            owner,
+            part: *part,
+            definition,
+            definition_place,
+            is_droppable,
+        })
     }
 }
 
@@ -265,6 +358,22 @@ mod tests {
         assert_eq!(only(&made, &entries, &|_| false).unwrap(), archive(15, &[]));
         let with_rows = [made.as_slice(), b"rows"].concat();
         assert_eq!(only(&with_rows, &entries, &|_| true), None);
+    }
+
+    #[test]
+    fn user_mappings_keep_no_options() {
+        let mapping = |options: &str| {
+            format!("CREATE USER MAPPING FOR \"a OPTIONS (\"\"b\" SERVER s{options};\n").into_bytes()
+        };
+        let (with, without) = (mapping(" OPTIONS (\n    password ' SERVER \"x'\n)"), mapping(""));
+        let function = b"SELECT ' OPTIONS (';".as_slice();
+        let made = |of_mapping: &[u8]| {
+            let all = [("FUNCTION", 2, function), ("USER MAPPING", 2, of_mapping), ("ACL", 1, b"\xe9")];
+            archive(16, &all)
+        };
+        assert_eq!(without_mapping_options(&made(&with)).unwrap(), made(&without));
+        assert_eq!(without_mapping_options(&made(&without)).unwrap(), made(&without));
+        assert_eq!(without_mapping_options(&archive(17, &[])), None);
     }
 
     #[test]
