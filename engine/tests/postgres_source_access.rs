@@ -405,6 +405,30 @@ async fn p08_ownership_of_anything_is_named_with_what_gives_it_away() {
     assert!(report.ok, "{report:#?}");
 }
 
+/// PG-P09: what a role may become counts, also in schemas that it may not look into itself.
+#[tokio::test]
+async fn p09_what_a_role_that_inherits_nothing_can_become_is_named() {
+    let database = Database::with("CREATE SCHEMA app; CREATE TABLE app.t (id serial)").await;
+    let role = &database.role;
+    let owner = format!("{role}_owner");
+    database
+        .execute(&format!(
+            "CREATE ROLE {owner} NOLOGIN; ALTER SCHEMA app OWNER TO {owner}; ALTER TABLE app.t OWNER TO {owner};
+             ALTER ROLE {role} NOINHERIT; GRANT {owner} TO {role}"
+        ))
+        .await;
+    let report = test(&database.url).await;
+    for privilege in ["sequence app.t_id_seq: OWNER, ", "table app.t: DELETE, INSERT, OWNER, "] {
+        let is_named = |found: &String| {
+            found.starts_with(privilege) && found.ends_with(&format!("(through SET ROLE {owner})"))
+        };
+        assert!(report.privileges.iter().any(is_named), "{report:#?}");
+    }
+    assert!(!report.ok && !stage(&report, Stage::ReadOnly).ok, "{report:#?}");
+    let error = refuse_writers(&database.url).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::NotReadOnly, "{error:?}");
+}
+
 /// The server's files and settings are written by privileges on what is no table of the database.
 #[tokio::test]
 async fn p08_what_writes_to_the_server_is_named_too() {

@@ -246,7 +246,7 @@ const LARGE_OBJECTS: usize = 1000;
 fn objects(server: &Server) -> String {
     let maintain = if server.version_number >= 170_000 { ", 'MAINTAIN'" } else { "" };
     let parameters = if server.version_number >= PARAMETERS_SINCE {
-        "UNION ALL SELECT 'parameter', parname, 'ALTER SYSTEM', role.oid FROM role, pg_parameter_acl \
+        "UNION ALL SELECT 'parameter', parname, 'ALTER SYSTEM', role.oid, NULL FROM role, pg_parameter_acl \
          WHERE has_parameter_privilege(role.oid, parname, 'ALTER SYSTEM')"
     } else {
         ""
@@ -260,32 +260,32 @@ fn objects(server: &Server) -> String {
            owned AS (SELECT classid, objid, refobjid AS role FROM pg_shdepend JOIN role ON role.oid = refobjid \
              WHERE refclassid = 'pg_authid'::regclass AND deptype = 'o' \
                AND dbid = (SELECT oid FROM pg_database WHERE datname = current_database())), \
-           found (kind, name, privilege, role) AS ( \
-             SELECT 'table', name, p, role.oid FROM role, rel, \
+           found (kind, name, privilege, role, relation) AS ( \
+             SELECT 'table', name, p, role.oid, rel.oid FROM role, rel, \
                unnest(ARRAY['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER'{maintain}]) p \
                WHERE relkind <> 'S' AND has_table_privilege(role.oid, rel.oid, p) \
-             UNION ALL SELECT 'columns of', name, p, role.oid FROM role, rel, unnest(ARRAY['INSERT', 'UPDATE', 'REFERENCES']) p \
+             UNION ALL SELECT 'columns of', name, p, role.oid, rel.oid FROM role, rel, unnest(ARRAY['INSERT', 'UPDATE', 'REFERENCES']) p \
                WHERE relkind <> 'S' AND has_any_column_privilege(role.oid, rel.oid, p) \
                  AND NOT has_table_privilege(role.oid, rel.oid, p) \
-             UNION ALL SELECT 'sequence', name, p, role.oid FROM role, rel, unnest(ARRAY['UPDATE', 'USAGE']) p \
+             UNION ALL SELECT 'sequence', name, p, role.oid, rel.oid FROM role, rel, unnest(ARRAY['UPDATE', 'USAGE']) p \
                WHERE relkind = 'S' AND has_sequence_privilege(role.oid, rel.oid, p) \
-             UNION ALL SELECT CASE relkind WHEN 'S' THEN 'sequence' ELSE 'table' END, name, 'OWNER', role.oid \
+             UNION ALL SELECT CASE relkind WHEN 'S' THEN 'sequence' ELSE 'table' END, name, 'OWNER', role.oid, rel.oid \
                FROM role JOIN rel ON rel.relowner = role.oid \
-             UNION ALL SELECT 'schema', quote_ident(nspname), 'CREATE', role.oid FROM role, ns \
+             UNION ALL SELECT 'schema', quote_ident(nspname), 'CREATE', role.oid, NULL FROM role, ns \
                WHERE has_schema_privilege(role.oid, ns.oid, 'CREATE') \
-             UNION ALL SELECT 'database', quote_ident(datname), p, role.oid FROM role, pg_database d, \
+             UNION ALL SELECT 'database', quote_ident(datname), p, role.oid, NULL FROM role, pg_database d, \
                unnest(ARRAY['CREATE', 'OWNER']) p WHERE datname = current_database() \
                  AND CASE p WHEN 'OWNER' THEN d.datdba = role.oid ELSE has_database_privilege(role.oid, d.oid, p) END \
-             UNION ALL SELECT 'tablespace', quote_ident(spcname), 'CREATE', role.oid FROM role, pg_tablespace s \
+             UNION ALL SELECT 'tablespace', quote_ident(spcname), 'CREATE', role.oid, NULL FROM role, pg_tablespace s \
                WHERE has_tablespace_privilege(role.oid, s.oid, 'CREATE') \
-             UNION ALL SELECT 'function', p.oid::regprocedure::text, 'EXECUTE', role.oid FROM role, pg_proc p \
+             UNION ALL SELECT 'function', p.oid::regprocedure::text, 'EXECUTE', role.oid, NULL FROM role, pg_proc p \
                WHERE {FILE_WRITERS} AND has_function_privilege(role.oid, p.oid, 'EXECUTE') \
              {parameters} \
-             UNION ALL SELECT i.type, i.identity, 'OWNER', owned.role FROM owned, \
+             UNION ALL SELECT i.type, i.identity, 'OWNER', owned.role, NULL FROM owned, \
                LATERAL pg_identify_object(owned.classid, owned.objid, 0) i \
                WHERE i.identity IS NOT NULL AND owned.classid <> 'pg_largeobject'::regclass \
                  AND (owned.classid <> 'pg_class'::regclass OR i.type = 'composite type') \
-             UNION ALL SELECT '{LARGE_OBJECT}', objid::text, p, role FROM ( \
+             UNION ALL SELECT '{LARGE_OBJECT}', objid::text, p, role, NULL FROM ( \
                SELECT objid, 'OWNER' AS p, role FROM owned WHERE classid = 'pg_largeobject'::regclass \
                UNION ALL SELECT m.oid, 'UPDATE', role.oid FROM pg_largeobject_metadata m, aclexplode(lomacl) AS granted, role \
                  WHERE privilege_type = 'UPDATE' AND grantee IN (0, role.oid) AND lomowner <> role.oid \
@@ -295,12 +295,12 @@ fn objects(server: &Server) -> String {
          SELECT kind, name, string_agg(privilege, ', ' ORDER BY privilege), rolname::text, is_self::text, \
            (SELECT pg_get_userbyid(datdba)::text FROM pg_database WHERE datname = current_database() \
              AND datdba <> direct.role AND NOT EXISTS (SELECT FROM pg_depend d WHERE direct.kind = 'sequence' \
-               AND d.classid = 'pg_class'::regclass AND d.objid = to_regclass(direct.name) \
+               AND d.classid = 'pg_class'::regclass AND d.objid = direct.relation \
                AND d.refobjsubid > 0 AND d.deptype IN ('a', 'i'))) \
          FROM direct \
          WHERE is_self OR NOT EXISTS (SELECT FROM direct own WHERE own.is_self \
            AND (own.kind, own.name, own.privilege) = (direct.kind, direct.name, direct.privilege)) \
-         GROUP BY kind, name, role, rolname, is_self ORDER BY is_self DESC, kind, name, rolname"
+         GROUP BY kind, name, role, relation, rolname, is_self ORDER BY is_self DESC, kind, name, rolname"
     )
 }
 
