@@ -429,6 +429,93 @@ async fn p09_what_a_role_that_inherits_nothing_can_become_is_named() {
     assert_eq!(error.kind(), Kind::NotReadOnly, "{error:?}");
 }
 
+/// Every class of objects that the server notes owners of: what writes is named with a statement that runs.
+#[tokio::test]
+async fn p08_whatever_can_be_owned_is_given_away_by_statements_that_run() {
+    let database = Database::with("CREATE TABLE t (id int PRIMARY KEY)").await;
+    let role = &database.role;
+    let client = Cluster::shared().connect(&database.name).await;
+    // These are about the role, which can write nothing by them.
+    let about_it = format!(
+        "CREATE FOREIGN DATA WRAPPER of_another; CREATE SERVER of_another FOREIGN DATA WRAPPER of_another;
+         CREATE USER MAPPING FOR {role} SERVER of_another OPTIONS (password 'x');
+         ALTER DEFAULT PRIVILEGES FOR ROLE {role} GRANT SELECT ON TABLES TO PUBLIC"
+    );
+    client.batch_execute(&about_it).await.unwrap();
+    let report = test(&database.url).await;
+    assert!(report.ok, "{report:#?}");
+
+    let become_it = format!("ALTER ROLE {role} SUPERUSER; SET SESSION AUTHORIZATION {role}");
+    client.batch_execute(&become_it).await.unwrap();
+    client
+        .batch_execute(
+            "CREATE AGGREGATE total(int) (SFUNC = int4pl, STYPE = int);
+             CREATE AGGREGATE counted(*) (SFUNC = int8inc, STYPE = bigint, INITCOND = '0');
+             CREATE PROCEDURE p(IN a int, OUT b int) LANGUAGE plpgsql AS 'BEGIN b := a; END';
+             CREATE OPERATOR === (LEFTARG = int, RIGHTARG = int, FUNCTION = int4eq);
+             CREATE OPERATOR FAMILY fam USING btree;
+             CREATE OPERATOR CLASS cls FOR TYPE int USING btree FAMILY fam AS
+                OPERATOR 1 <, OPERATOR 2 <=, OPERATOR 3 =, OPERATOR 4 >=, OPERATOR 5 >, FUNCTION 1 btint4cmp(int, int);
+             CREATE COLLATION coll (LOCALE = 'C'); CREATE CONVERSION conv FOR 'LATIN1' TO 'UTF8' FROM iso8859_1_to_utf8;
+             CREATE LANGUAGE lang HANDLER plpgsql_call_handler; CREATE TYPE span AS RANGE (SUBTYPE = int);
+             CREATE FOREIGN DATA WRAPPER wrapper; CREATE SERVER srv FOREIGN DATA WRAPPER wrapper; CREATE EXTENSION tcn;
+             CREATE FUNCTION notice() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
+             CREATE EVENT TRIGGER et ON ddl_command_end EXECUTE FUNCTION notice(); CREATE PUBLICATION pub FOR ALL TABLES;
+             CREATE TEXT SEARCH DICTIONARY dict (TEMPLATE = simple); CREATE TEXT SEARCH CONFIGURATION conf (COPY = simple);
+             CREATE VIEW v AS SELECT 1 AS a; CREATE MATERIALIZED VIEW m AS SELECT 1 AS a; CREATE SEQUENCE s;
+             CREATE FOREIGN TABLE f (a int) SERVER srv; CREATE TABLE g (id int GENERATED ALWAYS AS IDENTITY);
+             CREATE SUBSCRIPTION sub CONNECTION 'host=h' PUBLICATION p WITH (connect = false, slot_name = NONE)",
+        )
+        .await
+        .unwrap();
+    let owner = "SELECT rolname FROM pg_roles WHERE oid = 10";
+    let owner = Cluster::shared().query_one(&database.name, owner).await;
+    client.batch_execute("RESET SESSION AUTHORIZATION").await.unwrap();
+    client.batch_execute(&format!("ALTER ROLE {role} NOSUPERUSER")).await.unwrap();
+
+    let report = test(&database.url).await;
+    let fix = stage(&report, Stage::ReadOnly).fix.clone().unwrap();
+    let statements: Vec<&str> = fix.lines().filter(|line| line.ends_with(';')).collect();
+    let owned = report.privileges.iter().filter(|privilege| privilege.contains("OWNER")).count();
+    // All but the sequence of a column have a statement of their own.
+    assert_eq!(statements.len() + 1, owned, "{:#?}\n{fix}", report.privileges);
+    let names = ["AGGREGATE", "USER MAPPING", "DEFAULT ACL"];
+    assert!(names.iter().all(|name| !fix.contains(&format!("ALTER {name} "))), "{fix}");
+    assert_eq!(statements.last(), Some(&format!("REASSIGN OWNED BY \"{role}\" TO \"{owner}\";").as_str()));
+    for statement in statements {
+        let done = client.batch_execute(statement).await;
+        assert!(done.is_ok(), "{statement}: {done:?}");
+    }
+    let report = test(&database.url).await;
+    assert!(report.ok, "{report:#?}");
+}
+
+/// Of many objects only some are named, and the statements give all of them away.
+#[tokio::test]
+async fn p08_more_than_is_named_is_given_away_too() {
+    let database = Database::with("CREATE TABLE t (id int PRIMARY KEY)").await;
+    let role = &database.role;
+    let client = Cluster::shared().connect(&database.name).await;
+    client
+        .batch_execute(&format!(
+            "DO $$BEGIN FOR n IN 1..60 LOOP EXECUTE format('CREATE SEQUENCE s%s; ALTER SEQUENCE s%s OWNER TO {role}', n, n); END LOOP; END$$;
+             ALTER ROLE {role} SUPERUSER; SET SESSION AUTHORIZATION {role};
+             CREATE SUBSCRIPTION sub CONNECTION 'host=h' PUBLICATION p WITH (connect = false, slot_name = NONE);
+             RESET SESSION AUTHORIZATION; ALTER ROLE {role} NOSUPERUSER"
+        ))
+        .await
+        .unwrap();
+    let report = test(&database.url).await;
+    assert!(report.privileges.iter().any(|privilege| privilege == "and 11 more"), "{report:#?}");
+    let fix = stage(&report, Stage::ReadOnly).fix.clone().unwrap();
+    for statement in fix.lines().filter(|line| line.ends_with(';')) {
+        let done = client.batch_execute(statement).await;
+        assert!(done.is_ok(), "{statement}: {done:?}");
+    }
+    let report = test(&database.url).await;
+    assert!(report.ok, "{report:#?}");
+}
+
 /// The server's files and settings are written by privileges on what is no table of the database.
 #[tokio::test]
 async fn p08_what_writes_to_the_server_is_named_too() {

@@ -115,14 +115,25 @@ async fn check_current(session: &Session, server: &Server) -> Result<Findings> {
     }
     let rows = session.rows(&objects(server)).await.map_err(asking)?;
     let more = rows.len().saturating_sub(NAMED_AT_MOST);
-    for row in rows.iter().take(NAMED_AT_MOST) {
+    let mut all_owned = None;
+    for (at, row) in rows.iter().enumerate() {
         let (kind, name, privileges) = (row.text(0), row.text(1), row.text(2));
-        let through = through(&row.text(3), row.flag(4));
-        findings.privileges.push(format!("{kind} {name}: {privileges}{through}"));
-        if row.flag(4) && privileges.split(", ").any(|privilege| privilege == "OWNER") {
+        if at < NAMED_AT_MOST {
+            let through = through(&row.text(3), row.flag(4));
+            findings.privileges.push(format!("{kind} {name}: {privileges}{through}"));
+        }
+        if !row.flag(4) || privileges.split(", ").all(|privilege| privilege != "OWNER") {
+            continue;
+        }
+        let has_own_statement = at < NAMED_AT_MOST || SUPERUSERS_ONLY.contains(&kind.as_str());
+        if has_own_statement && kind != "extension" {
             findings.fixes.extend(give_away(&kind, &name, &row.text(5)));
+        } else {
+            // A column's sequence goes with its table.
+            all_owned = all_owned.or_else(|| reassign(&row.text(3), &row.text(5)));
         }
     }
+    findings.fixes.extend(all_owned);
     if more > 0 {
         let at_least = if rows.iter().filter(|row| row.text(0) == LARGE_OBJECT).count() >= LARGE_OBJECTS {
             "at least "
@@ -154,8 +165,10 @@ fn owner_advice(user: &str, owner: &str, is_direct_member: bool) -> String {
 /// copied line by line.
 fn give_away(kind: &str, name: &str, new_owner: &str) -> Option<String> {
     let keyword = match kind {
-        // Its owner may not be changed, nor may a database's whose owner is the one to give to.
-        "extension" | "database" => return None,
+        // Its owner is the one to give to.
+        "database" => return None,
+        // There its arguments are written in another way.
+        "aggregate" => "ROUTINE".to_owned(),
         "composite type" => "TYPE".to_owned(),
         "statistics object" => "STATISTICS".to_owned(),
         "foreign-data wrapper" => "FOREIGN DATA WRAPPER".to_owned(),
@@ -163,6 +176,14 @@ fn give_away(kind: &str, name: &str, new_owner: &str) -> Option<String> {
     };
     let is_plain = !new_owner.is_empty() && !name.chars().any(char::is_control);
     is_plain.then(|| format!("ALTER {keyword} {name} OWNER TO {};", ident(new_owner)))
+}
+
+/// The statement that gives everything of the role to the database's owner, for extensions, of which none
+/// is given alone, and for more than is named. What only a superuser may be given makes it fail, and so
+/// has to be given before.
+fn reassign(role: &str, new_owner: &str) -> Option<String> {
+    let is_known = !new_owner.is_empty();
+    is_known.then(|| format!("REASSIGN OWNED BY {} TO {};", ident(role), ident(new_owner)))
 }
 
 fn through(role: &str, is_self: bool) -> String {
@@ -236,6 +257,12 @@ const FILE_WRITERS: &str = "p.proname IN ('lo_export', 'lo_import', 'pg_file_wri
 /// The first version in which the right to change a setting of the server can be granted.
 const PARAMETERS_SINCE: u32 = 150_000;
 
+/// What a role is noted to own because the note is about it, and that it cannot write by.
+const NOT_WRITING: &str = "'pg_user_mapping'::regclass, 'pg_default_acl'::regclass";
+
+/// Kinds of objects that only superusers may be given.
+const SUPERUSERS_ONLY: [&str; 3] = ["event trigger", "foreign-data wrapper", "subscription"];
+
 /// The kind of objects that there may be millions of.
 const LARGE_OBJECT: &str = "large object";
 /// So many of them are looked for.
@@ -251,6 +278,7 @@ fn objects(server: &Server) -> String {
     } else {
         ""
     };
+    let superusers_only = SUPERUSERS_ONLY.map(literal).join(", ");
     format!(
         "WITH role AS (SELECT oid, rolname FROM pg_roles \
              WHERE pg_has_role(current_user, oid, 'MEMBER') AND rolname !~ '^pg_'), \
@@ -259,7 +287,8 @@ fn objects(server: &Server) -> String {
              FROM pg_class c JOIN ns ON ns.oid = c.relnamespace WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')), \
            owned AS (SELECT classid, objid, refobjid AS role FROM pg_shdepend JOIN role ON role.oid = refobjid \
              WHERE refclassid = 'pg_authid'::regclass AND deptype = 'o' \
-               AND dbid = (SELECT oid FROM pg_database WHERE datname = current_database())), \
+               AND dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+               AND classid NOT IN ({NOT_WRITING})), \
            found (kind, name, privilege, role, relation) AS ( \
              SELECT 'table', name, p, role.oid, rel.oid FROM role, rel, \
                unnest(ARRAY['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER'{maintain}]) p \
@@ -276,8 +305,12 @@ fn objects(server: &Server) -> String {
              UNION ALL SELECT 'database', quote_ident(datname), p, role.oid, NULL FROM role, pg_database d, \
                unnest(ARRAY['CREATE', 'OWNER']) p WHERE datname = current_database() \
                  AND CASE p WHEN 'OWNER' THEN d.datdba = role.oid ELSE has_database_privilege(role.oid, d.oid, p) END \
-             UNION ALL SELECT 'tablespace', quote_ident(spcname), 'CREATE', role.oid, NULL FROM role, pg_tablespace s \
-               WHERE has_tablespace_privilege(role.oid, s.oid, 'CREATE') \
+             UNION ALL SELECT 'tablespace', quote_ident(spcname), p, role.oid, NULL FROM role, pg_tablespace s, \
+               unnest(ARRAY['CREATE', 'OWNER']) p \
+               WHERE CASE p WHEN 'OWNER' THEN s.spcowner = role.oid ELSE has_tablespace_privilege(role.oid, s.oid, p) END \
+             UNION ALL SELECT 'subscription', quote_ident(subname), 'OWNER', role.oid, NULL \
+               FROM role JOIN pg_subscription ON subowner = role.oid \
+               WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()) \
              UNION ALL SELECT 'function', p.oid::regprocedure::text, 'EXECUTE', role.oid, NULL FROM role, pg_proc p \
                WHERE {FILE_WRITERS} AND has_function_privilege(role.oid, p.oid, 'EXECUTE') \
              {parameters} \
@@ -293,10 +326,12 @@ fn objects(server: &Server) -> String {
            direct AS (SELECT found.*, role.rolname, role.rolname = current_user AS is_self \
              FROM found JOIN role ON role.oid = found.role) \
          SELECT kind, name, string_agg(privilege, ', ' ORDER BY privilege), rolname::text, is_self::text, \
-           (SELECT pg_get_userbyid(datdba)::text FROM pg_database WHERE datname = current_database() \
-             AND datdba <> direct.role AND NOT EXISTS (SELECT FROM pg_depend d WHERE direct.kind = 'sequence' \
-               AND d.classid = 'pg_class'::regclass AND d.objid = direct.relation \
-               AND d.refobjsubid > 0 AND d.deptype IN ('a', 'i'))) \
+           CASE WHEN kind IN ({superusers_only}) \
+               THEN (SELECT rolname::text FROM pg_roles WHERE rolsuper ORDER BY oid LIMIT 1) \
+             WHEN NOT EXISTS (SELECT FROM pg_depend d WHERE kind = 'sequence' AND d.classid = 'pg_class'::regclass \
+                 AND d.objid = relation AND d.refobjsubid > 0 AND d.deptype IN ('a', 'i')) \
+               THEN (SELECT pg_get_userbyid(datdba)::text FROM pg_database WHERE datname = current_database() \
+                 AND datdba <> direct.role) END \
          FROM direct \
          WHERE is_self OR NOT EXISTS (SELECT FROM direct own WHERE own.is_self \
            AND (own.kind, own.name, own.privilege) = (direct.kind, direct.name, direct.privilege)) \
