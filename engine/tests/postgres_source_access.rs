@@ -764,6 +764,34 @@ async fn p15_a_superusers_archive_is_as_that_of_a_reader() {
     database.execute("DROP SUBSCRIPTION s").await;
 }
 
+/// PG-C17: what a server lacks for many tables is told with the number that it takes.
+#[tokio::test]
+async fn c17_too_few_locks_for_the_schema_archive_are_told() {
+    let cluster = Cluster::start_with(&[("max_locks_per_transaction", "10"), ("max_connections", "20")]);
+    for batch in 0..5 {
+        let tables =
+            format!("FOR n IN 1..30 LOOP EXECUTE format('CREATE TABLE t_{batch}_%s (id int)', n); END LOOP;");
+        cluster.execute("postgres", &format!("DO $$BEGIN {tables} END$$")).await;
+    }
+    let url = PostgresUrl::parse(&cluster.create_read_only_role("postgres", "reader").await).unwrap();
+    let cancel = tokio_util::sync::CancellationToken::new();
+    let snapshot = Snapshot::begin(&url, &Options::default(), &cancel).await.unwrap();
+    assert_eq!(snapshot.collections().len(), 150);
+    // Somebody else takes all locks that are left but a few. They stay when taking one more fails.
+    let other = cluster.connect("postgres").await;
+    let all = other.batch_execute("SELECT pg_advisory_lock(n) FROM generate_series(1, 100000) n").await;
+    assert!(all.unwrap_err().as_db_error().unwrap().message().contains("shared memory"));
+    other.batch_execute("SELECT pg_advisory_unlock(n) FROM generate_series(1, 60) n").await.unwrap();
+    let error = snapshot.schema_archive().await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Unsupported, "{error:?}");
+    let help = "The server has too few locks for 150 tables, which a backup locks twice: set \
+                max_locks_per_transaction to 32 (it is 10) and restart it.";
+    assert_eq!(error.help(), Some(help), "{error:?}");
+    assert!(
+        error.message().starts_with("pg_dump failed: ") && error.message().contains("out of shared memory")
+    );
+}
+
 /// PG-D04, D08 are in the unit tests of the tool's choice; PG-C10: `pg_dump` must not wait for ever.
 #[tokio::test]
 async fn c10_a_waiting_change_fails_the_schema_archive() {

@@ -14,7 +14,7 @@ use super::dump_settings::DumpSettings;
 use super::session::{Session, qualified};
 use super::snapshot::Snapshot;
 use super::url::{PostgresUrl, SslMode};
-use super::{archive_header, fault, toc};
+use super::{archive_header, fault, locks, toc};
 use crate::error::{Error, Kind, Result};
 use crate::source::{ArchiveOutcome, Incomplete, SchemaArchive};
 
@@ -84,7 +84,13 @@ impl Snapshot {
         let withheld = Withheld::find(&worker).await?;
         let settings = DumpSettings::choose(&worker, self.connector.url()).await?;
         self.keep(worker).await;
-        let written = run(self.dump_command(tool, &settings), &[], "pg_dump").await?;
+        let written = match run(self.dump_command(tool, &settings), &[], "pg_dump").await {
+            Ok(written) => written,
+            Err(error) if error.message().contains(locks::NO_ROOM) => {
+                return Err(error.with_help(locks::advice(&self.worker().await?).await?));
+            }
+            Err(error) => return Err(error),
+        };
         self.check_holder().await?;
         let mut bytes = match toc::without_mapping_options(&written.output) {
             Some(bytes) => bytes,
@@ -355,7 +361,9 @@ fn tool_error(name: &str, messages: &str) -> Error {
         "cache lookup failed",
         "could not open relation",
     ];
-    let kind = if changed.iter().any(|word| messages.contains(word)) {
+    let kind = if messages.contains(locks::NO_ROOM) {
+        Kind::Unsupported
+    } else if changed.iter().any(|word| messages.contains(word)) {
         Kind::SourceChanged
     } else if messages.contains("permission denied") {
         Kind::Denied

@@ -29,6 +29,7 @@ mod dependents;
 pub(crate) mod dump_settings;
 mod fault;
 pub mod large_objects;
+mod locks;
 mod parameters;
 mod passing;
 mod readonly;
