@@ -300,6 +300,58 @@ async fn what_differs_beside_tables_is_named() {
     assert!(!summary.collections[0].schema_changes.is_empty());
 }
 
+/// The owner and what is set for columns are told, whether or not the table has another change.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_change_of_a_table_hides_another_one() {
+    let (cluster, name, url) = database(
+        "CREATE TABLE given (id int PRIMARY KEY); CREATE TABLE grown (id int PRIMARY KEY, t text);
+         CREATE TABLE tuned (id int PRIMARY KEY, t text); CREATE TABLE sorted (id int PRIMARY KEY);
+         CREATE TABLE switched (id int PRIMARY KEY); CREATE VIEW v AS SELECT 1 AS a;
+         CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+         CREATE TRIGGER a AFTER INSERT ON switched EXECUTE FUNCTION f(); COMMENT ON TABLE given IS 'x'",
+    )
+    .await;
+    let test = TestRepo::new().await;
+    let first = test.backup(&url).await;
+    let owner = format!("{name}_owner");
+    cluster
+        .execute(
+            &name,
+            &format!(
+                "CREATE ROLE {owner}; ALTER TABLE given OWNER TO {owner}; ALTER VIEW v OWNER TO {owner};
+                 ALTER TABLE grown OWNER TO {owner}; ALTER TABLE grown ADD COLUMN n int; ALTER TABLE grown ALTER t SET STATISTICS 7;
+                 ALTER TABLE tuned ALTER t SET STORAGE EXTERNAL, ALTER t SET STATISTICS 9;
+                 ALTER TABLE sorted ADD COLUMN n int; ALTER TABLE sorted CLUSTER ON sorted_pkey;
+                 ALTER TABLE switched DISABLE TRIGGER a; ALTER TABLE switched REPLICA IDENTITY FULL"
+            ),
+        )
+        .await;
+    let second = test.backup(&url).await;
+    let summary = diff::summary(&test.repo, &first, &second, &test.ctx).await.unwrap();
+    let before = engine_testutils::postgres::SUPERUSER;
+    let (given, other) = (format!("owner: {before} → {owner}"), "other properties of the table changed");
+    let told: Vec<(&str, Vec<&str>)> = (summary.collections.iter())
+        .map(|found| (found.name.as_str(), found.schema_changes.iter().map(String::as_str).collect()))
+        .collect();
+    let expected = [
+        ("public.given", vec![given.as_str()]),
+        ("public.grown", vec!["column n added: integer", given.as_str(), other]),
+        ("public.sorted", vec!["column n added: integer"]),
+        (
+            "public.switched",
+            vec!["replica identity: default → full", "trigger a: enabled on origin → disabled"],
+        ),
+        ("public.tuned", vec![other]),
+    ];
+    assert_eq!(told, expected);
+    assert!(summary.collections.iter().all(|found| found.status == diff::Status::Changed));
+    let others = [
+        "constraint sorted sorted_pkey in schema public changed".to_owned(),
+        format!("view v in schema public: owner {before} → {owner}"),
+    ];
+    assert_eq!(summary.other_objects.unwrap(), others);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_far_into_a_long_value_is_seen() {
     let (cluster, name, url) = database(

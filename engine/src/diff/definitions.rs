@@ -3,7 +3,7 @@
 //! A script is cut at the comment above each object. A function's body may hold such a comment too:
 //! its text is then told under another name, but no difference is lost.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 use crate::source::Engine;
@@ -50,6 +50,11 @@ impl Name<'_> {
     /// Whether it is the sequence with this display name, or what is said of it.
     pub(crate) fn is_sequence(&self, sequence: &str) -> bool {
         self.kind.starts_with("SEQUENCE") && self.display_name() == sequence
+    }
+
+    /// Whether it is the table with this display name itself.
+    pub(super) fn is_table(&self, table: &str) -> bool {
+        self.kind == "TABLE" && self.display_name() == table
     }
 
     /// Whether an object with this text is a part of the table with this display name, and told of there.
@@ -119,14 +124,95 @@ impl Definition<'_> {
 
     /// The statements but for the one that names the owner.
     pub(crate) fn body(&self) -> String {
-        let owner = self.heading.rsplit_once("; Owner: ").map_or("", |(_, owner)| owner);
-        let owner = owner.split_once("; Tablespace: ").map_or(owner, |(owner, _)| owner);
-        let [plain, quoted] = [owner.to_owned(), format!("\"{}\"", owner.replace('"', "\"\""))]
-            .map(|owner| format!(" OWNER TO {owner};"));
-        let gives =
-            |line: &&str| line.starts_with("ALTER ") && (line.ends_with(&plain) || line.ends_with(&quoted));
+        let gives = self.gives();
         self.text.lines().filter(|line| !gives(line)).collect::<Vec<_>>().join("\n")
     }
+
+    /// The owner, of what has one of its own.
+    pub(super) fn owner(&self) -> Option<&str> {
+        let gives = self.gives();
+        self.text.lines().any(|line| gives(&line)).then(|| self.headed_owner().0)
+    }
+
+    /// Whether only their owners differ, or nothing does.
+    pub(super) fn equals_but_for_owner(&self, other: &Self) -> bool {
+        self.headed_owner().1 == other.headed_owner().1 && self.body() == other.body()
+    }
+
+    /// The owner and the tablespace that the heading names.
+    fn headed_owner(&self) -> (&str, &str) {
+        let owner = self.heading.rsplit_once("; Owner: ").map_or("", |(_, owner)| owner);
+        owner.split_once("; Tablespace: ").unwrap_or((owner, ""))
+    }
+
+    /// Whether a line is the statement that names the owner.
+    fn gives(&self) -> impl Fn(&&str) -> bool + use<> {
+        let (owner, _) = self.headed_owner();
+        let [plain, quoted] = [owner.to_owned(), format!("\"{}\"", owner.replace('"', "\"\""))]
+            .map(|owner| format!(" OWNER TO {owner};"));
+        move |line| line.starts_with("ALTER ") && (line.ends_with(&plain) || line.ends_with(&quoted))
+    }
+
+    /// Whether two definitions of a table, or of its index or constraint, differ in what the changes of
+    /// the table's schema do not name: where and how values are stored, what is gathered of them, what
+    /// the rows are sorted by.
+    pub(super) fn differs_unnamed(&self, other: &Self) -> bool {
+        let columns = [self, other].map(|side| side.columns().collect::<HashSet<&str>>());
+        let unnamed = |side: &Self| {
+            let is_in_both = |line: &str| match altered_column(line) {
+                Some(column) => columns.iter().all(|known| known.contains(column)),
+                None => true,
+            };
+            let body = side.body();
+            let lines = outside_parentheses(&body).filter(|line| is_unnamed(line) && is_in_both(line));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        self.headed_owner().1 != other.headed_owner().1 || unnamed(self) != unnamed(other)
+    }
+
+    /// The names of a table's columns, as they are written.
+    fn columns(&self) -> impl Iterator<Item = &str> {
+        let lines = self.text.lines().filter_map(|line| line.strip_prefix("    "));
+        lines.filter_map(first_identifier)
+    }
+}
+
+/// The lines of a definition but for what a table is made of.
+fn outside_parentheses(text: &str) -> impl Iterator<Item = &str> {
+    let mut is_inside = false;
+    text.lines().filter(move |line| {
+        if is_inside {
+            is_inside = !line.starts_with(')');
+            return false;
+        }
+        is_inside = line.starts_with("CREATE ") && line.ends_with('(');
+        true
+    })
+}
+
+/// Whether a line says what no change of a table's schema does.
+fn is_unnamed(line: &str) -> bool {
+    let is_of_type = line.starts_with("CREATE ") && line.contains(" OF ");
+    let is_altered = line.starts_with("ALTER ")
+        && (line.contains(" ALTER COLUMN ") || line.contains(" CLUSTER ON ") || line.contains(" OPTIONS ("));
+    is_of_type || is_altered || line.starts_with(ACCESS_METHOD)
+}
+
+/// The column that a statement is about, as it is written.
+fn altered_column(line: &str) -> Option<&str> {
+    if !line.starts_with("ALTER TABLE ") && !line.starts_with("ALTER FOREIGN TABLE ") {
+        return None;
+    }
+    first_identifier(line.split_once(" ALTER COLUMN ")?.1)
+}
+
+/// The name that a text begins with, in its quotes.
+fn first_identifier(text: &str) -> Option<&str> {
+    let end = match text.strip_prefix('"') {
+        Some(quoted) => quoted.replace("\"\"", "__").find('"')? + 2,
+        None => text.find(' ').unwrap_or(text.len()),
+    };
+    text.get(..end)
 }
 
 const ACCESS_METHOD: &str = "SET default_table_access_method";

@@ -206,8 +206,9 @@ pub(crate) async fn compare_all(
     not_compared.dedup();
     let mut pairs = pair_up(old, new);
     pairs.retain(|pair| !not_compared.iter().any(|missing| concerns(missing, &pair.name())));
-    let (collections, stats) = compare_pairs(repo, pairs, to.overlay, ctx).await?;
-    let other_objects = objects::changes(repo, from, to, &collections).await?;
+    let (mut collections, stats) = compare_pairs(repo, pairs, to.overlay, ctx).await?;
+    let other_objects = objects::changes(repo, from, to, &mut collections).await?;
+    sort(&mut collections);
     let ReadStats { objects, bytes } = stats;
     Ok(Summary { collections, not_compared, other_objects, objects_read: objects, bytes_read: bytes })
 }
@@ -259,12 +260,16 @@ async fn compare_pairs(
             Ok((collections, reader.stats()))
         })
         .await?;
-    // A collection without any difference comes last; among equals, by name.
-    collections.sort_by_cached_key(|collection: &CollectionDiff| {
+    sort(&mut collections);
+    Ok((collections, stats))
+}
+
+/// A collection without any difference comes last; among equals, by name.
+fn sort(collections: &mut [CollectionDiff]) {
+    collections.sort_by_cached_key(|collection| {
         let unchanged = collection.status == Status::Unchanged;
         (unchanged, std::cmp::Reverse(collection.records.differing()), collection.name.clone())
     });
-    Ok((collections, stats))
 }
 
 /// A collection on one side or both.

@@ -17,12 +17,13 @@ use crate::target::postgres::pg_restore;
 const SEQUENCES_NAMED: usize = 100;
 
 /// The changes, one line each; `None` when they cannot be told: a snapshot has no schema archive, or
-/// is of a system that has no such objects.
+/// is of a system that has no such objects. What only a definition tells of a table is added to the
+/// changes of its schema.
 pub(super) async fn changes(
     repo: &Repository,
     from: &Snapshot,
     to: Side<'_>,
-    collections: &[CollectionDiff],
+    collections: &mut [CollectionDiff],
 ) -> Result<Option<Vec<String>>> {
     if [from, to.snapshot].iter().any(|side| side.manifest.source.engine != Engine::Postgres.as_str()) {
         return Ok(None);
@@ -41,7 +42,7 @@ async fn definition_changes(
     repo: &Repository,
     from: &Snapshot,
     to: Side<'_>,
-    collections: &[CollectionDiff],
+    collections: &mut [CollectionDiff],
 ) -> Result<Option<Vec<String>>> {
     let (Some(old), Some(new)) = (&from.manifest.schema, &to.snapshot.manifest.schema) else {
         return Ok(None);
@@ -55,10 +56,15 @@ async fn definition_changes(
             Ok(((_, before), (_, after))) => (before, after),
             Err(error) => return Ok(Some(vec![format!("they differ, but cannot be named: {error}")])),
         };
+    let (before, after) = (definitions::read(&before), definitions::read(&after));
+    let mut is_told_more = false;
+    for collection in collections.iter_mut() {
+        is_told_more |= add_unnamed(collection, &before, &after);
+    }
     let told: Vec<&str> =
         collections.iter().filter(|found| is_told(found)).map(|f| f.name.as_str()).collect();
-    let mut lines = compare(&definitions::read(&before), &definitions::read(&after), &told);
-    if old.tool != new.tool && !lines.is_empty() {
+    let mut lines = compare(&before, &after, &told);
+    if old.tool != new.tool && (is_told_more || !lines.is_empty()) {
         lines.push(format!(
             "written by {} and {}: a definition may only be worded differently",
             old.tool, new.tool
@@ -67,30 +73,71 @@ async fn definition_changes(
     Ok(Some(lines))
 }
 
+type Definitions<'a> = BTreeMap<Name<'a>, Definition<'a>>;
+
+/// Adds to a table's changes what only its definition tells: another owner, and whatever else differs in
+/// it and is not named. Returns whether there was any.
+fn add_unnamed(collection: &mut CollectionDiff, before: &Definitions<'_>, after: &Definitions<'_>) -> bool {
+    if matches!(collection.status, Status::Added | Status::Removed) {
+        return false;
+    }
+    let (Some(old), Some(new)) = (of_table(before, &collection.name), of_table(after, &collection.name))
+    else {
+        return false;
+    };
+    let has_more = match collection.schema_changes.is_empty() {
+        true => !old.equals_but_for_owner(new),
+        false => old.differs_unnamed(new),
+    };
+    let more = has_more.then(|| "other properties of the table changed".to_owned());
+    let told: Vec<String> =
+        owners(old, new).map(|of| format!("owner: {of}")).into_iter().chain(more).collect();
+    let is_any = !told.is_empty();
+    collection.schema_changes.extend(told);
+    if is_any {
+        collection.status = Status::Changed;
+    }
+    is_any
+}
+
+fn of_table<'a, 'n>(side: &'a Definitions<'n>, table: &str) -> Option<&'a Definition<'n>> {
+    side.iter().find(|(name, _)| name.is_table(table)).map(|(_, found)| found)
+}
+
+/// "a → b" for what belongs to somebody else than it did.
+fn owners(old: &Definition<'_>, new: &Definition<'_>) -> Option<String> {
+    let (before, now) = (old.owner()?, new.owner()?);
+    (before != now).then(|| format!("{before} → {now}"))
+}
+
 /// Whether the summary says of a table that its schema is another.
 fn is_told(collection: &CollectionDiff) -> bool {
     matches!(collection.status, Status::Added | Status::Removed) || !collection.schema_changes.is_empty()
 }
 
-fn compare(
-    before: &BTreeMap<Name<'_>, Definition<'_>>,
-    after: &BTreeMap<Name<'_>, Definition<'_>>,
-    told: &[&str],
-) -> Vec<String> {
+fn compare(before: &Definitions<'_>, after: &Definitions<'_>, told: &[&str]) -> Vec<String> {
     let names: BTreeSet<&Name<'_>> = before.keys().chain(after.keys()).collect();
-    let line = |name: &&Name<'_>| {
-        let (old, new) = (before.get(*name), after.get(*name));
-        let what = match (old, new) {
-            (Some(old), Some(new)) if old == new => return None,
-            (Some(_), Some(_)) => "changed",
-            (Some(_), None) => "removed",
-            (None, _) => "added",
-        };
+    let mut lines = Vec::new();
+    for name in names {
+        let (old, new) = (before.get(name), after.get(name));
         let text = new.or(old).map_or("", |found| found.text.as_str());
         let is_told = told.iter().any(|table| name.belongs(text, table));
-        (!is_told).then(|| format!("{name} {what}"))
-    };
-    names.iter().filter_map(line).collect()
+        let (what, owners) = match (old, new) {
+            (Some(old), Some(new)) if is_told => {
+                let has_more = name.kind != "TABLE" && old.differs_unnamed(new);
+                (has_more.then_some("changed"), None)
+            }
+            (Some(old), Some(new)) => {
+                ((!old.equals_but_for_owner(new)).then_some("changed"), owners(old, new))
+            }
+            _ if is_told => (None, None),
+            (Some(_), None) => (Some("removed"), None),
+            (None, _) => (Some("added"), None),
+        };
+        lines.extend(what.map(|what| format!("{name} {what}")));
+        lines.extend(owners.map(|of| format!("{name}: owner {of}")));
+    }
+    lines
 }
 
 /// Sequences in both that stand elsewhere. Those in one only are told of as objects.
@@ -146,11 +193,71 @@ mod tests {
         );
         assert_eq!(lines(OLD, &new, &[])[1], "table t in schema public changed");
         assert_eq!(lines(&new, OLD, &["public.t"])[0], "privileges on SCHEMA audit removed");
-        let given = OLD.replace(
-            "Schema: public; Owner: o\n--\n\nCREATE VIEW",
-            "Schema: public; Owner: p\n--\n\nCREATE VIEW",
+    }
+
+    #[test]
+    fn another_owner_is_told_as_one() {
+        let of = |owner: &str, what: &str| {
+            let heading = format!("-- Name: v; Type: VIEW; Schema: public; Owner: {owner}\n--\n\n");
+            format!(
+                "{heading}CREATE VIEW public.v AS SELECT {what};\n\nALTER VIEW public.v OWNER TO \"{owner}\";\n"
+            )
+        };
+        let told = "view v in schema public: owner a → b c";
+        assert_eq!(lines(&of("a", "1"), &of("b c", "1"), &[]), [told]);
+        assert_eq!(lines(&of("a", "1"), &of("b c", "2"), &[]), ["view v in schema public changed", told]);
+        // What has no owner of its own is headed with that of its table.
+        let comment = |owner: &str| {
+            of("a", "1") + &format!("-- Name: TABLE t; Type: COMMENT; Schema: public; Owner: {owner}\n")
+        };
+        assert_eq!(lines(&comment("a"), &comment("b"), &[]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_no_change_of_a_schema_names_is_not_hidden_behind_it() {
+        let table = |owner: &str, columns: &str, more: &str| {
+            format!(
+                "-- Name: t; Type: TABLE; Schema: public; Owner: {owner}\n--\n\nCREATE TABLE public.t (\n{columns}\n)\n\
+                 WITH (fillfactor='50');\n{more}\n\nALTER TABLE public.t OWNER TO {owner};\n"
+            )
+        };
+        let changes = |old: &str, new: &str, known: &[&str]| {
+            let known: Vec<String> = known.iter().map(|line| (*line).to_owned()).collect();
+            let mut found = CollectionDiff {
+                name: "public.t".to_owned(),
+                status: if known.is_empty() { Status::Unchanged } else { Status::Changed },
+                records: super::super::Counts::default(),
+                schema_changes: known.clone(),
+                rekeyed: None,
+            };
+            let is_more = add_unnamed(&mut found, &definitions::read(old), &definitions::read(new));
+            assert_eq!(is_more, found.schema_changes != known);
+            assert!(!is_more || found.status == Status::Changed);
+            found.schema_changes.split_off(known.len())
+        };
+        let old = table("a", "    id integer,\n    \"b \"\"c\" text", "");
+        let other = "other properties of the table changed";
+        let more = table(
+            "a",
+            "    id bigint,\n    \"b \"\"c\" text",
+            "ALTER TABLE ONLY public.t ALTER COLUMN id SET STATISTICS 7;",
         );
-        assert_eq!(lines(OLD, &given, &[]), ["view v in schema public changed"], "another owner");
+        assert_eq!(changes(&old, &old, &[]), Vec::<String>::new());
+        assert_eq!(changes(&old, &more, &["column id: type integer → bigint"]), [other]);
+        assert_eq!(changes(&old, &more, &[]), [other]);
+        let quoted = table(
+            "b",
+            "    \"b \"\"c\" text",
+            "ALTER TABLE ONLY public.t ALTER COLUMN \"b \"\"c\" SET STORAGE EXTERNAL;",
+        );
+        assert_eq!(changes(&old, &quoted, &["column id removed"]), ["owner: a → b", other]);
+        // What is said of a column that came or went is told with it, and so is what has a name.
+        let added = table(
+            "a",
+            "    id integer,\n    \"b \"\"c\" text,\n    d text",
+            "ALTER TABLE ONLY public.t ALTER COLUMN d SET STORAGE EXTERNAL;\nALTER TABLE ONLY public.t REPLICA IDENTITY FULL;",
+        );
+        assert_eq!(changes(&old, &added, &["column d added"]), Vec::<String>::new());
     }
 
     #[test]

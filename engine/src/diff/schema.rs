@@ -34,7 +34,9 @@ pub(crate) fn text_changes(old: &str, new: &str) -> Vec<String> {
         }
         match (named(before), named(after)) {
             (Some(before), Some(after)) => compare_named(singular(member), &before, &after, &mut lines),
-            _ => lines.push(format!("{}: {} → {}", words(member), shown(before), shown(after))),
+            _ => {
+                lines.push(format!("{}: {} → {}", words(member), shown(member, before), shown(member, after)))
+            }
         }
     }
     lines
@@ -69,7 +71,7 @@ fn compare_named(
                     let (old, new) =
                         (old.get(member).unwrap_or(&Value::Null), new.get(member).unwrap_or(&Value::Null));
                     if old != new {
-                        let (old, new) = (shown(old), shown(new));
+                        let (old, new) = (shown(member, old), shown(member, new));
                         lines.push(format!("{what} {name}: {} {old} → {new}", words(member)));
                     }
                 }
@@ -108,11 +110,22 @@ fn words(member: &str) -> String {
     member.replace('_', " ")
 }
 
-fn shown(value: &Value) -> String {
+fn shown(member: &str, value: &Value) -> String {
     match value {
-        Value::Null => "none".to_owned(),
+        Value::Null => absent(member).to_owned(),
         Value::String(text) => text.clone(),
         other => other.to_string(),
+    }
+}
+
+/// What a member that is not there stands for: a state that is the usual one is not written down.
+fn absent(member: &str) -> &'static str {
+    match member {
+        "enabled" => "on origin",
+        "replica_identity" => "default",
+        "row_security" => "disabled",
+        "unlogged" => "false",
+        _ => "none",
     }
 }
 
@@ -136,5 +149,23 @@ mod tests {
             ]
         );
         assert_eq!(text_changes(old, old), Vec::<String>::new());
+    }
+
+    #[test]
+    fn usual_states_are_called_by_their_names() {
+        let old = r#"{"replica_identity":"full","triggers":[{"definition":"x","enabled":"always","name":"a"},
+            {"definition":"x","name":"b"}]}"#;
+        let new = r#"{"row_security":"forced","triggers":[{"definition":"x","name":"a"},
+            {"definition":"x","enabled":"disabled","name":"b"}],"unlogged":true}"#;
+        assert_eq!(
+            text_changes(old, new),
+            [
+                "replica identity: full → default",
+                "row security: disabled → forced",
+                "trigger a: enabled always → on origin",
+                "trigger b: enabled on origin → disabled",
+                "unlogged: false → true",
+            ]
+        );
     }
 }
