@@ -9,6 +9,7 @@ use engine::diff::{self, Change, ChangeKind, CollectionDiff, Filter, Side, Statu
 use engine::live::{self, Options, Reading};
 use engine::prune;
 use engine::repo::Snapshot;
+use engine::restore;
 use engine::rows::{Page, PageRequest};
 use engine_testutils::mongodb::{Scope, Server};
 use support::{TestRepo, database, request};
@@ -276,4 +277,38 @@ async fn documents_are_compared_with_what_the_server_holds_now() {
     );
     let patch = shown[0].patch.as_ref().unwrap();
     assert_eq!((patch.len(), shown[0].columns.as_slice()), (1, ["lines".to_owned()].as_slice()));
+}
+
+/// PG-S11: a value that the server cannot print costs its own table, and nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_with_a_value_that_cannot_be_printed_is_named_and_the_others_are_read() {
+    let (cluster, name, url) = database(
+        "CREATE TABLE big (id int PRIMARY KEY, b bytea); CREATE TABLE small (id int PRIMARY KEY);
+         INSERT INTO small SELECT generate_series(1, 1000)",
+    )
+    .await;
+    let test = TestRepo::new().await;
+    let whole = test.backup(&url).await;
+    // Where the server has it, a quick compression.
+    let long = "DO $$BEGIN ALTER TABLE big ALTER b SET COMPRESSION lz4; EXCEPTION WHEN OTHERS THEN END$$;
+         INSERT INTO big VALUES (1, 'x'); INSERT INTO big SELECT 42, convert_to(repeat('x', 600000000), 'UTF8')";
+    cluster.execute(&name, long).await;
+    let snapshot = test.backup(&url).await;
+    let [missing] = snapshot.manifest.missing.as_slice() else { panic!("{:?}", snapshot.manifest.missing) };
+    assert_eq!(missing.name, "public.big");
+    let reason = "the row with key (42) is larger than the server can print in one piece. PostgreSQL prints at most 1 GB a row";
+    assert!(missing.reason.starts_with(reason), "{missing:?}");
+    assert_eq!((snapshot.manifest.collections, snapshot.manifest.records), (1, 1000));
+    assert!(snapshot.manifest.schema.is_some());
+
+    let (_, summary) = compare(&test, &whole, &url).await;
+    assert_eq!(summary.not_compared, ["public.big"]);
+    assert_eq!(counts(&summary, "public.small"), (0, 0, 0, 1000));
+
+    let proof = restore::prove(&test.repo, &whole, &url, &test.ctx).await.unwrap();
+    let of_big = proof.collections.iter().find(|found| found.name == "public.big").unwrap();
+    let told = format!("cannot be read: {reason}");
+    assert!(!proof.matches && of_big.examples[0].starts_with(&told), "{proof:#?}");
+    let of_small = proof.collections.iter().find(|found| found.name == "public.small").unwrap();
+    assert!(of_small.matches, "{proof:#?}");
 }

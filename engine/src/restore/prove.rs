@@ -201,10 +201,10 @@ pub(super) async fn prove_collections(
     })
 }
 
-/// What these credentials cannot read may be there all the same.
+/// What cannot be read may be there all the same.
 fn why_absent(what: &str, name: &str, unreadable: &[Incomplete]) -> String {
     match unreadable.iter().find(|found| concerns(&found.name, name)) {
-        Some(found) => format!("cannot be read with these credentials: {}", found.reason),
+        Some(found) => format!("cannot be read: {}", found.reason),
         None => format!("the target has no such {what}"),
     }
 }

@@ -225,17 +225,17 @@ impl Source {
     /// Whether [`renew`](Self::renew) may make up for a reading that failed with `error`.
     pub fn may_renew(&self, error: &Error) -> bool {
         match self {
-            Self::Postgres(_) => false,
+            Self::Postgres(snapshot) => snapshot.may_renew(error),
             Self::MongoDb(snapshot) => snapshot.may_renew(error),
         }
     }
 
-    /// Goes on after a reading failed because definitions changed: the collections are listed anew.
-    /// Returns those, by namespace and name, whose records still count; `None` when the database has
-    /// to be opened once more.
+    /// Goes on after a reading failed because definitions changed, where the collections are listed anew, or
+    /// for what one collection holds. Returns those, by namespace and name, whose records still count; `None`
+    /// when the database has to be opened once more.
     pub async fn renew(&mut self, error: &Error) -> Result<Option<Vec<(String, String)>>> {
         match self {
-            Self::Postgres(_) => Ok(None),
+            Self::Postgres(snapshot) => snapshot.renew(error).await,
             Self::MongoDb(snapshot) => snapshot.renew(error).await,
         }
     }

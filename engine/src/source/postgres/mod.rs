@@ -43,6 +43,7 @@ mod silence;
 mod snapshot;
 mod test;
 pub(crate) mod toc;
+mod unprintable;
 mod url;
 
 pub(crate) use columns::Column;

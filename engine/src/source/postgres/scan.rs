@@ -18,6 +18,9 @@ use crate::source::{RecordBatch, ScanOrder, ScanStats, sql_name};
 
 /// A row over this many bytes of text may be more than the server can print.
 const OVERSIZE: u64 = 400 << 20;
+/// What to know of such a row.
+const PRINTED_AT_MOST: &str =
+    "PostgreSQL prints at most 1 GB a row, and bytea takes two characters a byte. Split the value.";
 /// A batch over this many bytes waits until those before it are taken.
 const LONG_BATCH: usize = 16 << 20;
 
@@ -364,14 +367,10 @@ impl Scan<'_> {
             Ok(keys) if !keys.is_empty() => format!("the row with key {}", keys.join(" or ")),
             _ => "a row".to_owned(),
         };
-        Error::new(
-            Kind::Unsupported,
-            format!("{table}: {row} is larger than the server can print in one piece"),
-        )
-        .with_help(
-            "PostgreSQL prints at most 1 GB a row, and bytea takes two characters a byte. Split the value.",
-        )
-        .with_source(error)
+        let reason = format!("{row} is larger than the server can print in one piece");
+        let message = format!("{table}: {reason}");
+        self.snapshot.note_unprintable(self.namespace, self.name, format!("{reason}. {PRINTED_AT_MOST}"));
+        Error::new(Kind::Unsupported, message).with_help(PRINTED_AT_MOST).with_source(error)
     }
 
     /// Keys of rows that are suspiciously long. The failed worker's transaction is gone, so another

@@ -25,6 +25,7 @@ use super::schema::{self, Schemas};
 use super::session::Session;
 use super::settings::Server;
 use super::silence::PATIENCE;
+use super::unprintable::Unprintable;
 use super::url::PostgresUrl;
 use super::{fault, sequences};
 use crate::error::{Error, Kind as ErrorKind, Result};
@@ -107,12 +108,14 @@ pub struct Snapshot {
     pub(super) holder: Session,
     /// Held while it reads.
     pub(super) holder_reads: tokio::sync::Mutex<()>,
-    collections: Vec<Collection>,
-    incomplete: Vec<Incomplete>,
+    pub(super) collections: Vec<Collection>,
+    pub(super) incomplete: Vec<Incomplete>,
     notes: Vec<String>,
     unfilled_views: Vec<ViewName>,
     evidence: Evidence,
     tables: HashMap<(String, String), Table>,
+    /// Found by scans, and not yet told as incomplete.
+    pub(super) unprintable: std::sync::Mutex<Vec<Unprintable>>,
     pub(super) sequences: Vec<Relation>,
     pub(super) undumpable: Vec<Relation>,
     pub(super) large_object_access: large_objects::Access,
@@ -206,6 +209,7 @@ impl Snapshot {
             unfilled_views: found.unfilled_views,
             evidence: found.evidence,
             tables: found.tables,
+            unprintable: std::sync::Mutex::default(),
             sequences: found.sequences,
             undumpable: found.undumpable,
             large_object_access: found.large_object_access,
