@@ -46,6 +46,15 @@ pub fn alert(problem: &Problem) -> Markup {
     }
 }
 
+/// Where a form far down a page leads back to: [`alert_in_form`], where there is one.
+pub const PROBLEM: &str = "#problem";
+
+/// As [`alert`], for a form whose action ends in [`PROBLEM`]: the page that tells it is opened there, and
+/// the box has the focus. One a page.
+pub fn alert_in_form(problem: &Problem) -> Markup {
+    html! { div #(PROBLEM.trim_start_matches('#')) tabindex="-1" { (alert(problem)) } }
+}
+
 /// A remark that is no problem.
 pub fn note(body: &Markup) -> Markup {
     html! { div.notice { (body) } }

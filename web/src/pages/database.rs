@@ -318,7 +318,7 @@ fn timeline(view: &Database, comparable: bool) -> Markup {
     scrolling(
         &label,
         &html! {
-            table.timeline {
+            table.timeline.stacked {
                 caption.visually-hidden { (label) }
                 thead { tr {
                     @if comparable {
@@ -347,22 +347,22 @@ fn timeline_row(i: usize, row: &SnapshotRow, comparable: bool, now_ms: i64) -> M
     html! {
         tr {
             @if comparable {
-                td.pick { (pick("from", "A", &taken, &row.id, i == 1)) }
-                td.pick { (pick("to", "B", &taken, &row.id, i == 0)) }
+                td.pick data-label="A" { (pick("from", "A", &taken, &row.id, i == 1)) }
+                td.pick data-label="B" { (pick("to", "B", &taken, &row.id, i == 0)) }
             }
             th.moment scope="row" {
                 a href=(urls::snapshot(&row.id)) { (format::time(row.at_ms, now_ms)) }
                 @if let Some(note) = &row.note { div.sub { (note) } }
             }
-            td {
+            td data-label="State" {
                 (tag::completeness(row.complete)) " " (tag::pinned(row.pinned)) " " (tag::moments(row.point_in_time))
                 @if row.damaged.is_some() { " " (damage::label()) }
                 @if let Some(at_ms) = row.verified_ms { div.sub { "verified " (format::ago(at_ms, now_ms)) } }
             }
-            td.num { (format::count(row.records)) }
-            td.num { (format::bytes(row.logical_bytes)) }
-            td.num { "+" (format::bytes(row.new_bytes)) }
-            td { (row.trigger.name()) }
+            td.num data-label="Records" { (format::count(row.records)) }
+            td.num data-label="Size" { (format::bytes(row.logical_bytes)) }
+            td.num data-label="New bytes" { "+" (format::bytes(row.new_bytes)) }
+            td data-label="Trigger" { (row.trigger.name()) }
         }
     }
 }

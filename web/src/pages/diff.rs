@@ -439,7 +439,7 @@ fn schema_changes(rows: &[&CollectionRow]) -> Markup {
 
 fn counts_table(system: System, caption: &str, diff: &str, rows: &[&CollectionRow]) -> Markup {
     html! {
-        table.counts {
+        table.counts.tally.stacked {
             caption { (caption) }
             thead { tr {
                 th scope="col" { (system.collection_heading()) }
@@ -473,10 +473,10 @@ fn counts_row(system: System, diff: &str, row: &CollectionRow) -> Markup {
                 @if let Some(reason) = &row.rekeyed { div.sub.wrap { strong { "Re-keyed. " } (reason) } }
             }
             @if row.rekeyed.is_some() {
-                td.num.muted colspan="4" { "not compared" }
+                td.num.muted colspan="4" data-label="Records" { "not compared" }
             } @else {
                 @for kind in ChangeKind::ALL { (count_cell(diff, row, kind)) }
-                td.num.muted { (format::count(row.counts.unchanged)) }
+                td.num.muted data-label="Unchanged" { (format::count(row.counts.unchanged)) }
             }
         }
     }
@@ -486,7 +486,7 @@ fn count_cell(diff: &str, row: &CollectionRow, kind: ChangeKind) -> Markup {
     let n = row.counts.of(kind);
     let query = urls::ChangesQuery { kind: Some(kind.as_str()), ..Default::default() };
     html! {
-        td.num.count.(kind.as_str()) .zero[n == 0] {
+        td.num.count.(kind.as_str()) .zero[n == 0] data-label=(kind.name()) {
             @if n == 0 { "0" } @else { a href=(urls::changes_query(diff, &row.name, &query)) { (format::count(n)) } }
         }
     }

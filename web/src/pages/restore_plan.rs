@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::{Named, diff::CollectionRow, restore_new::progress_steps};
 use crate::{
     components::{
-        Problem, alert,
+        PROBLEM, Problem, alert_in_form,
         change::ChangeKind,
         form::Field,
         job::{self, Job, Kind},
@@ -299,13 +299,16 @@ fn planned(view: &Restore, plan: &Plan) -> Markup {
     }
 }
 
+/// What is done to records, in the order of [`ChangeKind::ALL`].
+const WRITES: [&str; 3] = ["Inserts", "Updates", "Deletes"];
+
 fn preview(view: &Restore, plan: &Plan) -> Markup {
     let (system, rows) = (view.system, &plan.preview);
     let total = |kind| rows.iter().map(|row| row.counts.of(kind)).sum::<u64>();
     scrolling(
         "What will be written",
         &html! {
-            table {
+            table.tally.stacked {
                 caption {
                     "What will be written: " (format::count_of(total(ChangeKind::Added), "insert")) ", "
                     (format::count_of(total(ChangeKind::Changed), "update")) ", "
@@ -313,15 +316,15 @@ fn preview(view: &Restore, plan: &Plan) -> Markup {
                 }
                 thead { tr {
                     th scope="col" { (system.collection_heading()) }
-                    th.num scope="col" { "Inserts" }
-                    th.num scope="col" { "Updates" }
-                    th.num scope="col" { "Deletes" }
+                    @for heading in WRITES { th.num scope="col" { (heading) } }
                 } }
                 tbody {
                     @for row in rows {
                         tr {
                             th scope="row" { code { (row.name) } }
-                            @for kind in ChangeKind::ALL { td.num { (count(view, plan, row, kind)) } }
+                            @for (kind, heading) in ChangeKind::ALL.into_iter().zip(WRITES) {
+                                td.num data-label=(heading) { (count(view, plan, row, kind)) }
+                            }
                         }
                     }
                 }
@@ -347,7 +350,7 @@ fn confirmation(view: &Restore, plan: &Plan) -> Markup {
     let removed = "The password is not shown again: paste the whole URL once more.";
     let label = format!("Type \u{201c}{}\u{201d} to confirm", plan.confirm_phrase);
     html! {
-        form.stack.card.padded method="post" action=(urls::restore_apply(&view.id)) {
+        form.stack.card.padded method="post" action={ (urls::restore_apply(&view.id)) (PROBLEM) } {
             h2 { "Confirm" }
             @if view.in_place {
                 p {
@@ -356,7 +359,7 @@ fn confirmation(view: &Restore, plan: &Plan) -> Markup {
                     "everything is as planned, nothing is changed."
                 }
             }
-            @if let Some(problem) = &plan.problem { (alert(problem)) }
+            @if let Some(problem) = &plan.problem { (alert_in_form(problem)) }
             (Field::code("url", "URL with the right to write", &plan.url_without_password)
                 .hint("The same server and database. Used once for this restore, never stored.")
                 .error(plan.password_removed.then_some(removed))
@@ -373,6 +376,18 @@ fn confirmation(view: &Restore, plan: &Plan) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wrong_phrase_is_told_where_the_page_is_opened() {
+        let html = page(&Restore::sample()).into_string();
+        let (_, form) = html.split_once("action=\"/restores/r1/apply#problem\"").unwrap();
+        assert!(
+            form.contains("id=\"problem\" tabindex=\"-1\"><div class=\"notice bad\" role=\"alert\""),
+            "{form}"
+        );
+        let fresh = page(&Restore::sample_in_place()).into_string();
+        assert!(fresh.contains("/apply#problem") && !fresh.contains("id=\"problem\""), "{fresh}");
+    }
 
     #[test]
     fn an_incomplete_snapshot_is_a_warning_and_no_passed_check() {

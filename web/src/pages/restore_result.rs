@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::{Named, restore_new::progress_steps};
 use crate::{
     components::{
-        Problem, alert, fact,
+        PROBLEM, Problem, alert_in_form, fact,
         form::Field,
         icons,
         job::{self, Job},
@@ -318,9 +318,9 @@ fn undo_form(
     html! {
         details open[problem.is_some()] {
             summary { "Undo this restore" }
-            form.stack method="post" action=(urls::restore_undo(id)) {
+            form.stack method="post" action={ (urls::restore_undo(id)) (PROBLEM) } {
                 p { "Records that the restore wrote become what they were. Those that have changed since stay, and are listed." }
-                @if let Some(problem) = problem { (alert(problem)) }
+                @if let Some(problem) = problem { (alert_in_form(problem)) }
                 (Field::code("url", "URL with the right to write", url)
                     .hint("The same server and database. Used once, never stored.")
                     .error(password_removed.then_some(removed))
@@ -399,7 +399,7 @@ fn proofs(view: &Result) -> Markup {
     scrolling(
         &format!("Proof by {word}"),
         &html! {
-            table {
+            table.stacked {
                 caption { "Proof by " (word) ": the root hash as it is to be, and that of what the target holds" }
                 thead { tr {
                     th scope="col" { (view.system.collection_heading()) }
@@ -418,16 +418,16 @@ fn proof_row(system: System, row: &CollectionProof) -> Markup {
     html! {
         tr {
             th scope="row" { code { (row.name) } }
-            td {
+            td data-label="Result" {
                 @if row.matches {
                     span.state.good { (icons::ok()) "Matches" }
                 } @else {
                     span.state.bad { (icons::failed()) "Differs" }
                 }
             }
-            td { (short_id(&row.expected_root)) }
-            td { @if row.found_root.is_empty() { span.null { "no such " (system.collection()) } } @else { (short_id(&row.found_root)) } }
-            td {
+            td data-label="Root to be" { (short_id(&row.expected_root)) }
+            td data-label="Root found" { @if row.found_root.is_empty() { span.null { "no such " (system.collection()) } } @else { (short_id(&row.found_root)) } }
+            td data-label="Differing" {
                 @if row.differences > 0 {
                     (format::count(row.differences))
                     @if !row.examples.is_empty() { div.sub.wrap { "for example " (row.examples.join("; ")) } }

@@ -113,7 +113,7 @@ fn table(view: &Restores) -> Markup {
     scrolling(
         "Restores",
         &html! {
-            table {
+            table.stacked {
                 caption.visually-hidden { "Restores, newest first" }
                 thead { tr {
                     th scope="col" { "Planned" }
@@ -125,9 +125,9 @@ fn table(view: &Restores) -> Markup {
                     @for row in &view.restores {
                         tr {
                             th scope="row" { a href=(urls::restore(&row.id)) { (format::time(row.at_ms, view.shell.now_ms)) } }
-                            td { (standing(row.standing)) }
-                            td { a href=(urls::database(&row.database.id)) { (row.database.name) } }
-                            td { code { (row.target) } }
+                            td data-label="Result" { (standing(row.standing)) }
+                            td data-label="Database" { a href=(urls::database(&row.database.id)) { (row.database.name) } }
+                            td data-label="Into" { code { (row.target) } }
                         }
                     }
                 }

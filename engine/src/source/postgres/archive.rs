@@ -371,7 +371,8 @@ fn tool_error(name: &str, messages: &str) -> Error {
         Kind::Internal
     };
     let shown: String = relevant.chars().take(500).collect();
-    Error::new(kind, format!("{name} failed: {shown}")).with_source(messages.to_owned())
+    let error = Error::new(kind, format!("{name} failed: {shown}")).with_source(messages.to_owned());
+    if messages.contains(fault::STANDBY_CONFLICT) { error.with_help(fault::STANDBY_HELP) } else { error }
 }
 
 /// The plain script of an archive, without what differs from run to run.
@@ -431,6 +432,14 @@ mod tests {
             error.message(),
             "pg_dump could not lock public.dst: something else locks it, or waits to"
         );
+    }
+
+    #[test]
+    fn what_a_standby_replays_is_told() {
+        let messages =
+            "pg_dump: error: query failed: ERROR:  canceling statement due to conflict with recovery\n";
+        let error = tool_error("pg_dump", messages);
+        assert_eq!((error.kind(), error.help()), (Kind::SourceChanged, Some(fault::STANDBY_HELP)));
     }
 
     #[test]

@@ -109,7 +109,16 @@ pub(super) fn statement(doing: &str, error: tokio_postgres::Error) -> Error {
     mapped.with_source(error)
 }
 
+/// What a standby says when what it replays would change what a snapshot shows.
+pub(super) const STANDBY_CONFLICT: &str = "conflict with recovery";
+/// What helps then.
+pub(super) const STANDBY_HELP: &str = "The server is a standby, and what it replayed from its primary removes rows that the \
+    snapshot shows: set hot_standby_feedback = on there, or raise its max_standby_streaming_delay, or back up the primary.";
+
 fn class(code: &SqlState, message: &str) -> (Kind, Option<&'static str>) {
+    if message.contains(STANDBY_CONFLICT) {
+        return (Kind::SourceChanged, Some(STANDBY_HELP));
+    }
     if message.contains("row-level security") {
         return (Kind::Denied, Some("ALTER ROLE ... BYPASSRLS lets the user read every row."));
     }
@@ -211,4 +220,23 @@ pub(super) fn is_oversize(error: &tokio_postgres::Error) -> bool {
             || message == "out of memory"
             || *answer.code() == SqlState::PROGRAM_LIMIT_EXCEEDED
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_standby_that_goes_on_is_told_as_one() {
+        for message in [
+            "canceling statement due to conflict with recovery",
+            "terminating connection due to conflict with recovery",
+        ] {
+            let (kind, help) = class(&SqlState::T_R_SERIALIZATION_FAILURE, message);
+            assert_eq!(kind, Kind::SourceChanged);
+            assert!(
+                help.unwrap().contains("standby") && help.unwrap().contains("max_standby_streaming_delay")
+            );
+        }
+    }
 }
