@@ -39,6 +39,7 @@ pub use id::{id_from_text, readable_id};
 pub use json::{extended_json, extended_json_pretty};
 pub use patch::{Differences, Json, Operation, differ_in_order_only, differences};
 pub use read::from_extended_json;
+pub(crate) use shape::regular;
 pub use shown::shown;
 
 /// The deepest nesting that is shown and compared inside. MongoDB stores at most 180 levels; a limit keeps

@@ -18,7 +18,7 @@ pub(super) fn positional(elements: &[Element<'_>]) -> bool {
 
 /// Whether a patch can address everything in the document: no name comes twice in one object, all text is
 /// UTF-8, nothing is broken or nested too deep.
-pub(super) fn regular(document: &[u8]) -> bool {
+pub(crate) fn regular(document: &[u8]) -> bool {
     let hidden = |name: &[u8]| name == b"$bson" || name.starts_with(INVALID_NAME.as_bytes());
     regular_within(document, kind::DOCUMENT, 0)
         && elements(document).is_some_and(|elements| !elements.iter().any(|element| hidden(element.name)))

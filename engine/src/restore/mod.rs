@@ -16,7 +16,7 @@ mod selection;
 
 pub use apply::{Conflicts, Restored, apply};
 pub use in_place::{
-    Order, Preview, Standing, TableStanding, apply_in_place, is_as_planned, plan_in_place, undo,
+    Kept, Order, Preview, Standing, TableStanding, apply_in_place, is_as_planned, plan_in_place, undo,
 };
 pub(crate) use plan::schema_archive;
 pub use plan::{Plan, Scope, TargetIdentity, plan};

@@ -61,7 +61,7 @@ pub(super) fn names(collections: &[Cataloged]) -> Vec<(String, String)> {
 }
 
 /// Fails when two collections would become one.
-fn check_placement(url: &DatabaseUrl, collections: &[Cataloged]) -> Result<()> {
+pub(super) fn check_placement(url: &DatabaseUrl, collections: &[Cataloged]) -> Result<()> {
     let mut placed = BTreeMap::new();
     for found in collections {
         if let Some(other) = placed.insert((url.placed(&found.namespace), &found.name), found) {

@@ -94,6 +94,10 @@ pub struct RestoreBody {
     /// Of taking it back: the same, and `conflicts`.
     #[schema(required, value_type = Option<Object>)]
     undo_result: Option<Value>,
+    /// In place: the snapshot of what was there before, as soon as it is there. A restore that fails or is cut
+    /// off after that can be undone where its state allows it.
+    #[schema(required)]
+    safety_snapshot: Option<String>,
     #[schema(required)]
     error: Option<JobError>,
 }
@@ -101,6 +105,7 @@ pub struct RestoreBody {
 impl From<FoundRestore> for RestoreBody {
     fn from(found: FoundRestore) -> Self {
         let FoundRestore { restore, state, plan, plan_job, apply_job, undo_job, scope } = found;
+        let safety_snapshot = in_place::safety_snapshot(&restore, apply_job.as_ref());
         let (preflight, preview, confirm_phrase) = match plan {
             Some(plan) => {
                 let preflight = plan.preflight.into_iter().map(CheckBody::from).collect();
@@ -135,6 +140,7 @@ impl From<FoundRestore> for RestoreBody {
             confirm_phrase,
             result,
             undo_result,
+            safety_snapshot,
             error,
         }
     }
@@ -238,11 +244,11 @@ pub async fn undo(
     Ok((StatusCode::ACCEPTED, axum::Json(Accepted { job_id })))
 }
 
-/// The records that a planned restore in place would change in one table, in key order: `old` is what is
+/// The records that a planned restore in place would change in one collection, in key order: `old` is what is
 /// there now.
 #[utoipa::path(
     get, path = "/restores/{id}/collections/{name}/changes", tag = "restores",
-    params(("id" = String, Path), ("name" = String, Path, description = "The table's name, percent-encoded"), ChangesQuery),
+    params(("id" = String, Path), ("name" = String, Path, description = "The collection's name, percent-encoded"), ChangesQuery),
     responses(
         (status = 200, description = "A page", body = Page<ChangeBody>),
         (status = 409, description = "`not-planned`: the target is still being read", body = ProblemBody),

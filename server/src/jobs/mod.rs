@@ -399,6 +399,9 @@ fn cut_off(record: &JobRecord) -> Option<JobError> {
         "It writes in one transaction, which the database takes back when its connection ends: either all of it is \
          there or nothing. Compare the database with the snapshot to see which. If a safety snapshot was taken, it is \
          in the database's history."
+    } else if record.work.is_in_steps() {
+        "It writes in transactions, one after the other: what was committed by then stays. Undo the restore to take it \
+         back. If there is nothing to undo, nothing was written."
     } else {
         "A part of the snapshot may be in the target, unproven, and nothing of it was removed. Drop the \
          target database, or what the restore made in it, and restore again. A PostgreSQL database that was made for \

@@ -2,6 +2,8 @@
 
 use engine::Context;
 use engine::restore::{self, Order, Plan, Restored};
+use futures::future::BoxFuture;
+use repo_format::id::SnapshotId;
 use serde_json::json;
 
 use super::ApplyOrder;
@@ -49,10 +51,10 @@ pub async fn apply(app: &App, record: &JobRecord, id: RestoreId, context: &Conte
         RestoreMode::InPlace => {
             let url = addresses::check_url(app, &order.url).await?;
             let request = in_place::safety_request(app, &found, &url, &order.url).await?;
-            let written = Order { confirm: &order.confirm, request: &request };
+            let kept = keeping(app, &found);
+            let written = Order { confirm: &order.confirm, request: &request, kept: &kept };
             let restored =
                 restore::apply_in_place(&repository, &from, &scope, &plan, &written, context).await?;
-            saw(app, &found, &restored);
             restored
         }
     };
@@ -66,17 +68,19 @@ pub async fn undo(app: &App, record: &JobRecord, id: RestoreId, context: &Contex
         Some(id) => super::get(app, id).await?,
         None => None,
     };
-    let safety = apply_job.and_then(|job| {
-        let safety = job.result?.get("safety_snapshot")?.as_str()?.to_owned();
-        Some(safety)
-    });
+    let safety = in_place::safety_snapshot(&found, apply_job.as_ref());
     let safety = snapshot(&repository, &safety.ok_or_else(Problem::not_found)?).await?;
     let from = snapshot(&repository, &found.snapshot_id).await?;
     let url = addresses::check_url(app, &order.url).await?;
     let request = in_place::safety_request(app, &found, &url, &order.url).await?;
-    let written = Order { confirm: &order.confirm, request: &request };
+    // What it is taken back from is found by its id, and is not what a next attempt goes back to.
+    let (app, project) = (app.clone(), found.project_id);
+    let kept = move |id| -> BoxFuture<'static, engine::Result<()>> {
+        app.repositories.saw(id, project);
+        Box::pin(std::future::ready(Ok(())))
+    };
+    let written = Order { confirm: &order.confirm, request: &request, kept: &kept };
     let undone = restore::undo(&repository, &from, &safety, &scope, &plan, &written, context).await?;
-    saw(app, &found, &undone);
     done(&undone)
 }
 
@@ -104,11 +108,26 @@ impl Writing {
     }
 }
 
-/// The safety snapshot is found by its id alone from now on.
-fn saw(app: &App, restore: &Restore, restored: &Restored) {
-    let id = restored.safety_snapshot.as_deref().and_then(repo_format::id::SnapshotId::parse);
-    if let Some(id) = id {
-        app.repositories.saw(id, restore.project_id);
+/// Notes a safety snapshot down before anything is written: it is found by its id alone from now on, and
+/// what a restore leaves that does not come to its end can be taken back.
+fn keeping(
+    app: &App,
+    restore: &Restore,
+) -> impl Fn(SnapshotId) -> BoxFuture<'static, engine::Result<()>> + use<> {
+    let (app, id, project) = (app.clone(), restore.id, restore.project_id);
+    move |safety| {
+        let app = app.clone();
+        Box::pin(async move {
+            app.repositories.saw(safety, project);
+            let noted = app.meta.change_restore(id, move |restore| {
+                restore.safety_snapshot = Some(safety.to_string());
+            });
+            noted.await.map_err(|error| {
+                engine::Error::new(engine::Kind::Storage, "the safety snapshot could not be noted down")
+                    .with_help("Nothing was written. Look at the server's disk, then restore again.")
+                    .with_source(error)
+            })
+        })
     }
 }
 

@@ -29,7 +29,7 @@ pub async fn run(app: App, record: JobRecord, context: Context) -> Result<Done> 
         Work::LiveDiff { diff_id, database_id } => run_live_diff(&app, diff_id, database_id, &context).await,
         Work::RestorePlan { restore_id } => restoring::plan(&app, restore_id, &context).await,
         Work::RestoreApply { restore_id, .. } => restoring::apply(&app, &record, restore_id, &context).await,
-        Work::RestoreUndo { restore_id } => restoring::undo(&app, &record, restore_id, &context).await,
+        Work::RestoreUndo { restore_id, .. } => restoring::undo(&app, &record, restore_id, &context).await,
         Work::Verify { mode } => run_verify(&app, &record, mode, &context).await,
         Work::Prune { dry_run } => run_prune(&app, &record, dry_run, &context).await,
         Work::Cost { snapshot_id } => run_cost(&app, &record, &snapshot_id, &context).await,

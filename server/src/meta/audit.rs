@@ -102,7 +102,7 @@ fn of_job(tx: &WriteTransaction, job: &JobRecord, action: &'static str, detail: 
         }
         Work::RestorePlan { restore_id }
         | Work::RestoreApply { restore_id, .. }
-        | Work::RestoreUndo { restore_id } => {
+        | Work::RestoreUndo { restore_id, .. } => {
             let restore: Option<Restore> =
                 rows::get(&tx.open_table(rows::RESTORES)?, &restore_id.to_string())?;
             let event = Event::new(action, format!("restore/{restore_id}"));

@@ -103,13 +103,18 @@ pub enum Work {
     /// The URL to write with is in memory only: without the process that took it, it cannot run.
     RestoreApply {
         restore_id: RestoreId,
-        /// Whether it writes in one transaction, so that nothing is left of it when it does not end.
         #[serde(default)]
         in_place: bool,
+        /// In place, whether it writes in several transactions: an undo takes back what is left of it when
+        /// it does not end.
+        #[serde(default)]
+        in_steps: bool,
     },
     /// Takes a restore in place back. As that, it takes a URL to write with.
     RestoreUndo {
         restore_id: RestoreId,
+        #[serde(default)]
+        in_steps: bool,
     },
     Verify {
         mode: VerifyMode,
@@ -185,7 +190,16 @@ impl Work {
 
     /// Whether all that it wrote is taken back when it does not come to its end.
     pub fn is_all_or_nothing(&self) -> bool {
-        matches!(self, Self::RestoreApply { in_place: true, .. } | Self::RestoreUndo { .. })
+        matches!(
+            self,
+            Self::RestoreApply { in_place: true, in_steps: false, .. }
+                | Self::RestoreUndo { in_steps: false, .. }
+        )
+    }
+
+    /// Whether what it wrote before it ended can be undone, however it ended.
+    pub fn is_in_steps(&self) -> bool {
+        matches!(self, Self::RestoreApply { in_steps: true, .. } | Self::RestoreUndo { in_steps: true, .. })
     }
 
     /// Jobs of one lane run one after the other; no lane, no order.
@@ -195,7 +209,7 @@ impl Work {
             Self::Backup { database_id, .. } | Self::LiveDiff { database_id, .. } => {
                 format!("backup/{database_id}")
             }
-            Self::RestoreApply { restore_id, .. } | Self::RestoreUndo { restore_id } => {
+            Self::RestoreApply { restore_id, .. } | Self::RestoreUndo { restore_id, .. } => {
                 format!("restore/{restore_id}")
             }
             Self::Diff { .. }

@@ -50,6 +50,9 @@ pub struct Restore {
     /// The newest attempt to take it back.
     #[serde(default)]
     pub undo_job_id: Option<JobId>,
+    /// The snapshot that the newest attempt took before it wrote, known as soon as that is there.
+    #[serde(default)]
+    pub safety_snapshot: Option<String>,
     pub created_ms: i64,
 }
 

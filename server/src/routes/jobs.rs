@@ -86,7 +86,7 @@ pub fn result(job: &Job) -> Option<(String, String)> {
         }
         Work::RestorePlan { restore_id }
         | Work::RestoreApply { restore_id, .. }
-        | Work::RestoreUndo { restore_id } => {
+        | Work::RestoreUndo { restore_id, .. } => {
             Some(("Open the restore".to_owned(), urls::restore(&restore_id.to_string())))
         }
         Work::Cost { snapshot_id } => Some(("Open the snapshot".to_owned(), urls::snapshot(snapshot_id))),

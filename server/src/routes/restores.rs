@@ -6,7 +6,6 @@ use axum::response::Response;
 use engine::restore::{Restored, Scope};
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
-use web::components::system::System;
 use web::pages::restore_new::{self, RestoreNew};
 use web::pages::restore_plan::{self, Stage};
 use web::pages::restore_result;
@@ -15,7 +14,7 @@ use web::urls;
 use zeroize::Zeroizing;
 
 use super::place::{Place, id};
-use super::{again, html, see_other, shell, shown};
+use super::{again, html, restores_in_place, see_other, shell, shown};
 use crate::app::App;
 use crate::auth::{PageUser, Visitor};
 use crate::error::{Problem, Result};
@@ -230,7 +229,6 @@ async fn new_view(
         system,
         choices,
         only_chosen: chosen.is_some(),
-        may_be_in_place: system == System::PostgreSql,
         in_place: choice.mode == RestoreMode::InPlace,
         records: choice.records,
         url_without_password: typed.shown,
@@ -278,7 +276,7 @@ pub async fn apply(
     Ok(again(&problem, restore_plan::page(&view)))
 }
 
-async fn plan_view(
+pub(super) async fn plan_view(
     app: &App,
     visitor: &Visitor,
     found: &FoundRestore,
@@ -302,6 +300,11 @@ async fn plan_view(
             Stage::Job(Box::new(view::job::job(job, None)))
         }
     };
+    // One that wrote and did not come to its end.
+    let before = match restores_in_place::has_ended_early(found) {
+        true => restores_in_place::before(found, system, None, untyped())?,
+        false => None,
+    };
     Ok(restore_plan::Restore {
         shell: shell(app, visitor),
         id: found.restore.id.to_string(),
@@ -315,6 +318,7 @@ async fn plan_view(
         in_place: found.restore.mode == RestoreMode::InPlace,
         placement: found.plan.as_ref().and_then(|plan| view::restore::placement(system, plan)),
         stage,
+        before,
     })
 }
 
@@ -329,13 +333,14 @@ pub(super) async fn result_view(
     let place = Place::of_snapshot(app, visitor, &snapshot).await?;
     let manifest = &snapshot.snapshot.manifest;
     let record = found.apply_job.as_ref().map(|job| &job.record).ok_or_else(Problem::not_found)?;
+    let system = view::connection::system(&manifest.source.engine);
     let finished_ms = record.finished_ms.unwrap_or_else(|| app.now_ms());
     Ok(restore_result::Result {
         shell: shell(app, visitor),
         database: place.named(),
         project: place.project,
         snapshot: found.restore.snapshot_id.clone(),
-        system: view::connection::system(&manifest.source.engine),
+        system,
         at_ms: manifest.started_ms,
         target: found.restore.target.clone(),
         finished_ms,
@@ -348,7 +353,7 @@ pub(super) async fn result_view(
         schema_differences: restored.proof.schema_differences.clone(),
         remarks: restored.proof.remarks.clone(),
         notes: view::restore::notes(&restored.notes),
-        before: super::restores_in_place::before(found, &restored, typed)?,
+        before: restores_in_place::before(found, system, Some(&restored), typed)?,
     })
 }
 

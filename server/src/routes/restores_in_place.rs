@@ -9,12 +9,13 @@ use engine::restore::Restored;
 use engine::rows;
 use web::components::system::System;
 use web::pages::changes::{self, ChangeList, Changes, Of};
-use web::pages::restore_result::{self, Before, Undo};
+use web::pages::restore_undo::{Before, Undo};
+use web::pages::{restore_plan, restore_result};
 use web::urls;
 
 use super::diffs::{Choices, chosen, parse_kind, show};
 use super::place::id;
-use super::restores::{Confirmation, place, restored, result_view};
+use super::restores::{Confirmation, place, plan_view, restored, result_view, untyped};
 use super::{again, html, see_other, shell, shown};
 use crate::app::App;
 use crate::auth::{PageUser, Visitor};
@@ -29,7 +30,7 @@ use crate::view::typed_url::TypedUrl;
 /// Changes on a page.
 const ROWS: usize = 50;
 
-/// What a planned restore would change in one table.
+/// What a planned restore would change in one collection.
 pub async fn changes(
     State(app): State<App>,
     PageUser(visitor): PageUser,
@@ -41,13 +42,14 @@ pub async fn changes(
     let Some(plan) = &found.plan else { return back() };
     let known = plan.preview.collections.iter().find(|known| known.name == table);
     let known = view::diff::row(known.ok_or_else(Problem::not_found)?);
+    let system = view::connection::system(&restores::engine_of(&app, &found).await?);
     let place = place(&app, &visitor, &found).await?;
     let (database, target) = (place.named(), found.restore.target.clone());
     let mut view = Changes {
         shell: shell(&app, &visitor),
         project: place.project,
         of: Of::Restore { id: restore.clone(), database, target },
-        system: System::PostgreSql,
+        system,
         collection: table,
         counts: known.counts,
         schema_changes: Vec::new(),
@@ -96,20 +98,40 @@ pub async fn undo(
         Err(problem) => problem,
     };
     let found = restores::find(&app, visitor.user_id, id).await?;
-    let (false, true, Some(done)) =
-        (problem.status.is_server_error(), in_place::is_undoable(&found), restored(&found)?)
-    else {
+    if problem.status.is_server_error() || !in_place::is_undoable(&found) {
         return Err(problem);
-    };
-    let mut view = result_view(&app, &visitor, &found, done, typed).await?;
-    if let Some(Before { undo: Undo::Offered { problem: offered, .. }, .. }) = &mut view.before {
-        *offered = Some(shown(&problem));
     }
-    Ok(again(&problem, restore_result::page(&view)))
+    let offer = |before: &mut Option<Before>| {
+        if let Some(Before { undo: Undo::Offered { problem: offered, .. }, .. }) = before {
+            *offered = Some(shown(&problem));
+        }
+    };
+    if let Some(done) = restored(&found)? {
+        let mut view = result_view(&app, &visitor, &found, done, typed).await?;
+        offer(&mut view.before);
+        return Ok(again(&problem, restore_result::page(&view)));
+    }
+    let mut view = plan_view(&app, &visitor, &found, untyped()).await?;
+    view.before = before(&found, view.system, None, typed)?;
+    offer(&mut view.before);
+    Ok(again(&problem, restore_plan::page(&view)))
 }
 
-/// What there is to say of what was there before, and of the way back.
-pub(super) fn before(found: &FoundRestore, done: &Restored, typed: TypedUrl) -> Result<Option<Before>> {
+/// Whether a restore in place did not come to its end, and something may be there to take back.
+pub(super) fn has_ended_early(found: &FoundRestore) -> bool {
+    let has_result = found.apply_job.as_ref().is_some_and(|job| job.result.is_some());
+    let was_taken_back = matches!(found.state, RestoreState::Undoing | RestoreState::Undone);
+    !has_result && (was_taken_back || in_place::is_undoable(found))
+}
+
+/// What there is to say of what was there before, and of the way back. `done` is there once the restore
+/// came to its end.
+pub(super) fn before(
+    found: &FoundRestore,
+    system: System,
+    done: Option<&Restored>,
+    typed: TypedUrl,
+) -> Result<Option<Before>> {
     if found.restore.mode == RestoreMode::New {
         return Ok(None);
     }
@@ -137,6 +159,10 @@ pub(super) fn before(found: &FoundRestore, done: &Restored, typed: TypedUrl) -> 
         },
         _ => Undo::Nothing,
     };
-    let id = found.restore.id.to_string();
-    Ok(Some(Before { id, safety_snapshot: done.safety_snapshot.clone(), undo }))
+    let (id, target) = (found.restore.id.to_string(), found.restore.target.clone());
+    let safety_snapshot = match done {
+        Some(done) => done.safety_snapshot.clone(),
+        None => found.restore.safety_snapshot.clone(),
+    };
+    Ok(Some(Before { id, system, target, safety_snapshot, undo }))
 }

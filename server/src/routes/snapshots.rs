@@ -196,7 +196,11 @@ pub async fn records(
     let found = snapshots::find(&app, visitor.user_id, &id).await?;
     let place = Place::of_snapshot(&app, &visitor, &found).await?;
     let all = snapshots::collections(&found).await?;
-    let total = all.iter().find(|known| known.name == collection).ok_or_else(Problem::not_found)?.records;
+    let known = all.iter().find(|known| known.name == collection).ok_or_else(Problem::not_found)?;
+    let total = known.records;
+    let system = view::connection::system(&found.snapshot.manifest.source.engine);
+    // Of the other kinds of MongoDB no document is written alone.
+    let may_restore = system == System::PostgreSql || known.kind == System::MongoDb.collection();
     let from_key = paging.from_key.unwrap_or_default().trim().to_owned();
     let paged = paging.cursor.is_some() || !from_key.is_empty();
     let request = rows::PageRequest {
@@ -215,7 +219,7 @@ pub async fn records(
         records: Vec::new(),
         from_key,
         paged,
-        may_restore: view::connection::system(&found.snapshot.manifest.source.engine) == System::PostgreSql,
+        may_restore,
         next_cursor: None,
         problem: None,
     };

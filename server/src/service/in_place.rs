@@ -20,10 +20,10 @@ use crate::app::App;
 use crate::audit::{Event, action};
 use crate::error::{Problem, Result};
 use crate::ids::{DatabaseId, JobId, RestoreId, UserId};
-use crate::jobs::{self, ApplyOrder};
+use crate::jobs::{self, ApplyOrder, Job};
 use crate::meta::{ConnectedDatabase, PageRequest, Restore, RestoreMode, Work};
 
-/// Tables with fewer records in all are read before the answer, to say at once that they changed. Of others
+/// Collections with fewer records in all are read before the answer, to say at once that they changed. Of others
 /// the job finds out.
 const READ_AT_ONCE: u64 = 50_000;
 /// How long that may take.
@@ -31,18 +31,13 @@ const READ_LIMIT: Duration = Duration::from_secs(10);
 
 /// Whether a scope can be restored in place, as far as the snapshot tells.
 pub(super) async fn check_scope(found: &FoundSnapshot, scope: &Scope) -> Result<()> {
-    if found.snapshot.manifest.source.engine != Engine::Postgres.as_str() {
-        let detail =
-            "MongoDB databases are not restored in place. Restore into a new database: use the mode new.";
-        return Err(Problem::invalid("target.mode", detail));
-    }
     let names: Vec<&String> = match scope {
         Scope::Collections(names) => names.iter().collect(),
         Scope::Records(records) => records.keys().collect(),
         _ => return Ok(()),
     };
     if names.is_empty() {
-        return Err(Problem::invalid("scope", "Choose at least one table, or all of the snapshot."));
+        return Err(Problem::invalid("scope", "Choose at least one collection, or all of the snapshot."));
     }
     let all = catalog::collections(&found.repository, &found.snapshot).await?;
     match names.into_iter().find(|name| !all.iter().any(|found| found.display_name() == **name)) {
@@ -54,8 +49,8 @@ pub(super) async fn check_scope(found: &FoundSnapshot, scope: &Scope) -> Result<
     }
 }
 
-/// Fails when the tables are known not to hold what they held when the restore was planned. The job looks
-/// again, under locks.
+/// Fails when the collections are known not to hold what they held when the restore was planned. The job looks
+/// again.
 pub(super) async fn check_unchanged(
     app: &App,
     snapshot: &FoundSnapshot,
@@ -85,8 +80,8 @@ pub(super) async fn check_unchanged(
     }
     match read {
         Ok(Ok(false)) => {
-            let detail = "The tables do not hold what they held when the restore was planned. Nothing was written. Plan \
-                          again, and look at what changed.";
+            let detail = "It does not hold what it held when the restore was planned. Nothing was written. Plan again, and \
+                          look at what changed.";
             Err(Problem::conflict("target-changed", "The target changed", detail))
         }
         Ok(Err(error)) => Err(error.into()),
@@ -145,17 +140,30 @@ async fn source_of(repository: &engine::repo::Repository, id: &str) -> Result<St
     Ok(repository.snapshot(id).await?.manifest.source.id)
 }
 
-/// The id of the safety snapshot that a restore took.
-pub fn safety_snapshot(found: &FoundRestore) -> Option<String> {
-    let result = found.apply_job.as_ref()?.result.as_ref()?;
-    result.get("safety_snapshot").and_then(Value::as_str).map(str::to_owned)
+/// The id of the safety snapshot that a restore took: as its result tells, or, of one that has none, as it
+/// was noted before anything was written.
+pub fn safety_snapshot(restore: &Restore, apply_job: Option<&Job>) -> Option<String> {
+    match apply_job?.result.as_ref() {
+        Some(result) => result.get("safety_snapshot").and_then(Value::as_str).map(str::to_owned),
+        None => restore.safety_snapshot.clone(),
+    }
 }
 
 /// Whether a restore can be taken back.
 pub fn is_undoable(found: &FoundRestore) -> bool {
+    may_have_written(found) && safety_snapshot(&found.restore, found.apply_job.as_ref()).is_some()
+}
+
+/// Whether a restore in place ended, and may have left something that can be taken back.
+fn may_have_written(found: &FoundRestore) -> bool {
+    let in_steps = || found.apply_job.as_ref().is_some_and(|job| job.record.work.is_in_steps());
     found.restore.mode == RestoreMode::InPlace
-        && matches!(found.state, RestoreState::Succeeded | RestoreState::Incomplete)
-        && safety_snapshot(found).is_some()
+        && match found.state {
+            RestoreState::Succeeded | RestoreState::Incomplete => true,
+            // What was written in one transaction is gone with it.
+            RestoreState::Failed | RestoreState::Cancelled | RestoreState::Interrupted => in_steps(),
+            _ => false,
+        }
 }
 
 /// Takes a restore in place back. The URL is kept in memory until the job has used it.
@@ -171,23 +179,24 @@ pub async fn undo(app: &App, user: UserId, id: RestoreId, order: ApplyOrder) -> 
             let detail = "The restore was taken back. What had changed since stays as it is.";
             return Err(Problem::conflict("already-undone", "Already taken back", detail));
         }
-        (RestoreState::Succeeded | RestoreState::Incomplete, Some(plan)) => plan,
+        (_, Some(plan)) if may_have_written(&found) => plan,
         _ => {
             let detail = "Only a restore that was carried out can be taken back.";
             return Err(Problem::conflict("not-applied", "Not carried out", detail));
         }
     };
-    if safety_snapshot(&found).is_none() {
-        let detail = "The restore wrote nothing: the tables held already what the snapshot holds.";
+    if safety_snapshot(&found.restore, found.apply_job.as_ref()).is_none() {
+        let detail = "The restore wrote nothing: either it did not come to that, or the target held already what it was to \
+                      hold.";
         return Err(Problem::conflict("nothing-to-undo", "Nothing to take back", detail));
     }
     check_phrase(app, user, &found.restore, plan, &order, action::RESTORE_UNDO_START).await?;
-    check_target(app, plan, &order).await?;
+    let in_steps = check_target(app, plan, &order).await?.engine() == Engine::MongoDb;
     let (job_id, before) = (jobs::new_id(app), found.restore.undo_job_id);
     if !app.meta.claim_undo(id, before, job_id).await? {
         return Err(already_undoing());
     }
-    let work = Work::RestoreUndo { restore_id: id };
+    let work = Work::RestoreUndo { restore_id: id, in_steps };
     let queued = jobs::enqueue_apply(app, job_id, found.restore.project_id, user, work, order).await;
     if let Err(problem) = queued {
         app.meta.change_restore(id, move |restore| restore.undo_job_id = before).await?;

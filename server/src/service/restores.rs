@@ -145,6 +145,7 @@ pub async fn plan(app: &App, user: UserId, new: NewRestore) -> Result<(RestoreId
         plan_job_id,
         apply_job_id: None,
         undo_job_id: None,
+        safety_snapshot: None,
         created_ms: app.now_ms(),
     };
     app.meta.add_restore(restore).await?;
@@ -159,6 +160,12 @@ pub async fn find(app: &App, user: UserId, id: RestoreId) -> Result<FoundRestore
     let restore = restore.filter(|restore| restore.user_id == user).ok_or_else(Problem::not_found)?;
     projects::find(app, user, restore.project_id).await?;
     opened(app, restore).await
+}
+
+/// The word for the system that a restore's snapshot is of.
+pub async fn engine_of(app: &App, found: &FoundRestore) -> Result<String> {
+    let snapshot = snapshots::find(app, found.restore.user_id, &found.restore.snapshot_id).await?;
+    Ok(snapshot.snapshot.manifest.source.engine)
 }
 
 /// A user's restores, newest first.
@@ -190,7 +197,7 @@ pub async fn apply(app: &App, user: UserId, id: RestoreId, order: ApplyOrder) ->
             return Err(Problem::conflict("not-planned", "Not planned", detail));
         }
     };
-    check_order(app, user, &found, plan, &order).await?;
+    let engine = check_order(app, user, &found, plan, &order).await?;
     let job_id = jobs::new_id(app);
     let before = found.restore.apply_job_id;
     // Of several orders at once, a double click, one is carried out.
@@ -198,7 +205,8 @@ pub async fn apply(app: &App, user: UserId, id: RestoreId, order: ApplyOrder) ->
         return Err(already_applying());
     }
     let in_place = found.restore.mode == RestoreMode::InPlace;
-    let work = Work::RestoreApply { restore_id: id, in_place };
+    let in_steps = in_place && engine == Engine::MongoDb;
+    let work = Work::RestoreApply { restore_id: id, in_place, in_steps };
     let queued = jobs::enqueue_apply(app, job_id, found.restore.project_id, user, work, order).await;
     if let Err(problem) = queued {
         app.meta.change_restore(id, move |restore| restore.apply_job_id = before).await?;
@@ -212,14 +220,15 @@ fn already_applying() -> Problem {
     Problem::conflict("already-applying", "Already being carried out", detail)
 }
 
-/// Whether an order fits its plan, as far as a look at the target shows; the job looks again.
+/// Whether an order fits its plan, as far as a look at the target shows; the job looks again. Which system
+/// the target is of.
 async fn check_order(
     app: &App,
     user: UserId,
     found: &FoundRestore,
     plan: &Plan,
     order: &ApplyOrder,
-) -> Result<()> {
+) -> Result<Engine> {
     check_phrase(app, user, &found.restore, plan, order, action::RESTORE_START).await?;
     if let Some(check) = plan.preflight.iter().find(|check| !check.ok) {
         let found = error::sentences(&check.detail, Some("Mend it and plan again."));
@@ -230,7 +239,8 @@ async fn check_order(
     let snapshot = snapshots::find(app, user, &found.restore.snapshot_id).await?;
     check_engine(&snapshot, &url)?;
     if found.restore.mode == RestoreMode::InPlace {
-        return in_place::check_unchanged(app, &snapshot, &found.scope, plan, &order.url).await;
+        in_place::check_unchanged(app, &snapshot, &found.scope, plan, &order.url).await?;
+        return Ok(url.engine());
     }
     match occupied(&url, &in_scope(&snapshot, &found.scope).await?).await? {
         Some(held) => {
@@ -238,7 +248,7 @@ async fn check_order(
             let detail = error::sentences(&held, Some(advice));
             Err(Problem::conflict("target-changed", "The target changed", detail))
         }
-        None => Ok(()),
+        None => Ok(url.engine()),
     }
 }
 

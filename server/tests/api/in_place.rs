@@ -243,7 +243,7 @@ async fn a_program_that_is_killed_while_it_writes_leaves_the_tables_as_they_were
 }
 
 /// A restore's page once it shows something.
-async fn shows(browser: &Browser, path: &str, words: &str) -> String {
+pub async fn shows(browser: &Browser, path: &str, words: &str) -> String {
     for _ in 0..600 {
         let page = browser.get(path).await;
         if page.text.contains(words) {

@@ -19,6 +19,7 @@ mod live;
 mod lost_storage;
 mod marks;
 mod mongodb;
+mod mongodb_in_place;
 #[path = "../pages/mongodb_shop.rs"]
 mod mongodb_shop;
 mod object_storage;

@@ -143,7 +143,7 @@ async fn forms_for_restoring_parts_keep_what_was_chosen() {
     assert_eq!(occupied.status, 422);
     occupied.says("The target is not empty");
     assert_eq!(occupied.html.matches(r#"name="collection""#).count(), 2);
-    assert_eq!(occupied.html.matches(" checked>").count(), 3, "the scope and both collections");
+    assert_eq!(occupied.html.matches(" checked>").count(), 4, "the scope, both collections, the mode");
     let wrong = submit(&[("url", "postgres://me:hunter2@127.0.0.1:1/d"), ("scope", "all")]).await;
     wrong.says("The snapshot is of MongoDB and the target is PostgreSQL.");
     assert!(!wrong.html.contains("hunter2"));

@@ -34,6 +34,14 @@ impl System {
         }
     }
 
+    /// What it calls several records.
+    pub fn records(self) -> &'static str {
+        match self {
+            Self::PostgreSql => "rows",
+            Self::MongoDb => "documents",
+        }
+    }
+
     /// An address with its parts named: the hint of a field for one.
     pub fn url_example(self) -> &'static str {
         match self {

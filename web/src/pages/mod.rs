@@ -18,6 +18,7 @@ pub mod recovery_key;
 pub mod restore_new;
 pub mod restore_plan;
 pub mod restore_result;
+pub mod restore_undo;
 pub mod restores;
 pub mod schedule;
 pub mod settings;

@@ -135,7 +135,7 @@ impl Records {
                 Record { truncated: true, ..record("export", &long) },
             ],
             paged: false,
-            may_restore: false,
+            may_restore: true,
             next_cursor: Some("k7".to_owned()),
             ..Self::sample()
         }
@@ -213,10 +213,20 @@ fn documents(view: &Records) -> Markup {
                                 span.preview { (json::preview(text)) }
                             }
                             (document::whole(&record.key, text, record.truncated))
+                            @if view.may_restore { p { (restore(view, record)) } }
                         }
                     }
                 }
             }
+        }
+    }
+}
+
+/// The way to restore a record by itself.
+fn restore(view: &Records, record: &Record) -> Markup {
+    html! {
+        a href=(urls::restore_record(&view.snapshot, &view.collection, &record.id)) {
+            "Restore" span.visually-hidden { " " (record.key) }
         }
     }
 }
@@ -247,11 +257,7 @@ fn table(view: &Records) -> Markup {
                                 }
                             }
                             @if view.may_restore {
-                                td {
-                                    a href=(urls::restore_record(&view.snapshot, &view.collection, &record.id)) {
-                                        "Restore" span.visually-hidden { " " (record.key) }
-                                    }
-                                }
+                                td { (restore(view, record)) }
                             }
                         }
                     }

@@ -67,9 +67,7 @@ pub struct RestoreNew {
     pub only_chosen: bool,
     /// Single records that are restored, and nothing else.
     pub records: Option<Records>,
-    /// Whether tables that hold rows can be restored in place.
-    pub may_be_in_place: bool,
-    /// Whether that is chosen.
+    /// Whether collections that hold records are restored in place.
     pub in_place: bool,
     /// The target as typed, without its password.
     pub url_without_password: String,
@@ -96,7 +94,6 @@ impl RestoreNew {
             choices: Vec::new(),
             only_chosen: false,
             records: None,
-            may_be_in_place: true,
             in_place: false,
             url_without_password: "postgresql://admin@localhost:5432/shop_restored".to_owned(),
             password_removed: true,
@@ -144,7 +141,6 @@ impl RestoreNew {
         Self {
             system: System::MongoDb,
             records: None,
-            may_be_in_place: false,
             record_count: 10_771,
             collections: 4,
             missing: 0,
@@ -249,21 +245,35 @@ fn scope(view: &RestoreNew) -> Markup {
     }
 }
 
-/// A new database, or the tables themselves.
+/// A new database, or the collections themselves.
 fn mode(view: &RestoreNew) -> Markup {
     let is_single = view.records.is_some();
+    let (new, in_place) = match view.system {
+        System::PostgreSql => (
+            "A new database, beside the one that was backed up. It is created if it does not exist, and refused if it holds \
+             anything. Everything in the snapshot goes into it.",
+            "In place: tables that are there become what the snapshot holds. Only rows that differ are written, all of them \
+             or none. What was there is kept in a safety snapshot first, and the restore can be undone.",
+        ),
+        System::MongoDb => (
+            "Databases that do not exist yet, or are empty: they are created, and refused if they hold any collection.",
+            "In place: collections that are there become what the snapshot holds. Only documents that differ are written, \
+             and none that somebody else changes meanwhile. What was there is kept in a safety snapshot first, and the \
+             restore can be undone.",
+        ),
+    };
     html! {
         fieldset.scope {
             legend.visually-hidden { "Where to restore" }
             @if !is_single {
                 label {
                     input type="radio" name="mode" value="new" required checked[!view.in_place];
-                    span { "A new database, beside the one that was backed up. It is created if it does not exist, and refused if it holds anything. Everything in the snapshot goes into it." }
+                    span { (new) }
                 }
             }
             label {
                 input type="radio" name="mode" value="in_place" required checked[view.in_place || is_single];
-                span { "In place: tables that are there become what the snapshot holds. Only rows that differ are written, all of them or none. What was there is kept in a safety snapshot first, and the restore can be undone." }
+                span { (in_place) }
             }
         }
     }
@@ -278,16 +288,12 @@ fn target(view: &RestoreNew) -> Markup {
         ),
         System::MongoDb => (
             "URL of the target",
-            "mongodb://user:password@host:27017/new_database: every collection goes into that database.\n\
+            "mongodb://user:password@host:27017/database: every collection goes into that database.\n\
              mongodb://user:password@host:27017/: each collection keeps the database it was in.",
         ),
     };
     html! {
-        @match view.system {
-            System::PostgreSql if view.may_be_in_place => (mode(view)),
-            System::PostgreSql => p { "A new database, beside the one that was backed up. It is created if it does not exist, and refused if it holds anything." }
-            System::MongoDb => p { "Databases that do not exist yet, or are empty: they are created, and refused if they hold any collection." }
-        }
+        (mode(view))
         (Field::code("url", label, &view.url_without_password)
             .hint(hint)
             .error(view.password_removed.then_some(removed))

@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 
+use super::restore_undo::{self, Before};
 use super::{Named, diff::CollectionRow, restore_new::progress_steps};
 use crate::{
     components::{
@@ -94,6 +95,8 @@ pub struct Restore {
     pub placement: Option<String>,
     /// Where it stands.
     pub stage: Stage,
+    /// Of a restore in place that ended early: what was there before, and the way back.
+    pub before: Option<Before>,
 }
 
 impl Restore {
@@ -140,6 +143,7 @@ impl Restore {
                 password_removed: true,
                 problem: Some(Problem::new("The phrase does not match.")),
             }),
+            before: None,
         }
     }
 
@@ -225,6 +229,38 @@ impl Restore {
         view
     }
 
+    /// Documents, in place, in more than one transaction.
+    pub fn sample_documents_in_place() -> Self {
+        let mut view = Self { in_place: true, ..Self::sample_documents() };
+        view.target = "localhost:27017/shop".to_owned();
+        view.placement = Some("Every collection goes into the database shop.".to_owned());
+        if let Stage::Planned(plan) = &mut view.stage {
+            plan.preflight[1] = Check {
+                name: "Transactions".to_owned(),
+                ok: true,
+                warns: true,
+                detail: "23411 documents in 3 transactions, since one takes at most 10000 documents and 16 MiB. If one \
+                         fails, what those before it wrote stays, and can be undone"
+                    .to_owned(),
+            };
+            plan.has_pages = true;
+            plan.confirm_phrase = "shop".to_owned();
+            plan.url_without_password = String::new();
+            plan.password_removed = false;
+        }
+        view
+    }
+
+    /// Ended by somebody else's writes after it had written some.
+    pub fn sample_cut_off() -> Self {
+        let mut job = Job { kind: Kind::Restore, ..Job::sample_failed() };
+        let problem = Problem::new("shop.orders: another transaction keeps writing to the same documents")
+            .with_fix("What was written stays. Undo the restore to take back what was written.");
+        job.problem = Some(problem);
+        let stage = Stage::Job(Box::new(job));
+        Self { stage, before: Some(Before::sample_documents()), ..Self::sample_documents_in_place() }
+    }
+
     /// While rows are written.
     pub fn sample_running() -> Self {
         let job = Job { kind: Kind::Restore, ..Job::sample() };
@@ -248,6 +284,7 @@ pub fn page(view: &Restore) -> Markup {
                 section.card.padded aria-label="Progress" {
                     (job::live(job, view.shell.now_ms, &urls::restore(&view.id)))
                 }
+                @if let Some(before) = &view.before { (restore_undo::section(before, view.shell.now_ms)) }
                 @if !running {
                     p { a.button href=(urls::restore_new(&view.snapshot)) { "Start again" } }
                 }
@@ -257,7 +294,7 @@ pub fn page(view: &Restore) -> Markup {
     };
     let crumbs = super::restores::crumbs();
     Frame::new(&view.shell, &format!("Restore {}", view.database.name), Section::Restores, &crumbs)
-        .refreshing(running)
+        .refreshing(running || view.before.as_ref().is_some_and(Before::is_open))
         .render(&body)
 }
 
@@ -354,9 +391,19 @@ fn confirmation(view: &Restore, plan: &Plan) -> Markup {
             h2 { "Confirm" }
             @if view.in_place {
                 p {
-                    "This writes into tables that are in use. They are locked against other writers meanwhile. First what "
-                    "they hold is kept in a safety snapshot; then the rows above are written, read again and compared. Unless "
-                    "everything is as planned, nothing is changed."
+                    @match view.system {
+                        System::PostgreSql => {
+                            "This writes into tables that are in use. They are locked against other writers meanwhile. First "
+                            "what they hold is kept in a safety snapshot; then the rows above are written, read again and "
+                            "compared. Unless everything is as planned, nothing is changed."
+                        }
+                        System::MongoDb => {
+                            "This writes into collections that are in use, and keeps nobody from writing meanwhile. First what "
+                            "they hold is kept in a safety snapshot. Then the documents above are written in transactions, each "
+                            "of which comes into effect only if they still hold what was read of them, and what they are to "
+                            "hold afterwards. At the end everything is read again and compared."
+                        }
+                    }
                 }
             }
             @if let Some(problem) = &plan.problem { (alert_in_form(problem)) }

@@ -2,18 +2,10 @@
 
 use maud::{Markup, html};
 
+use super::restore_undo::{self, Before, Undo};
 use super::{Named, restore_new::progress_steps};
 use crate::{
-    components::{
-        PROBLEM, Problem, alert_in_form, fact,
-        form::Field,
-        icons,
-        job::{self, Job},
-        short_id,
-        system::System,
-        table::scrolling,
-        warning,
-    },
+    components::{fact, icons, short_id, system::System, table::scrolling, warning},
     format,
     layout::{Frame, Section, Shell},
     urls,
@@ -86,46 +78,6 @@ pub struct Result {
     pub before: Option<Before>,
 }
 
-/// What was there before a restore in place, and the way back.
-#[derive(Clone, Debug)]
-pub struct Before {
-    /// The restore's id.
-    pub id: String,
-    /// The snapshot of it; none if nothing differed.
-    pub safety_snapshot: Option<String>,
-    /// How going back stands.
-    pub undo: Undo,
-}
-
-/// How taking a restore back stands.
-#[derive(Clone, Debug)]
-pub enum Undo {
-    /// It can be taken back.
-    Offered {
-        /// What to type.
-        confirm_phrase: String,
-        /// The write URL as typed, without its password.
-        url_without_password: String,
-        /// Whether a password was taken out of it.
-        password_removed: bool,
-        /// Why the confirmation was not accepted, or why the last attempt failed.
-        problem: Option<Problem>,
-    },
-    /// It is being taken back.
-    Job(Box<Job>),
-    /// It was taken back.
-    Done {
-        /// Records that were written for it.
-        records: u64,
-        /// Records that had changed since, and stay.
-        conflicts: u64,
-        /// Some of those.
-        examples: Vec<String>,
-    },
-    /// There is nothing to take back.
-    Nothing,
-}
-
 impl Result {
     /// One that matches.
     pub fn sample() -> Self {
@@ -168,21 +120,11 @@ impl Result {
 
     /// In place, and to be undone.
     pub fn sample_in_place() -> Self {
-        let undo = Undo::Offered {
-            confirm_phrase: "shop".to_owned(),
-            url_without_password: String::new(),
-            password_removed: false,
-            problem: None,
-        };
         Self {
             target: "localhost:5432/shop".to_owned(),
             records: 251,
             notes: Vec::new(),
-            before: Some(Before {
-                id: "r1".to_owned(),
-                safety_snapshot: Some(crate::samples::SNAPSHOT_ID.to_owned()),
-                undo,
-            }),
+            before: Some(Before::sample()),
             ..Self::sample()
         }
     }
@@ -194,6 +136,25 @@ impl Result {
             let examples = vec!["public.orders: (1007)".to_owned(), "public.orders: (1012)".to_owned()];
             before.undo = Undo::Done { records: 249, conflicts: 2, examples };
         }
+        view
+    }
+
+    /// Documents, in place, one of which was written by somebody else before the proof.
+    pub fn sample_documents() -> Self {
+        let mut view = Self::sample_differs();
+        view.system = System::MongoDb;
+        view.target = "localhost:27017/shop".to_owned();
+        view.differences = 1;
+        view.sequence_differences.clear();
+        view.schema_differences.clear();
+        for (row, name) in view.collections.iter_mut().zip(["shop.customers", "shop.items", "shop.orders"]) {
+            row.name = name.to_owned();
+        }
+        view.collections[2].examples = vec!["1007 has other values in the target".to_owned()];
+        let text = "Every document that was written was read again in its transaction and was as wanted. What differs now \
+                    was written since, or has expired.";
+        view.notes = vec![Note { failed: false, text: text.to_owned() }];
+        view.before = Some(Before::sample_documents());
         view
     }
 
@@ -236,7 +197,7 @@ pub fn page(view: &Result) -> Markup {
             (fact("Took", &html! { (format::duration(view.took_ms)) }))
             (fact("Finished", &format::time(view.finished_ms, view.shell.now_ms)))
         }
-        @if let Some(before) = &view.before { (way_back(view, before)) }
+        @if let Some(before) = &view.before { (restore_undo::section(before, view.shell.now_ms)) }
         section.card aria-label="Proof" { (proofs(view)) }
         @if !view.sequence_differences.is_empty() {
             section.card.padded {
@@ -265,71 +226,10 @@ pub fn page(view: &Result) -> Markup {
         }
     };
     let crumbs = super::restores::crumbs();
+    let undoing = view.before.as_ref().is_some_and(Before::is_open);
     Frame::new(&view.shell, &format!("Restore of {}", view.database.name), Section::Restores, &crumbs)
+        .refreshing(undoing)
         .render(&body)
-}
-
-fn way_back(view: &Result, before: &Before) -> Markup {
-    html! {
-        section.card.padded aria-labelledby="before" {
-            h2 #before { "What was there before" }
-            @if let Some(safety) = &before.safety_snapshot {
-                p { "It is kept in the " a href=(urls::snapshot(safety)) { "safety snapshot" } ", taken under the locks that the restore wrote with." }
-            }
-            @match &before.undo {
-                Undo::Nothing => p { "The tables held already what the snapshot holds: nothing was written, and there is nothing to undo." },
-                Undo::Job(work) => (job::live(work, view.shell.now_ms, &urls::restore(&before.id))),
-                Undo::Done { records, conflicts, examples } => (undone(*records, *conflicts, examples)),
-                Undo::Offered { confirm_phrase, url_without_password, password_removed, problem } => {
-                    (undo_form(view, &before.id, confirm_phrase, url_without_password, *password_removed, problem.as_ref()))
-                }
-            }
-        }
-    }
-}
-
-fn undone(records: u64, conflicts: u64, examples: &[String]) -> Markup {
-    html! {
-        @if conflicts == 0 {
-            div.notice.good role="status" {
-                p { (icons::ok()) strong { "Undone" } ". Put back as before the restore: " (format::count_of(records, "record")) "." }
-            }
-        } @else {
-            (warning(&html! {
-                p {
-                    strong { "Undone, but for " (format::count_of(conflicts, "record")) " that had changed since" }
-                    ". They stay as they are. Put back as before the restore: " (format::count_of(records, "record")) "."
-                }
-                ul { @for example in examples { li { (example) } } }
-            }))
-        }
-    }
-}
-
-fn undo_form(
-    view: &Result,
-    id: &str,
-    phrase: &str,
-    url: &str,
-    password_removed: bool,
-    problem: Option<&Problem>,
-) -> Markup {
-    let removed = "The password is not shown again: paste the whole URL once more.";
-    html! {
-        details open[problem.is_some()] {
-            summary { "Undo this restore" }
-            form.stack method="post" action={ (urls::restore_undo(id)) (PROBLEM) } {
-                p { "Records that the restore wrote become what they were. Those that have changed since stay, and are listed." }
-                @if let Some(problem) = problem { (alert_in_form(problem)) }
-                (Field::code("url", "URL with the right to write", url)
-                    .hint("The same server and database. Used once, never stored.")
-                    .error(password_removed.then_some(removed))
-                    .render())
-                (Field::code("confirm", &format!("Type \u{201c}{phrase}\u{201d} to confirm"), "").render())
-                div.actions { button.primary type="submit" { "Undo the restore into " (view.target) } }
-            }
-        }
-    }
 }
 
 fn verdict(view: &Result) -> Markup {
@@ -346,7 +246,7 @@ fn verdict(view: &Result) -> Markup {
         } @else if view.matches {
             div.notice.good role="status" {
                 @if view.before.is_some() {
-                    p { (icons::ok()) strong { "Proof: the restored rows match the snapshot" } }
+                    p { (icons::ok()) strong { "Proof: the restored " (view.system.records()) " match the snapshot" } }
                     p { (read_again(view)) (exception(view)) "." }
                 } @else {
                     p { (icons::ok()) strong { "Proof: the restored database matches the snapshot" } }
@@ -358,6 +258,8 @@ fn verdict(view: &Result) -> Markup {
                 p { (icons::failed()) strong { "Finished with " (format::count_of(view.differences, "difference")) } }
                 @if records_match(view) {
                     p { "Every record is the snapshot's. What differs is listed below." }
+                } @else if view.before.is_some() {
+                    p { "The target does not hold what was planned. The list below says where, and the notes how that can be." }
                 } @else {
                     p { "The target does not hold what the snapshot holds. The list below says where." }
                 }

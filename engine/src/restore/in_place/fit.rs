@@ -1,31 +1,37 @@
-//! Which tables of a snapshot can be written in a target, as both are. Pure but for the snapshot's catalog.
+//! Which collections of a snapshot can be written in a target, as both are. Pure but for the snapshot's
+//! catalog.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use repo_format::catalog::{CollectionKind, KeySource, Layout};
 use repo_format::manifest::Missing;
 
-use super::Standing;
+use super::{Name, Standing};
 use crate::catalog::{self, Cataloged};
 use crate::error::{Error, Kind, Result};
 use crate::reading::Target;
 use crate::repo::{Repository, Snapshot};
 use crate::restore::Scope;
+use crate::restore::plan::check_placement;
 use crate::rows;
-use crate::source::{Collection, Incomplete, concerns};
+use crate::source::{Collection, DatabaseUrl, Incomplete, concerns};
+use crate::target::mongodb::in_place::Definition;
 
 /// Keys of single records.
 pub(super) type Ids = BTreeSet<Vec<u8>>;
 
-/// A table in scope, as the snapshot has it.
+/// A collection in scope, as the snapshot has it.
 #[derive(Clone, Debug)]
 pub(super) struct Chosen {
+    /// Its description, under the name it has in the target.
     pub cataloged: Cataloged,
+    /// Its display name in the snapshot.
+    pub origin: String,
     /// The records in scope; all where there is no list.
     pub ids: Option<Ids>,
 }
 
-/// A table that is in the target, too, and alike enough to be written.
+/// A collection that is in the target, too, and alike enough to be written.
 #[derive(Clone, Debug)]
 pub(super) struct Member {
     pub chosen: Chosen,
@@ -34,7 +40,7 @@ pub(super) struct Member {
 }
 
 impl Member {
-    pub fn name(&self) -> (String, String) {
+    pub fn name(&self) -> Name {
         (self.found.namespace.clone(), self.found.name.clone())
     }
 
@@ -57,46 +63,50 @@ impl Member {
     }
 }
 
-/// The tables in scope, sorted by whether they can be written.
+/// The collections in scope, sorted by whether they can be written.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Fit {
     pub members: Vec<Member>,
     /// Those that cannot, by display name, and why.
     pub left_out: Vec<(String, String)>,
-    /// Tables of the target that are not in scope, by display name.
+    /// Collections of the target that are not in scope, by display name.
     pub others: Vec<String>,
 }
 
-/// What a scope means in a snapshot.
-pub(super) async fn choose(scope: &Scope, repo: &Repository, snapshot: &Snapshot) -> Result<Vec<Chosen>> {
-    let all = catalog::collections(repo, snapshot).await?;
-    let names: Vec<&String> = match scope {
-        Scope::All => {
-            return Ok(all.into_iter().map(|cataloged| Chosen { cataloged, ids: None }).collect());
-        }
-        Scope::Collections(names) => names.iter().collect(),
-        Scope::Records(records) => records.keys().collect(),
+/// What a scope means in a snapshot that is restored to `url`.
+pub(super) async fn choose(
+    scope: &Scope,
+    repo: &Repository,
+    snapshot: &Snapshot,
+    url: &DatabaseUrl,
+) -> Result<Vec<Chosen>> {
+    let mut all = catalog::collections(repo, snapshot).await?;
+    let names: Option<Vec<&String>> = match scope {
+        Scope::All => None,
+        Scope::Collections(names) => Some(names.iter().collect()),
+        Scope::Records(records) => Some(records.keys().collect()),
     };
-    if names.is_empty() {
-        return Err(Error::new(Kind::Invalid, "no table is named").with_help("Name at least one."));
-    }
-    if let Some(unknown) = names.iter().find(|name| !all.iter().any(|found| found.display_name() == ***name))
-    {
-        return Err(catalog::not_found(unknown));
-    }
-    let mut chosen = Vec::new();
-    for cataloged in all {
-        let name = cataloged.display_name();
-        if !names.contains(&&name) {
-            continue;
+    if let Some(names) = names {
+        if names.is_empty() {
+            return Err(Error::new(Kind::Invalid, "no collection is named").with_help("Name at least one."));
         }
+        let is_unknown = |name: &&&String| !all.iter().any(|found| found.display_name() == ***name);
+        if let Some(unknown) = names.iter().find(is_unknown) {
+            return Err(catalog::not_found(unknown));
+        }
+        all.retain(|found| names.contains(&&found.display_name()));
+    }
+    check_placement(url, &all)?;
+    let chosen = |mut cataloged: Cataloged| {
+        let origin = cataloged.display_name();
         let ids = match scope {
-            Scope::Records(records) => Some(ids(&name, records)?),
+            Scope::Records(records) => Some(ids(&origin, records)?),
             Scope::All | Scope::Collections(_) => None,
         };
-        chosen.push(Chosen { cataloged, ids });
-    }
-    Ok(chosen)
+        cataloged.namespace = url.placed(&cataloged.namespace).to_owned();
+        Ok(Chosen { cataloged, origin, ids })
+    };
+    all.into_iter().map(chosen).collect()
 }
 
 fn ids(table: &str, records: &BTreeMap<String, Vec<String>>) -> Result<Ids> {
@@ -109,12 +119,14 @@ fn ids(table: &str, records: &BTreeMap<String, Vec<String>>) -> Result<Ids> {
 }
 
 impl Fit {
-    /// Holds what is chosen against what the target has.
+    /// Holds what is chosen against what the target has. Collections in `barred` cannot be written for what
+    /// is told there.
     pub fn of(
         chosen: &[Chosen],
         missing: &[Missing],
         found: &[Collection],
         unreadable: &[Incomplete],
+        barred: &BTreeMap<Name, String>,
     ) -> Self {
         let mut fit = Self::default();
         for chosen in chosen {
@@ -123,7 +135,7 @@ impl Fit {
             let there = found
                 .iter()
                 .find(|found| found.namespace == cataloged.namespace && found.name == cataloged.name);
-            let lacks = missing.iter().find(|missing| concerns(&missing.name, &name));
+            let lacks = missing.iter().find(|missing| concerns(&missing.name, &chosen.origin));
             let hidden = unreadable.iter().find(|hidden| concerns(&hidden.name, &name));
             let obstacle = match (there, lacks, hidden) {
                 _ if cataloged.descriptor.layout.kind == CollectionKind::LargeObjects => {
@@ -132,8 +144,12 @@ impl Fit {
                 // Its rows would be taken for removed.
                 (_, Some(lacks), _) => Some(format!("the snapshot lacks {}", lacks.name)),
                 (_, _, Some(hidden)) => Some(format!("{} cannot be read: {}", hidden.name, hidden.reason)),
-                (None, _, _) => Some("the target has no such table".to_owned()),
-                (Some(there), _, _) => obstacle(&cataloged.descriptor.layout, &there.layout),
+                (None, _, _) => {
+                    let word = word(&cataloged.descriptor.layout);
+                    Some(format!("the target has no such {word}"))
+                }
+                (Some(there), _, _) => (barred.get(&(there.namespace.clone(), there.name.clone())).cloned())
+                    .or_else(|| obstacle(cataloged, there)),
             };
             match (obstacle, there) {
                 (None, Some(there)) => {
@@ -163,8 +179,49 @@ impl Fit {
     }
 }
 
+/// What a collection is called where its system has another word.
+fn word(layout: &Layout) -> &'static str {
+    if layout.is_documents() { "collection" } else { "table" }
+}
+
+/// Why the records of a snapshot's collection cannot be written into one of the target.
+fn obstacle(snapshot: &Cataloged, target: &Collection) -> Option<String> {
+    let (before, now) = (&snapshot.descriptor.layout, &target.layout);
+    if before.is_documents() {
+        return not_plain(before, "it is")
+            .or_else(|| not_plain(now, "in the target it is"))
+            .or_else(|| unlike(snapshot, target));
+    }
+    other_columns(before, now)
+}
+
+/// Why documents of such a collection are not written one by one.
+fn not_plain(layout: &Layout, it_is: &str) -> Option<String> {
+    let what = match layout.kind {
+        CollectionKind::CappedCollection => {
+            "a capped collection, whose order is part of what it holds and from which nothing is removed"
+        }
+        CollectionKind::TimeSeries => "a time series, whose measurements have no _id",
+        CollectionKind::View => "a view, which holds nothing itself",
+        _ if layout.key.source == KeySource::Multiset => {
+            "a collection without an index of _id, which does not tell its documents apart"
+        }
+        _ => return None,
+    };
+    Some(format!("{it_is} {what}"))
+}
+
+/// Why documents of one collection do not belong into another of the same kind.
+fn unlike(snapshot: &Cataloged, target: &Collection) -> Option<String> {
+    if target.name.starts_with("system.") {
+        return Some("transactions do not write to collections of the server's own".to_owned());
+    }
+    let [before, now] = [&snapshot.schema, &target.schema].map(|schema| Definition::of(schema).clustered);
+    (before != now).then(|| "it is clustered otherwise than in the snapshot".to_owned())
+}
+
 /// Why rows of one layout cannot be written into a table of another.
-fn obstacle(snapshot: &Layout, target: &Layout) -> Option<String> {
+fn other_columns(snapshot: &Layout, target: &Layout) -> Option<String> {
     let lacks = |one: &Layout, other: &Layout| {
         let has = |name: &str| other.columns.iter().any(|column| column.name == name);
         let lacking: Vec<&str> =
@@ -205,6 +262,16 @@ mod tests {
     }
 
     fn left_out(snapshot: Layout, target: Layout, missing: &[&str], unreadable: &[&str]) -> Option<String> {
+        held_against(snapshot, target, ["", ""], missing, unreadable)
+    }
+
+    fn held_against(
+        snapshot: Layout,
+        target: Layout,
+        [before, now]: [&str; 2],
+        missing: &[&str],
+        unreadable: &[&str],
+    ) -> Option<String> {
         let descriptor = Descriptor {
             layout: snapshot,
             data_root: ObjectId([0; 32]),
@@ -215,12 +282,13 @@ mod tests {
             natural_order: None,
         };
         let (namespace, name) = ("public".to_owned(), "t".to_owned());
-        let cataloged = Cataloged { namespace, name, descriptor, schema: String::new() };
+        let cataloged = Cataloged { namespace, name, descriptor, schema: before.to_owned() };
+        let origin = cataloged.display_name();
         let found = Collection {
             namespace: "public".to_owned(),
             name: "t".to_owned(),
             layout: target,
-            schema: String::new(),
+            schema: now.to_owned(),
             schema_version: 1,
             estimated_rows: 0,
             estimated_bytes: 0,
@@ -231,7 +299,13 @@ mod tests {
         let unreadable: Vec<Incomplete> = (unreadable.iter())
             .map(|name| Incomplete { name: (*name).to_owned(), reason: "denied".to_owned() })
             .collect();
-        let fit = Fit::of(&[Chosen { cataloged, ids: None }], &missing, &[found], &unreadable);
+        let fit = Fit::of(
+            &[Chosen { cataloged, origin, ids: None }],
+            &missing,
+            &[found],
+            &unreadable,
+            &BTreeMap::new(),
+        );
         assert_eq!(fit.members.len() + fit.left_out.len(), 1);
         fit.left_out.into_iter().next().map(|(_, why)| why)
     }
@@ -257,5 +331,31 @@ mod tests {
             let found = left_out(snapshot(), target, &missing, &unreadable).unwrap();
             assert!(found.contains(why), "{found}");
         }
+    }
+
+    fn documents(kind: CollectionKind, key: KeySource) -> Layout {
+        let mut layout = layout(&["document"], (key == KeySource::Primary).then_some("document"));
+        layout.kind = kind;
+        layout
+    }
+
+    #[test]
+    fn only_documents_with_an_id_are_written_one_by_one() {
+        use CollectionKind::{CappedCollection, Collection, TimeSeries, View};
+        let plain = || documents(Collection, KeySource::Primary);
+        assert_eq!(left_out(plain(), plain(), &[], &[]), None);
+        for (snapshot, target, why) in [
+            (documents(View, KeySource::Multiset), documents(View, KeySource::Multiset), "it is a view"),
+            (plain(), documents(CappedCollection, KeySource::Primary), "in the target it is a capped"),
+            (documents(TimeSeries, KeySource::Multiset), plain(), "it is a time series"),
+            (plain(), documents(Collection, KeySource::Multiset), "without an index of _id"),
+        ] {
+            let found = left_out(snapshot, target, &[], &[]).unwrap();
+            assert!(found.contains(why), "{found}");
+        }
+        let clustered = r#"{"options":[{"name":"clusteredIndex","definition":"{\"key\":{\"_id\":1}}"}]}"#;
+        let found = held_against(plain(), plain(), [clustered, "{}"], &[], &[]).unwrap();
+        assert!(found.contains("clustered otherwise"), "{found}");
+        assert_eq!(held_against(plain(), plain(), [clustered, clustered], &[], &[]), None);
     }
 }

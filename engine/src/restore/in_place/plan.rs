@@ -1,13 +1,15 @@
-//! What a restore in place would do: the tables are read and compared, nothing is written.
+//! What a restore in place would do: the collections are read and compared, nothing is written.
 
 use std::sync::Arc;
 
 use repo_format::catalog::NaturalOrder;
 use repo_format::tree::Root;
 
+use super::around::Around;
 use super::checks::Checked;
+use super::delta::deltas;
 use super::fit::{Chosen, Fit, Member, choose};
-use super::{Standing, TableStanding, goal, postgres};
+use super::{Standing, TableStanding, check_engine, goal};
 use crate::capture::{catalog_record, write_catalog};
 use crate::catalog;
 use crate::context::Context;
@@ -20,8 +22,7 @@ use crate::reading::{Read, read_database};
 use crate::repo::{Mark, Repository, Session, Snapshot};
 use crate::restore::{Plan, Scope, TargetIdentity};
 use crate::rows::{Page, PageRequest};
-use crate::source::{Consistency, DatabaseUrl, Options, Source};
-use crate::target::postgres::in_place::Surroundings;
+use crate::source::{DatabaseUrl, Options, Source};
 
 /// The changes that a restore in place would make, for as long as the planned target's reading is kept.
 #[derive(Clone)]
@@ -43,7 +44,7 @@ impl Preview {
         self.overlay.size_bytes()
     }
 
-    /// One page of the changes in a table, from what it holds to what it would hold.
+    /// One page of the changes in a collection, from what it holds to what it would hold.
     pub async fn changes(
         &self,
         repo: &Repository,
@@ -57,7 +58,7 @@ impl Preview {
     }
 }
 
-/// The tables in scope as they were read.
+/// The collections in scope as they were read.
 struct Reading {
     fit: Fit,
     /// What each member holds.
@@ -65,12 +66,12 @@ struct Reading {
     overlay: Overlay,
 }
 
-/// Reads the target's tables and says what a restore into them would do. Credentials that may only read are
-/// enough.
+/// Reads the target's collections and says what a restore into them would do. Credentials that may only read
+/// are enough.
 ///
 /// # Errors
-/// [`Unsupported`](crate::Kind::Unsupported) for MongoDB; [`NotFound`](crate::Kind::NotFound) for tables that the
-/// snapshot has not, and records that neither side has; as a backup's where the target cannot be read.
+/// [`NotFound`](crate::Kind::NotFound) for collections that the snapshot has not, and records that neither side
+/// has; as a backup's where the target cannot be read.
 pub async fn plan_in_place(
     repo: &Repository,
     snapshot: &Snapshot,
@@ -79,13 +80,13 @@ pub async fn plan_in_place(
     ctx: &Context,
 ) -> Result<(Plan, Preview)> {
     let url = DatabaseUrl::parse(target_url)?.within(ctx.addresses);
-    let address = postgres(&url, snapshot)?;
+    check_engine(&url, snapshot)?;
     let session = Session::begin_reading(repo, &[snapshot.id], ctx).await?;
     let ctx = Context { monitor: Arc::new(Steps::new(ctx.monitor.clone())), ..ctx.clone() };
     let planned = async {
-        let chosen = choose(scope, repo, snapshot).await?;
-        let reading = read(repo, snapshot, &chosen, None, &url, &ctx).await?;
-        let around = Surroundings::look(address).await?;
+        let chosen = choose(scope, repo, snapshot, &url).await?;
+        let around = Around::look(&url, &chosen).await?;
+        let reading = read(repo, snapshot, &chosen, None, &url, &around, &ctx).await?;
         let standing = standing(repo, &reading, &around).await?;
         let goals = goals(repo, &reading).await?;
         let preview = preview(repo, snapshot, &reading, &goals, &session, &ctx).await?;
@@ -95,11 +96,16 @@ pub async fn plan_in_place(
         let (before, after) =
             (catalog::collections(repo, before).await?, catalog::collections(repo, after).await?);
         let summary = diff::compare_collections(repo, before, after, &reading.overlay, &ctx).await?;
+        let pairs = reading.fit.members.iter().cloned().zip(reading.live.iter().copied()).zip(goals);
+        let collections = pairs.map(|((member, live), goal)| (member, live, goal)).collect();
+        let deltas = deltas(repo, &reading.overlay, collections).await?;
         let (fit, bystanders) = (&reading.fit, standing.bystanders.as_slice());
-        let checked = Checked { snapshot, scope, fit, around: &around, bystanders, others_write: true };
+        let checked = Checked { snapshot, scope, fit, bystanders, others_write: true };
+        let mut preflight = around.checks(&checked);
+        preflight.extend(around.extent(repo, &reading.overlay, deltas).await?);
         let target = TargetIdentity::of(&url);
         let plan = Plan {
-            preflight: checked.checks(),
+            preflight,
             preview: summary,
             confirm_phrase: target.confirm_phrase(),
             target,
@@ -111,7 +117,7 @@ pub async fn plan_in_place(
     session.conclude(planned).await
 }
 
-/// Whether the target's tables still hold what they held when the restore was planned. Reads them.
+/// Whether the target's collections still hold what they held when the restore was planned. Reads them.
 pub async fn is_as_planned(
     repo: &Repository,
     snapshot: &Snapshot,
@@ -121,13 +127,13 @@ pub async fn is_as_planned(
     ctx: &Context,
 ) -> Result<bool> {
     let url = DatabaseUrl::parse(url)?.within(ctx.addresses);
-    let address = postgres(&url, snapshot)?;
+    check_engine(&url, snapshot)?;
     let session = Session::begin_reading(repo, &[snapshot.id], ctx).await?;
     let compared = async {
-        let chosen = choose(scope, repo, snapshot).await?;
+        let chosen = choose(scope, repo, snapshot, &url).await?;
         let planned = plan.in_place.as_ref();
-        let reading = read(repo, snapshot, &chosen, planned, &url, ctx).await?;
-        let around = Surroundings::look(address).await?;
+        let around = Around::look(&url, &chosen).await?;
+        let reading = read(repo, snapshot, &chosen, planned, &url, &around, ctx).await?;
         Ok(Some(&standing(repo, &reading, &around).await?) == planned)
     }
     .await;
@@ -140,19 +146,21 @@ async fn read(
     chosen: &[Chosen],
     planned: Option<&Standing>,
     url: &DatabaseUrl,
+    around: &Around,
     ctx: &Context,
 ) -> Result<Reading> {
     let overlay = Overlay::new(repo, overlay::MOST_BYTES, ctx)?;
     let output = Output::Overlay(overlay.clone());
     let fit = |source: &Source| {
-        let fit = Fit::of(chosen, &snapshot.manifest.missing, source.collections(), &source.incomplete());
+        let missing = &snapshot.manifest.missing;
+        let fit = Fit::of(chosen, missing, source.collections(), &source.incomplete(), &around.barred());
         match planned {
             Some(planned) => fit.narrowed_to(planned),
             None => fit,
         }
     };
     let choose = |source: &Source| Ok(fit(source).members.iter().map(Member::target).collect());
-    let options = Options::new(ctx.workers, Consistency::PointInTime);
+    let options = Options::new(ctx.workers, around.consistency());
     let Read { source, trees } =
         read_database(url, options, &choose, repo, &output, "reading the target", ctx).await?;
     let fit = fit(&source);
@@ -160,7 +168,7 @@ async fn read(
     Ok(Reading { fit, live: trees.iter().map(|tree| tree.root).collect(), overlay })
 }
 
-async fn standing(repo: &Repository, reading: &Reading, around: &Surroundings) -> Result<Standing> {
+async fn standing(repo: &Repository, reading: &Reading, around: &Around) -> Result<Standing> {
     let (members, live) = (reading.fit.members.clone(), reading.live.clone());
     let names: Vec<_> = members.iter().map(Member::name).collect();
     Ok(Standing {
@@ -170,7 +178,7 @@ async fn standing(repo: &Repository, reading: &Reading, around: &Surroundings) -
     })
 }
 
-/// What tables hold, as a plan keeps it.
+/// What collections hold, as a plan keeps it.
 pub(super) async fn tables(
     repo: &Repository,
     overlay: Option<&Overlay>,

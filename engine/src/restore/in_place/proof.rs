@@ -1,109 +1,59 @@
-//! What the tables hold in the end, and what there is to say of it.
+//! What the collections hold in the end, and what there is to say of it.
 
-use repo_format::catalog::Descriptor;
-use repo_format::tree::Root;
-
-use super::apply::Attempt;
 use super::checks::{definition_differences, listed};
+use super::delta::Delta;
+use super::fit::Fit;
 use super::goal;
-use super::held::Held;
-use super::write::Delta;
 use crate::catalog::Cataloged;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::ingest::Tree;
 use crate::overlay::Overlay;
+use crate::repo::Repository;
 use crate::restore::prove::{CollectionProof, Proof, compare_one};
-use crate::source::{Collection, sql_name};
 use crate::target::Note;
-use crate::target::postgres::in_place::TableName;
 
-impl Attempt<'_> {
-    /// Holds what the tables hold now, read on the connection that wrote, against what they are to hold.
-    pub(super) async fn compare(
-        &self,
-        held: &Held,
-        deltas: &[Delta],
-        live: &[Root],
-        found: Vec<Tree>,
-        overlay: &Overlay,
-    ) -> Result<Vec<CollectionProof>> {
-        let members = deltas.iter().map(|delta| goal::with_root(&delta.member.chosen.cataloged, &delta.goal));
-        // Rows that only foreign keys could change must be what they were.
-        let beside = held.bystanders.iter().zip(&live[deltas.len()..]);
-        let beside = beside.map(|(found, root)| cataloged(found, root));
-        let expected: Vec<Cataloged> = members.chain(beside).collect();
-        self.repo
-            .with_reader_over(Some(overlay), move |reader| {
-                let of_one = |(expected, found)| compare_one(expected, found, &mut Vec::new(), reader);
-                expected.iter().zip(&found).map(of_one).collect()
-            })
-            .await
-    }
+/// A collection as it is to be.
+pub(super) fn goal_of(delta: &Delta) -> Cataloged {
+    goal::with_root(&delta.member.chosen.cataloged, &delta.goal)
 }
 
-/// The proof, if it holds. Else everything is taken back, and the error says what differed.
-pub(super) fn proven(collections: Vec<CollectionProof>, held: &Held) -> Result<Proof> {
-    let failed: Vec<String> = (collections.iter().filter(|found| !found.matches))
-        .map(|found| format!("{}: {} differ ({})", found.name, found.differences, found.examples.join("; ")))
-        .collect();
-    if !failed.is_empty() {
-        let message = format!("the proof failed, so everything was taken back: {}", listed(&failed));
-        return Err(Error::new(Kind::Refused, message).with_help(
-            "Nothing was changed. Something alters rows as they are written: a trigger, an action of a foreign key, or \
-             a type that does not take the value that it printed.",
-        ));
-    }
-    let members = held.fit.members.len();
-    Ok(Proof {
-        matches: true,
-        differences: 0,
-        collections: collections.into_iter().take(members).collect(),
+/// Holds what collections hold now against what they are to hold.
+pub(super) async fn compare(
+    repo: &Repository,
+    overlay: &Overlay,
+    expected: Vec<Cataloged>,
+    found: Vec<Tree>,
+) -> Result<Vec<CollectionProof>> {
+    repo.with_reader_over(Some(overlay), move |reader| {
+        let of_one = |(expected, found)| compare_one(expected, found, &mut Vec::new(), reader);
+        expected.iter().zip(&found).map(of_one).collect()
+    })
+    .await
+}
+
+/// The proof of a restore in place, which is of records alone.
+pub(super) fn of(collections: Vec<CollectionProof>) -> Proof {
+    Proof {
+        matches: collections.iter().all(|found| found.matches),
+        differences: collections.iter().map(|found| found.differences).sum(),
+        collections,
         sequence_differences: Vec::new(),
         schema_differences: Vec::new(),
         remarks: Vec::new(),
-    })
+    }
 }
 
-/// What there is to know of a restore beside its proof.
-pub(super) fn notes(held: &Held, deltas: &[Delta], sequences_left: Vec<String>) -> Vec<Note> {
-    let mut notes: Vec<Note> = sequences_left.into_iter().map(Note::failed).collect();
-    let left_out = held.fit.left_out.iter();
-    notes.extend(left_out.map(|(name, why)| Note::failed(format!("{name} stays as it was: {why}"))));
-    let differing = definition_differences(&held.fit.members);
+/// What stays as it was.
+pub(super) fn notes(fit: &Fit) -> Vec<Note> {
+    let left_out = fit.left_out.iter();
+    let mut notes: Vec<Note> =
+        left_out.map(|(name, why)| Note::failed(format!("{name} stays as it was: {why}"))).collect();
+    let differing = definition_differences(&fit.members);
     if !differing.is_empty() {
         let what = listed(&differing);
         notes.push(Note::remark(format!(
             "Definitions stay as they are. They differ from the snapshot's: {what}"
         )));
     }
-    let written: Vec<TableName> =
-        deltas.iter().filter(|delta| !delta.is_empty()).map(|delta| delta.member.name()).collect();
-    let ran = held.around.triggers.iter().filter(|found| !found.owns && written.contains(&found.table));
-    let ran: Vec<String> =
-        ran.map(|found| format!("{} on {}", found.name, sql_name(&found.table.0, &found.table.1))).collect();
-    if !ran.is_empty() {
-        let text = format!("These triggers were on while rows were written: {}", listed(&ran));
-        notes.push(Note::remark(text));
-    }
-    if !held.around.filled_views.is_empty() {
-        let views = listed(&held.around.filled_views);
-        let text = format!("Materialized views hold what they held, until they are refreshed: {views}");
-        notes.push(Note::remark(text));
-    }
     notes
-}
-
-/// A table beside those that are restored, as a catalog would have it.
-fn cataloged(found: &Collection, root: &Root) -> Cataloged {
-    let descriptor = Descriptor {
-        layout: found.layout.clone(),
-        data_root: root.id,
-        level: root.level,
-        records: root.records,
-        logical_bytes: root.bytes,
-        schema_version: found.schema_version,
-        natural_order: None,
-    };
-    let (namespace, name, schema) = (found.namespace.clone(), found.name.clone(), found.schema.clone());
-    Cataloged { namespace, name, descriptor, schema }
 }

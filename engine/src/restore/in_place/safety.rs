@@ -1,37 +1,38 @@
-//! What the tables held before anything was written, as a snapshot.
+//! What the collections held before anything was written, as a snapshot.
 
 use repo_format::catalog::Layout;
+use repo_format::id::SnapshotId;
 use repo_format::manifest::{Missing, Trigger};
 
 use super::apply::Attempt;
 use super::fit::Member;
-use super::held::Held;
 use crate::backup;
 use crate::capture::Capture;
 use crate::error::Result;
 use crate::ingest::{Output, Tree};
-use crate::repo::{Snapshot, Writer};
+use crate::repo::Writer;
 use crate::source::{Collection, Source};
 
 impl Attempt<'_> {
-    /// Commits what the tables held as a snapshot.
+    /// Commits what collections held as a snapshot: the members, and those `beside` them. A tree of each.
     pub(super) async fn keep(
         &self,
         source: &Source,
-        held: &Held,
+        members: &[Member],
+        beside: &[Collection],
         trees: &[Tree],
         writer: &Writer,
-    ) -> Result<Snapshot> {
+    ) -> Result<SnapshotId> {
         self.tell("taking a safety snapshot");
-        let of_members = held.fit.members.iter().map(|member| member.found.clone());
-        let collections: Vec<Collection> = of_members.chain(held.bystanders.iter().cloned()).collect();
-        let request = backup::Request { trigger: Trigger::Safety, ..self.request.clone() };
+        let of_members = members.iter().map(|member| member.found.clone());
+        let collections: Vec<Collection> = of_members.chain(beside.iter().cloned()).collect();
+        let request = backup::Request { trigger: Trigger::Safety, ..self.order.request.clone() };
         let parent = backup::parent(self.repo, &request).await?;
         let layout = |found: &Collection| -> Layout {
             let is_it = |member: &&Member| {
                 member.found.namespace == found.namespace && member.found.name == found.name
             };
-            let member = held.fit.members.iter().find(is_it);
+            let member = members.iter().find(is_it);
             member.map_or_else(|| found.layout.clone(), |member| member.layout().clone())
         };
         let capture = Capture {
@@ -58,6 +59,8 @@ impl Attempt<'_> {
         self.ctx.check()?;
         manifest.new_bytes = writer.flush().await?.bytes;
         manifest.finished_ms = self.ctx.clock.now_ms();
-        self.session.commit(manifest).await
+        let kept = self.session.commit(manifest).await?;
+        (self.order.kept)(kept.id).await?;
+        Ok(kept.id)
     }
 }

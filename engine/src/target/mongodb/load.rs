@@ -288,7 +288,7 @@ impl OddIds {
 }
 
 /// The document in a record.
-fn document_of(record: &[u8]) -> Result<&[u8]> {
+pub(super) fn document_of(record: &[u8]) -> Result<&[u8]> {
     let mut fields = Fields::new(record);
     match (fields.next().transpose()?, fields.next().transpose()?) {
         (Some(Field::Inline(document)), None) => Ok(document),
@@ -300,7 +300,10 @@ fn document_of(record: &[u8]) -> Result<&[u8]> {
 }
 
 /// A statement that writes the whole document with nothing in it interpreted.
-fn replacement(id: &repo_format::bson::Element<'_>, document: &RawDocumentBuf) -> Result<RawDocumentBuf> {
+pub(super) fn replacement(
+    id: &repo_format::bson::Element<'_>,
+    document: &RawDocumentBuf,
+) -> Result<RawDocumentBuf> {
     let mut query = Builder::new();
     query.push(id.kind, b"$eq", id.value);
     let mut selector = Builder::new();
@@ -316,7 +319,7 @@ fn replacement(id: &repo_format::bson::Element<'_>, document: &RawDocumentBuf) -
 }
 
 /// How many documents an answer says were inserted or found.
-fn count(answer: &Document) -> usize {
+pub(super) fn count(answer: &Document) -> usize {
     answer.get_i32("n").ok().and_then(|n| usize::try_from(n).ok()).unwrap_or_default()
 }
 

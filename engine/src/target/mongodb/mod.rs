@@ -17,6 +17,7 @@ mod create;
 mod expiry;
 mod fault;
 mod features;
+pub(crate) mod in_place;
 mod indexes;
 mod inspect;
 mod load;

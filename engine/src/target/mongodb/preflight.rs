@@ -7,7 +7,7 @@ use super::features::{gone, is_queryably_encrypted, lacking, of_form};
 use super::indexes::indexes;
 use super::inspect::{Contents, Release, TargetState, Topology, inspect, listed};
 use super::options;
-use super::privileges::Privileges;
+use super::privileges::{NEEDED, Privileges};
 use super::{connect, views};
 use crate::error::Result;
 use crate::source::mongodb::MongoUrl;
@@ -168,7 +168,7 @@ fn rights(state: &TargetState, definitions: &[Definition], others_write: bool) -
         Privileges::Known { user, .. } => user,
     };
     let lacking = definitions.iter().find_map(|found| {
-        let missing = state.privileges.missing(&found.database, &found.name);
+        let missing = state.privileges.missing(&found.database, &found.name, &NEEDED);
         (!missing.is_empty()).then(|| (found, missing.join(", ")))
     });
     match lacking {

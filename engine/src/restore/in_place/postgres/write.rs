@@ -6,10 +6,10 @@ use std::sync::atomic::AtomicU64;
 use repo_format::tree::{Change, Counts, Diff, Root};
 use tokio::sync::mpsc;
 
-use super::fit::Member;
 use crate::error::{Error, Kind, Result};
 use crate::overlay::Overlay;
 use crate::repo::{ObjectReader, Repository};
+use crate::restore::in_place::delta::Delta;
 use crate::restore::outgoing::{BATCHES, Outgoing, whole};
 use crate::source::postgres;
 use crate::target::postgres::in_place::{
@@ -21,56 +21,22 @@ use crate::target::postgres::in_place::{
 const LIFTED: &str = "SET LOCAL xmloption = content; SELECT set_config(name, '', true) FROM pg_settings \
                       WHERE name = 'restrict_nonsystem_relation_kind'";
 
-/// A table with its two trees.
-#[derive(Clone, Debug)]
-pub(super) struct Delta {
-    pub member: Member,
-    pub live: Root,
-    pub goal: Root,
-    pub counts: Counts,
-}
-
-impl Delta {
-    pub fn is_empty(&self) -> bool {
-        self.differing() == 0
-    }
-
-    pub fn differing(&self) -> u64 {
-        self.counts.added + self.counts.removed + self.counts.changed
-    }
-
-    fn count(&self, pass: Pass, exchange: Exchange) -> u64 {
-        let Counts { added, removed, changed, .. } = self.counts;
-        match (pass, exchange) {
-            (Pass::Delete, Exchange(false)) => removed,
-            (Pass::Delete, Exchange(true)) => removed + changed,
-            (Pass::Update, Exchange(false)) => changed,
-            (Pass::Update, Exchange(true)) => 0,
-            (Pass::Insert, Exchange(false)) => added,
-            (Pass::Insert, Exchange(true)) => added + changed,
-        }
-    }
-}
-
 /// Whether rows with other values go and come back, all of them before any: so a unique value can move from
 /// one to another, which no order of updates allows when they swap.
 #[derive(Clone, Copy, Debug)]
 struct Exchange(bool);
 
-/// Counts what differs between what tables hold and what they are to hold.
-pub(super) async fn deltas(
-    repo: &Repository,
-    overlay: &Overlay,
-    tables: Vec<(Member, Root, Root)>,
-) -> Result<Vec<Delta>> {
-    repo.with_reader_over(Some(overlay), move |reader| {
-        let delta = |(member, live, goal): (Member, Root, Root)| {
-            let counts = Diff::new(&live, &goal, None).count(reader)?;
-            Ok(Delta { member, live, goal, counts })
-        };
-        tables.into_iter().map(delta).collect()
-    })
-    .await
+/// How many records a pass writes.
+fn count(delta: &Delta, pass: Pass, exchange: Exchange) -> u64 {
+    let Counts { added, removed, changed, .. } = delta.counts;
+    match (pass, exchange) {
+        (Pass::Delete, Exchange(false)) => removed,
+        (Pass::Delete, Exchange(true)) => removed + changed,
+        (Pass::Update, Exchange(false)) => changed,
+        (Pass::Update, Exchange(true)) => 0,
+        (Pass::Insert, Exchange(false)) => added,
+        (Pass::Insert, Exchange(true)) => added + changed,
+    }
 }
 
 /// Where differences are written.
@@ -99,7 +65,7 @@ impl Target<'_> {
                     && self.around.rivals.contains(&names[at])
                     && self.around.may_come_back(&names[at]),
             );
-            if changed[at].count(pass, exchange) > 0 {
+            if count(changed[at], pass, exchange) > 0 {
                 tell(&format!("writing {}", changed[at].member.display_name()));
                 self.pass(changed[at], &names[at], pass, exchange).await?;
             }
@@ -118,7 +84,7 @@ impl Target<'_> {
         let reading = self.repo.with_reader_over(Some(self.overlay), move |reader| {
             send(&live, &goal, (pass, exchange), Outgoing::new(&sender, &sent), reader)
         });
-        let writing = writer.run(pass, delta.count(pass, exchange), rows);
+        let writing = writer.run(pass, count(delta, pass, exchange), rows);
         let (read, written) = tokio::join!(reading, writing);
         // Reading that fails ends the writing early; writing that fails makes the reader stop, without an
         // error of its own.
