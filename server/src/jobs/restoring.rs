@@ -53,9 +53,7 @@ pub async fn apply(app: &App, record: &JobRecord, id: RestoreId, context: &Conte
             let request = in_place::safety_request(app, &found, &url, &order.url).await?;
             let kept = keeping(app, &found);
             let written = Order { confirm: &order.confirm, request: &request, kept: &kept };
-            let restored =
-                restore::apply_in_place(&repository, &from, &scope, &plan, &written, context).await?;
-            restored
+            restore::apply_in_place(&repository, &from, &scope, &plan, &written, context).await?
         }
     };
     done(&restored)

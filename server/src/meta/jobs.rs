@@ -590,7 +590,11 @@ mod tests {
         let project = ProjectId::new(&System, &System);
         let database = DatabaseId::new(&System, &System);
         let apply = JobRecord {
-            work: Work::RestoreApply { restore_id: RestoreId::new(&System, &System), in_place: false },
+            work: Work::RestoreApply {
+                restore_id: RestoreId::new(&System, &System),
+                in_place: false,
+                in_steps: false,
+            },
             ..backup(database, project)
         };
         meta.add_job(backup(database, project)).await.unwrap();

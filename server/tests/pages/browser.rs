@@ -124,7 +124,7 @@ impl Page {
         let forms = self.html.split("<form ").skip(1).filter_map(|rest| rest.split_once("</form>"));
         let form = forms.map(|(form, _)| form).find(|form| {
             let tag = form.split_once('>').map_or("", |(tag, _)| tag);
-            attribute(tag, "action").is_some_and(|known| known.split('#').next() == Some(action))
+            attribute(tag, "action").as_deref() == Some(action)
         });
         let form = form.unwrap_or_else(|| panic!("no form for {action} on {}: {}", self.path, self.text()));
         fields(form)

@@ -46,13 +46,11 @@ pub fn alert(problem: &Problem) -> Markup {
     }
 }
 
-/// Where a form far down a page leads back to: [`alert_in_form`], where there is one.
-pub const PROBLEM: &str = "#problem";
-
-/// As [`alert`], for a form whose action ends in [`PROBLEM`]: the page that tells it is opened there, and
-/// the box has the focus. One a page.
+/// As [`alert`], for a form far down a page: the box has the focus, so the page is opened there. (A fragment in
+/// the form's action would do so too, and keep a page without scripts from being loaded again: it stays in the
+/// address of what comes after.) One a page.
 pub fn alert_in_form(problem: &Problem) -> Markup {
-    html! { div #(PROBLEM.trim_start_matches('#')) tabindex="-1" { (alert(problem)) } }
+    html! { div tabindex="-1" autofocus { (alert(problem)) } }
 }
 
 /// A remark that is no problem.

@@ -6,7 +6,7 @@ use super::restore_undo::{self, Before};
 use super::{Named, diff::CollectionRow, restore_new::progress_steps};
 use crate::{
     components::{
-        PROBLEM, Problem, alert_in_form,
+        Problem, alert_in_form,
         change::ChangeKind,
         form::Field,
         job::{self, Job, Kind},
@@ -387,7 +387,7 @@ fn confirmation(view: &Restore, plan: &Plan) -> Markup {
     let removed = "The password is not shown again: paste the whole URL once more.";
     let label = format!("Type \u{201c}{}\u{201d} to confirm", plan.confirm_phrase);
     html! {
-        form.stack.card.padded method="post" action={ (urls::restore_apply(&view.id)) (PROBLEM) } {
+        form.stack.card.padded method="post" action=(urls::restore_apply(&view.id)) {
             h2 { "Confirm" }
             @if view.in_place {
                 p {
@@ -427,13 +427,13 @@ mod tests {
     #[test]
     fn a_wrong_phrase_is_told_where_the_page_is_opened() {
         let html = page(&Restore::sample()).into_string();
-        let (_, form) = html.split_once("action=\"/restores/r1/apply#problem\"").unwrap();
+        let (_, form) = html.split_once("action=\"/restores/r1/apply\"").unwrap();
         assert!(
-            form.contains("id=\"problem\" tabindex=\"-1\"><div class=\"notice bad\" role=\"alert\""),
+            form.contains("tabindex=\"-1\" autofocus><div class=\"notice bad\" role=\"alert\""),
             "{form}"
         );
         let fresh = page(&Restore::sample_in_place()).into_string();
-        assert!(fresh.contains("/apply#problem") && !fresh.contains("id=\"problem\""), "{fresh}");
+        assert!(!fresh.contains("autofocus"), "{fresh}");
     }
 
     #[test]

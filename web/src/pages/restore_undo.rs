@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use crate::{
     components::{
-        PROBLEM, Problem, alert_in_form,
+        Problem, alert_in_form,
         form::Field,
         icons,
         job::{self, Job},
@@ -142,7 +142,7 @@ fn undo_form(
     html! {
         details open[problem.is_some()] {
             summary { "Undo this restore" }
-            form.stack method="post" action={ (urls::restore_undo(&before.id)) (PROBLEM) } {
+            form.stack method="post" action=(urls::restore_undo(&before.id)) {
                 p { "Records that the restore wrote become what they were. Those that have changed since stay, and are listed." }
                 @if let Some(problem) = problem { (alert_in_form(problem)) }
                 (Field::code("url", "URL with the right to write", url)
