@@ -17,7 +17,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 /// A run that begins later than this was missed, and is caught up. And one that began so much before its
 /// time, by a clock that was set right since, is run again at its time.
-pub const ON_TIME_MS: i64 = 10 * 60 * 1000;
+const ON_TIME_MS: i64 = 10 * 60 * 1000;
 
 /// How often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -267,6 +267,12 @@ impl Timing {
     /// A moment by the zone's clocks: `Sun 2026-03-29 03:30 UTC+02:00`.
     pub fn local(&self, at_ms: i64) -> String {
         self.zoned(at_ms).strftime("%a %Y-%m-%d %H:%M UTC%:z").to_string()
+    }
+
+    /// A moment to the minute, where no zone is asked for: `2026-03-29 01:30 UTC`.
+    pub fn utc(at_ms: i64) -> String {
+        let at = Timestamp::from_millisecond(at_ms).unwrap_or(Timestamp::UNIX_EPOCH);
+        at.strftime("%Y-%m-%d %H:%M UTC").to_string()
     }
 
     /// As [`Timing::local`], as RFC 3339: `2026-03-29T03:30:00+02:00`.

@@ -106,11 +106,14 @@ pub struct ScheduleBody {
     /// The same in the schedule's time zone, with the distance to UTC that it has then.
     #[schema(example = json!(["2026-03-29T03:30:00+02:00"]))]
     next_runs_local: Vec<String>,
-    /// The last due time that passed without its backup, which was caught up by one backup later.
+    /// The last due time at which no backup began, or whose backup was cut off for good.
     #[schema(required)]
     last_missed: Option<String>,
-    /// How many had been missed then.
+    /// How many had been missed by then since the last complete backup.
     missed_runs: u32,
+    /// Why the last was missed, in a sentence.
+    #[schema(required)]
+    missed_reason: Option<String>,
     /// What the rules would remove of the snapshots that are there now, newest first: it goes after the
     /// next scheduled backup. `POST /databases/{id}/schedule/preview` tells it of rules that are not set.
     would_remove: Vec<RemovedBody>,
@@ -164,6 +167,7 @@ async fn body(app: &App, schedule: Schedule) -> Result<ScheduleBody> {
         words: schedule.timing.to_string(),
         last_missed: schedule.last_missed_ms.map(rfc3339),
         missed_runs: schedule.missed_runs,
+        missed_reason: schedules::missed_because(&schedule),
     })
 }
 

@@ -320,6 +320,7 @@ impl Meta {
             job.started_ms = Some(now_ms);
             rows::put(tx, JOBS, &id, &job)?;
             rows::link(tx, JOBS_RUNNING, &id, &job.work.lane())?;
+            schedules::begun(tx, &job, now_ms)?;
             Ok(Some(job))
         })
         .await
@@ -483,6 +484,22 @@ fn active(tx: &WriteTransaction) -> Result<Vec<JobRecord>> {
     ids.iter().filter_map(|id| rows::get(&jobs, id).transpose()).collect()
 }
 
+/// The backup of a database that its schedule asked for and that runs or waits, but for the job `except`.
+pub(super) fn open_run(
+    tx: &WriteTransaction,
+    database: DatabaseId,
+    except: Option<JobId>,
+) -> Result<Option<JobRecord>> {
+    let is_it = |job: &JobRecord| match job.work {
+        Work::Backup { database_id, due_ms: Some(_), .. } => {
+            database_id == database && Some(job.id) != except
+        }
+        _ => false,
+    };
+    let mut open = active(tx)?.into_iter().filter(is_it);
+    Ok(open.next())
+}
+
 fn end(tx: &Writing, mut job: JobRecord, finish: Finish) -> Result<JobRecord> {
     if !job.state.is_final() {
         job.state = finish.state;
@@ -504,7 +521,7 @@ fn end(tx: &Writing, mut job: JobRecord, finish: Finish) -> Result<JobRecord> {
                 databases::backed_up(tx, *database_id, finish.finished_ms)?;
             }
             (Work::Backup { database_id, due_ms: Some(due_ms), .. }, JobState::Interrupted) => {
-                schedules::interrupted(tx, *database_id, *due_ms, finish.finished_ms)?;
+                schedules::interrupted(tx, job.id, *database_id, *due_ms, finish.finished_ms)?;
             }
             _ => {}
         }

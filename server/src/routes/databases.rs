@@ -206,7 +206,7 @@ pub(super) async fn history_view(
         snapshots: page.items.iter().map(|snapshot| view::history::row(snapshot, &damage)).collect(),
         paged: cursor.is_some(),
         next_cursor: page.next_cursor,
-        running: backups.running.map(|job| view::job::job(&job, None)),
+        running: backups.open.map(|job| view::job::job(&job, None)),
         failed: backups.failed.map(|job| view::job::job(&job, None)),
         problem: None,
         project: place.project,
@@ -216,7 +216,7 @@ pub(super) async fn history_view(
 /// What is to be said of a database's backups beside its snapshots.
 pub(super) struct Backups {
     /// The one under way, or the first that waits.
-    pub running: Option<Job>,
+    pub open: Option<Job>,
     /// The last that ended, if it left no snapshot.
     pub failed: Option<Job>,
 }
@@ -231,5 +231,5 @@ pub(super) async fn backups_of(app: &App, database: &ConnectedDatabase) -> Resul
     let (open, ended): (Vec<Job>, Vec<Job>) = ours.partition(|job| !job.state().is_final());
     let left_none =
         |job: &Job| matches!(job.state(), JobState::Failed | JobState::Interrupted | JobState::Cancelled);
-    Ok(Backups { running: open.into_iter().next_back(), failed: ended.into_iter().next().filter(left_none) })
+    Ok(Backups { open: open.into_iter().next_back(), failed: ended.into_iter().next().filter(left_none) })
 }

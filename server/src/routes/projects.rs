@@ -8,7 +8,7 @@ use engine::verify::Report;
 use serde::Deserialize;
 use web::components::damage::Damage;
 use web::pages::project::RemovedRow;
-use web::pages::projects::{DatabaseRow, LastVerified, ProjectCard, Projects};
+use web::pages::projects::{DatabaseRow, LastVerified, OpenBackup, ProjectCard, Projects};
 use web::pages::schedule::DueTime;
 use web::pages::settings::{self, Settings};
 use web::pages::{Named, project, projects as page};
@@ -300,7 +300,11 @@ async fn row(
         damaged,
         snapshots: all.len() as u64,
         added_bytes: all.iter().map(|snapshot| snapshot.manifest.new_bytes).sum(),
-        running: backups.running.map(|job| job.record.id.to_string()),
+        open: backups.open.map(|job| OpenBackup {
+            job: job.record.id.to_string(),
+            waits: job.state() == JobState::Queued,
+            since_ms: job.record.started_ms.unwrap_or(job.record.created_ms),
+        }),
         failed,
     })
 }

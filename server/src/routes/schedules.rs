@@ -204,8 +204,8 @@ async fn view(app: &App, visitor: &Visitor, id: DatabaseId, typed: &Typed) -> Re
 
 /// Missed runs as pages show them.
 pub(super) fn missed(missed: schedules::Missed) -> page_of::Missed {
-    let schedules::Missed { last_ms, runs, is_caught_up } = missed;
-    page_of::Missed { last_ms, runs, is_caught_up }
+    let schedules::Missed { last_ms, runs, because, is_caught_up } = missed;
+    page_of::Missed { last_ms, runs, because, is_caught_up }
 }
 
 fn judged(snapshot: &Snapshot, reasons: &[Reason]) -> Judged {

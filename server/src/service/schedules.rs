@@ -62,6 +62,8 @@ pub struct Missed {
     /// The last due time of them.
     pub last_ms: i64,
     pub runs: u32,
+    /// Why the last was, in a sentence.
+    pub because: String,
     /// Whether a complete backup was taken since.
     pub is_caught_up: bool,
 }
@@ -71,7 +73,21 @@ pub fn missed(schedule: &Schedule, database: &ConnectedDatabase) -> Option<Misse
     let last_ms = schedule.last_missed_ms?;
     let has_since = |at_ms: i64| database.last_complete_ms.is_some_and(|complete_ms| complete_ms >= at_ms);
     let is_over = schedule.timing.next_after(last_ms).is_some_and(has_since);
-    (!is_over).then(|| Missed { last_ms, runs: schedule.missed_runs, is_caught_up: has_since(last_ms) })
+    (!is_over).then(|| Missed {
+        last_ms,
+        runs: schedule.missed_runs,
+        because: missed_because(schedule).unwrap_or_default(),
+        is_caught_up: has_since(last_ms),
+    })
+}
+
+/// Why the last run was missed that was, in a sentence.
+pub fn missed_because(schedule: &Schedule) -> Option<String> {
+    schedule.last_missed_ms?;
+    Some(match schedule.missed_because {
+        Some(reason) => reason.describe(),
+        None => "The server was not running then, or ended before the backup did.".to_owned(),
+    })
 }
 
 /// Sets a database's schedule; the first run is the next due time from now on.
@@ -92,6 +108,7 @@ pub async fn set(app: &App, user: UserId, id: DatabaseId, new: NewSchedule) -> R
         repeated_ms,
         last_missed_ms: None,
         missed_runs: 0,
+        missed_because: None,
         missed_total: 0,
     };
     let event = Event::new(action::SCHEDULE_SET, audit::database(id))
@@ -217,10 +234,6 @@ pub async fn queue_due(app: &App) -> Result<()> {
     for (due_ms, schedule, look) in due {
         let (database, project, user) = (schedule.database_id, schedule.project_id, schedule.user_id);
         let missed = look.missed.map(|missed_ms| (missed_ms, look.missed_runs));
-        if let Some((missed_ms, runs)) = missed {
-            let last = crate::api::rfc3339(missed_ms);
-            tracing::warn!(%database, runs, last, "backups were missed and are caught up by one");
-        }
         let work = Work::Backup { database_id: database, note: None, due_ms: Some(due_ms) };
         let job = jobs::scheduled_record(app, project, user, work);
         jobs::enqueue_due(app, schedule, DueRun { due_ms, missed, job }).await?;

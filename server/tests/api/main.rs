@@ -15,6 +15,7 @@ mod harness;
 mod in_place;
 mod journey;
 mod keys;
+mod late_runs;
 mod live;
 mod lost_storage;
 mod marks;

@@ -17,17 +17,17 @@ use server::service::schedules::queue_due;
 use crate::harness::{Answer, Api, Browser, PASSWORD, Server, shop, text};
 use crate::queue::locked;
 
-const OPEN: [(&str, &str); 1] = [("DBSNAP_SIGNUP", "open")];
+pub const OPEN: [(&str, &str); 1] = [("DBSNAP_SIGNUP", "open")];
 
 /// A clock that stands until it is set, or goes on by a millisecond whenever somebody looks at it.
 #[derive(Debug)]
-struct Set {
+pub struct Set {
     at_ms: AtomicI64,
     step_ms: i64,
 }
 
 impl Set {
-    fn at(text: &str) -> Arc<Self> {
+    pub fn at(text: &str) -> Arc<Self> {
         Arc::new(Self { at_ms: AtomicI64::new(ms(text)), step_ms: 0 })
     }
 
@@ -35,7 +35,7 @@ impl Set {
         Arc::new(Self { at_ms: AtomicI64::new(ms(text)), step_ms: 1 })
     }
 
-    fn set(&self, at_ms: i64) {
+    pub fn set(&self, at_ms: i64) {
         self.at_ms.store(at_ms, Ordering::SeqCst);
     }
 }
@@ -46,7 +46,7 @@ impl Clock for Set {
     }
 }
 
-fn ms(text: &str) -> i64 {
+pub fn ms(text: &str) -> i64 {
     text.parse::<jiff::Timestamp>().unwrap().as_millisecond()
 }
 
@@ -240,19 +240,19 @@ async fn the_page_shows_what_rules_remove_before_it_saves_them() {
 }
 
 /// What the month is lived through with.
-struct Month {
-    clock: Arc<Set>,
-    server: Option<Server>,
-    project: ProjectId,
+pub struct Month {
+    pub clock: Arc<Set>,
+    pub server: Option<Server>,
+    pub project: ProjectId,
 }
 
 impl Month {
-    fn server(&self) -> &Server {
+    pub fn server(&self) -> &Server {
         self.server.as_ref().unwrap()
     }
 
     /// Sets the clock, looks at it once and waits for what that began.
-    async fn look(&self, at_ms: i64) {
+    pub async fn look(&self, at_ms: i64) {
         self.clock.set(at_ms);
         let app = &self.server().app;
         queue_due(app).await.unwrap();
@@ -274,7 +274,7 @@ impl Month {
     }
 
     /// Ends the server, lets time pass, and starts another on what it left.
-    async fn away_until(&mut self, at: &str) {
+    pub async fn away_until(&mut self, at: &str) {
         let folder = self.server.take().unwrap().stop().await;
         self.clock.set(ms(at));
         let clock: Arc<dyn Clock> = Arc::clone(&self.clock) as Arc<dyn Clock>;
@@ -284,7 +284,7 @@ impl Month {
     }
 
     /// The jobs of a database, oldest first: the due time they were for, and how they ended.
-    async fn runs(&self, database: &str) -> Vec<(String, JobState)> {
+    pub async fn runs(&self, database: &str) -> Vec<(String, JobState)> {
         let database = DatabaseId::parse(database).unwrap();
         let mut jobs: Vec<JobRecord> =
             self.server().app.meta.jobs_of(self.project, PageRequest::all()).await.unwrap().items;
@@ -298,7 +298,7 @@ impl Month {
         jobs.iter().filter_map(run).collect()
     }
 
-    async fn signed_in(&self) -> Api {
+    pub async fn signed_in(&self) -> Api {
         let api = Api::new(&self.server().base);
         let body = json!({ "email": "ada@example.com", "password": PASSWORD });
         let tokens = api.post("/auth/login", body).await.expect(StatusCode::OK);

@@ -10,7 +10,7 @@ use crate::{
         damage::{self, Damage},
         form::Field,
         icons,
-        job::{self, Job},
+        job::{self, Job, State},
         note,
         table::{pager, scrolling},
         tag::{self, Environment, Trigger},
@@ -206,7 +206,9 @@ fn back_up(view: &Database) -> Markup {
         section.card.padded aria-labelledby="back-up" {
             @match &view.running {
                 Some(running) => {
-                    h2 #back-up { a href=(urls::job(&running.id)) { "Backing up" } }
+                    h2 #back-up { a href=(urls::job(&running.id)) {
+                        @if running.state == State::Queued { "Waiting for a worker" } @else { "Backing up" }
+                    } }
                     (job::live(running, view.shell.now_ms, &urls::database(&view.database.id)))
                 }
                 None => {

@@ -45,10 +45,21 @@ pub struct DatabaseRow {
     pub snapshots: u64,
     /// What they added to the repository.
     pub added_bytes: u64,
-    /// The backup that is queued or running: its job.
-    pub running: Option<String>,
+    /// The backup that waits or runs.
+    pub open: Option<OpenBackup>,
     /// Why the last backup left no snapshot, if it did: its job and the message.
     pub failed: Option<(String, String)>,
+}
+
+/// A backup that has not ended.
+#[derive(Clone, Debug)]
+pub struct OpenBackup {
+    /// Its job.
+    pub job: String,
+    /// Whether it waits for a worker.
+    pub waits: bool,
+    /// Since when it waits or runs.
+    pub since_ms: i64,
 }
 
 /// What a verification found.
@@ -117,7 +128,7 @@ impl DatabaseRow {
             }),
             snapshots: 31,
             added_bytes: 412_000_000,
-            running: None,
+            open: None,
             failed: None,
         };
         vec![
@@ -128,7 +139,12 @@ impl DatabaseRow {
                 newest: Some((crate::samples::SNAPSHOT_ID.to_owned(), now - 190_000_000)),
                 damaged: Some((2, Damage { job: "j8".to_owned(), ..Damage::sample() })),
                 newer_incomplete: Some((crate::samples::SNAPSHOT_ID.to_owned(), now - 100_000_000)),
-                missed: Some(Missed { last_ms: now - 90_000_000, runs: 2, is_caught_up: false }),
+                missed: Some(Missed {
+                    last_ms: now - 90_000_000,
+                    runs: 2,
+                    because: "The scheduled backup before it was still running, since 2026-02-01 01:00 UTC: no other is queued behind it.".to_owned(),
+                    is_caught_up: false,
+                }),
                 verified: Some(LastVerified {
                     at_ms: now - 259_200_000,
                     job: Some("j8".to_owned()),
@@ -150,7 +166,7 @@ impl DatabaseRow {
                 verified: None,
                 snapshots: 0,
                 added_bytes: 0,
-                running: Some("j42".to_owned()),
+                open: Some(OpenBackup { job: "j42".to_owned(), waits: true, since_ms: now - 7_400_000 }),
                 ..protected
             },
         ]
@@ -361,8 +377,16 @@ fn database_row(row: &DatabaseRow, now_ms: i64) -> Markup {
                 @if let Some((id, at_ms)) = &row.newer_incomplete {
                     div.sub { a href=(urls::snapshot(id)) { (format::time_stacked(*at_ms, now_ms)) } " " (tag::completeness(false)) }
                 }
-                @if let Some(job) = &row.running {
-                    div.sub { a href=(urls::job(job)) { span.state.calm { (icons::running()) "Backing up now" } } }
+                @if let Some(open) = &row.open {
+                    div.sub {
+                        a href=(urls::job(&open.job)) {
+                            span.state.calm {
+                                @if open.waits { (icons::waiting()) "Waiting for a worker" }
+                                @else { (icons::running()) "Backing up" }
+                            }
+                        }
+                        " since " (format::time_stacked(open.since_ms, now_ms))
+                    }
                 }
                 @if let Some((job, message)) = &row.failed {
                     div.sub { span.state.bad { (icons::failed()) a href=(urls::job(job)) { "Last backup failed" } } ": " (message) }
@@ -410,13 +434,14 @@ fn next_backup(row: &DatabaseRow) -> Markup {
             }
             None => { a href=(urls::schedule(&row.database.id)) { "Set a schedule" } }
         }
-        @if let Some(missed) = row.missed {
+        @if let Some(missed) = &row.missed {
             @let runs = format::count_of(u64::from(missed.runs), "run");
             div.sub {
                 @if missed.is_caught_up {
                     (runs) " missed until " (format::time_absolute(missed.last_ms)) ", caught up by one backup"
                 } @else {
                     span.state.warn { (icons::warning()) (runs) " missed" } " until " (format::time_absolute(missed.last_ms))
+                    ". " (missed.because)
                 }
             }
         }

@@ -42,12 +42,14 @@ impl DueTime {
 }
 
 /// Runs that were missed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Missed {
     /// The last due time of them.
     pub last_ms: i64,
     /// How many.
     pub runs: u32,
+    /// Why the last was, in a sentence.
+    pub because: String,
     /// Whether a complete backup was taken since.
     pub is_caught_up: bool,
 }
@@ -130,7 +132,12 @@ impl Schedule {
                         local: format!("{date} 02:00 UTC+01:00"),
                     })
                     .to_vec(),
-                missed: Some(Missed { last_ms: now - 90_000_000, runs: 2, is_caught_up: true }),
+                missed: Some(Missed {
+                    last_ms: now - 90_000_000,
+                    runs: 2,
+                    because: "The server was not running then.".to_owned(),
+                    is_caught_up: true,
+                }),
             }),
             weekday: String::new(),
             weekdays: ["monday", "sunday"].map(|day| (day.to_owned(), day.to_owned())).to_vec(),
@@ -194,12 +201,12 @@ fn in_force_card(view: &Schedule, in_force: &InForce) -> Markup {
             h2 #in-force { "A backup " (in_force.words) }
             p { "The next runs:" }
             ul { @for due in &in_force.next_runs { li { (due.render()) } } }
-            @if let Some(missed) = in_force.missed {
+            @if let Some(missed) = &in_force.missed {
                 (warning(&html! {
                     p {
                         (format::count_of(u64::from(missed.runs), "run")) " missed, the last one due at "
                         (format::time_absolute(missed.last_ms))
-                        ": the server was not running then, or ended before the backup did. "
+                        ". " (missed.because) " "
                         @if missed.is_caught_up { "A backup has caught up for all of them." }
                         @else { "One backup catches up for all of them." }
                     }
