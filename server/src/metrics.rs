@@ -12,6 +12,7 @@ use engine::store::Requests;
 
 use crate::app::App;
 use crate::meta::{Damage, JobRecord, JobState, Protection, Work};
+use crate::schedule::is_ahead;
 
 /// So often at most.
 const SNAPSHOTS_COUNTED_EVERY_MS: i64 = 60_000;
@@ -167,7 +168,9 @@ impl Gauges {
         };
         let age = |known: &Protection| {
             // An alert on the age is to fire for one that was never backed up, too.
-            let since_ms = known.last_complete_ms.unwrap_or(known.connected_ms);
+            // So it is for one whose last backup is dated later than now: how old that is nobody knows.
+            let complete_ms = known.last_complete_ms.filter(|at_ms| !is_ahead(*at_ms, self.now_ms));
+            let since_ms = complete_ms.unwrap_or(known.connected_ms);
             Some(((self.now_ms - since_ms).max(0) / 1000).to_string())
         };
         let never = |known: &Protection| Some(u8::from(known.last_complete_ms.is_none()).to_string());
@@ -289,12 +292,16 @@ mod tests {
             now_ms: 5_000,
             takes_writes: true,
             active: BTreeMap::from([(("backup", "running"), 2)]),
-            protection: vec![known(4, Some(2_000), Some(3)), known(5, None, None)],
+            protection: vec![
+                known(4, Some(2_000), Some(3)),
+                known(5, None, None),
+                known(6, Some(4_000_000_000_000), None),
+            ],
             damage: vec![(id(2), Damage { count: 2, ..Damage::default() })],
             snapshots: BTreeMap::from([(id(4), 31)]),
             requests: Requests { writes: 7, ..Requests::default() },
         });
-        let (id, never, project) = (id(4), id(5), id(2));
+        let (id, never, ahead, project) = (id(4), id(5), id(6), id(2));
         let expected = [
             "dbsnap_uptime_seconds 5",
             "dbsnap_metadata_writable 1",
@@ -304,6 +311,7 @@ mod tests {
             "dbsnap_jobs{kind=\"verify\",state=\"queued\"} 0",
             &format!("dbsnap_last_success_age_seconds{{database=\"{id}\"}} 3"),
             &format!("dbsnap_last_success_age_seconds{{database=\"{never}\"}} 4"),
+            &format!("dbsnap_last_success_age_seconds{{database=\"{ahead}\"}} 4"),
             &format!("dbsnap_never_succeeded{{database=\"{id}\"}} 0"),
             &format!("dbsnap_never_succeeded{{database=\"{never}\"}} 1"),
             &format!("dbsnap_missed_runs_total{{database=\"{id}\"}} 3"),

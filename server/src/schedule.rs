@@ -299,7 +299,13 @@ impl Timing {
 /// Up to when due times are done with, as far as the clock can be believed: what one that was ahead took
 /// for done has yet to come. Where it was ahead by minutes, the run is so near to its time that it counts.
 pub fn believed(handled_ms: i64, now_ms: i64) -> i64 {
-    if handled_ms - now_ms > ON_TIME_MS { now_ms } else { handled_ms }
+    if is_ahead(handled_ms, now_ms) { now_ms } else { handled_ms }
+}
+
+/// Whether a moment that something was stamped with has yet to come: the clock was ahead then, and nothing
+/// tells by how much. A few minutes are no reason to distrust it.
+pub fn is_ahead(at_ms: i64, now_ms: i64) -> bool {
+    at_ms.saturating_sub(now_ms) > ON_TIME_MS
 }
 
 fn local_date(at_ms: i64, zone: &TimeZone) -> Option<Date> {

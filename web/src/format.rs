@@ -5,6 +5,8 @@ use maud::{Markup, html};
 const MINUTE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
 const DAY_MS: i64 = 24 * HOUR_MS;
+/// Clocks of two machines may differ by so much, and nobody has to hear of it.
+const AHEAD_MS: i64 = -10 * MINUTE_MS;
 
 /// `1234567` as `1,234,567`.
 pub fn count(n: u64) -> String {
@@ -65,11 +67,13 @@ pub fn duration(ms: i64) -> String {
     format!("{} h {} min", ms / HOUR_MS, ms % HOUR_MS / MINUTE_MS)
 }
 
-/// How long before `now_ms` something was: `just now`, `5 minutes ago`, `3 days ago`.
+/// How long before `now_ms` something was: `just now`, `5 minutes ago`, `3 days ago`. Nothing that was can
+/// have been later than now, but by a clock that was wrong.
 pub fn ago(at_ms: i64, now_ms: i64) -> String {
     let elapsed = now_ms - at_ms;
     let (n, unit) = match elapsed {
-        i64::MIN..MINUTE_MS => return "just now".to_owned(),
+        i64::MIN..AHEAD_MS => return "in the future: the clock was wrong then".to_owned(),
+        AHEAD_MS..MINUTE_MS => return "just now".to_owned(),
         MINUTE_MS..HOUR_MS => (elapsed / MINUTE_MS, "minute"),
         HOUR_MS..DAY_MS => (elapsed / HOUR_MS, "hour"),
         _ => (elapsed / DAY_MS, "day"),
@@ -183,8 +187,10 @@ mod tests {
     }
 
     #[test]
-    fn ages_are_whole_units_and_the_future_is_now() {
+    fn ages_are_whole_units_and_the_future_is_no_age() {
         assert_eq!(ago(10, 5), "just now");
+        assert_eq!(ago(10 * MINUTE_MS, 0), "just now");
+        assert_eq!(ago(10 * MINUTE_MS + 1, 0), "in the future: the clock was wrong then");
         assert_eq!(ago(0, 59_999), "just now");
         assert_eq!(ago(0, 60_000), "1 minute ago");
         assert_eq!(ago(0, 2 * HOUR_MS), "2 hours ago");

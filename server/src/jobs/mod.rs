@@ -115,7 +115,7 @@ pub struct Queue {
     scratch_dir: PathBuf,
     /// Held while what is due is queued.
     pub looking: tokio::sync::Mutex<()>,
-    /// The newest job's id, of those that this process queued.
+    /// The newest job's id.
     last_id: Mutex<Option<JobId>>,
     feeds: Mutex<HashMap<JobId, Feed>>,
     apply_orders: Mutex<HashMap<JobId, ApplyOrder>>,
@@ -133,6 +133,13 @@ impl Queue {
             feeds: Mutex::default(),
             apply_orders: Mutex::default(),
         }
+    }
+
+    /// New ids are greater than those of jobs that are there, whatever the clock says: which of two jobs
+    /// came later is told by their ids.
+    fn goes_on_after(&self, newest: Option<JobId>) {
+        let mut last = self.last_id.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = (*last).max(newest);
     }
 
     fn feeds(&self) -> MutexGuard<'_, HashMap<JobId, Feed>> {

@@ -37,6 +37,7 @@ pub async fn recover(app: &App) -> Result<()> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Problem::internal(error)),
         _ => {}
     }
+    app.queue.goes_on_after(app.meta.newest_job().await?);
     let (interrupted, queued) = app.meta.recover_jobs(app.now_ms()).await?;
     for record in &interrupted {
         tracing::warn!(job = %record.id, kind = record.work.kind(), "interrupted by the server's last end");

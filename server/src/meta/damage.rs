@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::rows::{self, DAMAGE};
 use super::{JobRecord, Meta, Result};
 use crate::ids::{JobId, ProjectId};
+use crate::schedule::is_ahead;
 
 /// What one verification found. Ids and a count: what is damaged names customers' tables, and is in the
 /// job's sealed result.
@@ -54,7 +55,8 @@ impl Damage {
     /// gone nothing is kept.
     fn after(mut self, found: Findings, job_id: JobId, began_ms: i64, found_ms: i64) -> Self {
         self.snapshots.retain(|id, known| {
-            found.hurt.contains(id) || (known.found_ms > began_ms && found.undamaged.contains(id))
+            let is_newer = known.found_ms > began_ms && !is_ahead(known.found_ms, found_ms);
+            found.hurt.contains(id) || (is_newer && found.undamaged.contains(id))
         });
         for id in found.hurt {
             let since_ms = self.snapshots.get(&id).map_or(found_ms, |known| known.since_ms);

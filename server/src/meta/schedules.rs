@@ -8,7 +8,7 @@ use super::rows::{self, SCHEDULES};
 use super::{ConnectedDatabase, JobRecord, JobState, Meta, Result, Work, Writing, audit, jobs};
 use crate::audit::{Actor, Event, Outcome, action};
 use crate::ids::{DatabaseId, JobId, ProjectId, UserId};
-use crate::schedule::Timing;
+use crate::schedule::{Timing, is_ahead};
 
 /// A run that waits longer than this for a worker is told of: on a busy server some wait for minutes.
 const LATE_MS: i64 = 60 * 60 * 1000;
@@ -37,6 +37,16 @@ pub struct Schedule {
     /// The due time whose backup the server's end cut off, and which became due again for it.
     #[serde(default)]
     pub repeated_ms: Option<i64>,
+}
+
+impl Schedule {
+    /// Without missed runs that have yet to come: only a clock that was wrong missed them.
+    fn without_what_is_ahead(self, now_ms: i64) -> Self {
+        if self.last_missed_ms.is_none_or(|last_ms| !is_ahead(last_ms, now_ms)) {
+            return self;
+        }
+        Self { last_missed_ms: None, missed_runs: 0, missed_because: None, ..self }
+    }
 }
 
 /// Why a backup did not begin when it was due.
@@ -139,7 +149,8 @@ impl Meta {
             let key = database.to_string();
             let found: Option<Schedule> = rows::get(&tx.open_table(SCHEDULES)?, &key)?;
             let Some(found) = found else { return Ok(()) };
-            rows::put(tx, SCHEDULES, &key, &Schedule { handled_ms, repeated_ms: None, ..found })
+            let found = Schedule { handled_ms, repeated_ms: None, ..found };
+            rows::put(tx, SCHEDULES, &key, &found.without_what_is_ahead(handled_ms))
         })
         .await
     }
@@ -196,6 +207,7 @@ fn miss(tx: &Writing, schedule: &mut Schedule, missed: Missed, now_ms: i64) -> R
     let known: Option<ConnectedDatabase> =
         rows::get(&tx.open_table(rows::DATABASES)?, &database.to_string())?;
     let complete_ms = known.and_then(|database| database.last_complete_ms);
+    let complete_ms = complete_ms.filter(|at_ms| !is_ahead(*at_ms, now_ms));
     let before = schedule.last_missed_ms.filter(|before| complete_ms.is_none_or(|at_ms| at_ms < *before));
     schedule.missed_runs = runs.saturating_add(before.map_or(0, |_| schedule.missed_runs));
     // Of a run that begins late, later ones may have been told of already.
@@ -254,6 +266,15 @@ pub(super) fn interrupted(
         miss(tx, &mut schedule, Missed { last_ms: due_ms, runs: 1, because: Reason::CutOff }, now_ms)?;
     }
     rows::put(tx, SCHEDULES, &database.to_string(), &schedule)
+}
+
+/// A database was completely backed up: what a wrong clock made of its schedule is taken back.
+pub(super) fn backed_up(tx: &WriteTransaction, database: DatabaseId, now_ms: i64) -> Result<()> {
+    let key = database.to_string();
+    let found: Option<Schedule> = rows::get(&tx.open_table(SCHEDULES)?, &key)?;
+    let Some(found) = found else { return Ok(()) };
+    let corrected = found.clone().without_what_is_ahead(now_ms);
+    if corrected == found { Ok(()) } else { rows::put(tx, SCHEDULES, &key, &corrected) }
 }
 
 pub(super) fn remove_of_database(tx: &WriteTransaction, database: &str) -> Result<()> {

@@ -26,6 +26,7 @@ use crate::error::{Problem, Result};
 use crate::ids::ProjectId;
 use crate::jobs;
 use crate::meta::{self, ConnectedDatabase, JobState, PageRequest, Project, VerifyMode, Work};
+use crate::schedule::is_ahead;
 use crate::service::usage::{self, DatabaseUsage};
 use crate::service::{self, databases, diffs, example, existing, projects, schedules, snapshots};
 use crate::view;
@@ -249,12 +250,15 @@ fn last_verified(
     all: &[Snapshot],
     last: Option<&Verification>,
     damaged: Option<&Damage>,
+    now_ms: i64,
 ) -> Option<LastVerified> {
     if let Some(found) = damaged {
         return Some(LastVerified { at_ms: found.found_ms, job: Some(found.job.clone()), damaged: true });
     }
     let times = all.iter().filter_map(|snapshot| snapshots::verified(&snapshot.mark));
-    let at_ms = times.map(|(_, at_ms)| at_ms).max()?;
+    let times = times.map(|(_, at_ms)| at_ms);
+    // Of a wrong clock's time it is not known how old it is.
+    let at_ms = times.max_by_key(|at_ms| (!is_ahead(*at_ms, now_ms), *at_ms))?;
     let job = last.filter(|last| at_ms >= last.started_ms).map(|last| last.job.clone());
     Some(LastVerified { at_ms, job, damaged: false })
 }
@@ -276,8 +280,13 @@ async fn row(
     let is_recoverable = |snapshot: &&Snapshot| {
         snapshot.manifest.is_complete() && damage.of(&snapshot.id.to_string()).is_none()
     };
-    let newest = all.iter().find(is_recoverable).map(place);
-    let newer_incomplete = all.first().filter(|snapshot| !snapshot.manifest.is_complete()).map(place);
+    // What is dated later than now was taken by a wrong clock: it counts where there is nothing else.
+    let (ahead, dated): (Vec<&Snapshot>, Vec<&Snapshot>) =
+        all.iter().partition(|snapshot| is_ahead(snapshot.manifest.started_ms, app.now_ms()));
+    let newest = dated.iter().chain(&ahead).copied().find(is_recoverable).map(place);
+    let latest = dated.first().or(ahead.first());
+    let newer_incomplete =
+        latest.filter(|snapshot| !snapshot.manifest.is_complete()).map(|snapshot| place(snapshot));
     let failed = backups.failed.map(|job| {
         let message = job.error.map(|error| error.detail);
         (job.record.id.to_string(), message.unwrap_or_else(|| job.record.state.as_str().to_owned()))
@@ -285,7 +294,7 @@ async fn row(
     Ok(DatabaseRow {
         missed: schedule
             .as_ref()
-            .and_then(|found| schedules::missed(found, &database))
+            .and_then(|found| schedules::missed(found, &database, app.now_ms()))
             .map(super::schedules::missed),
         database: Named::new(database.id.to_string(), database.name),
         environment: environment(database.environment),
@@ -296,7 +305,7 @@ async fn row(
             let next_ms = schedules::next_runs(app, &found).first().copied()?;
             Some((found.timing.to_string(), DueTime { at_ms: next_ms, local: found.timing.local(next_ms) }))
         }),
-        verified: last_verified(&all, last, damaged.as_ref().map(|(_, found)| found)),
+        verified: last_verified(&all, last, damaged.as_ref().map(|(_, found)| found), app.now_ms()),
         damaged,
         snapshots: all.len() as u64,
         added_bytes: all.iter().map(|snapshot| snapshot.manifest.new_bytes).sum(),

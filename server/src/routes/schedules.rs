@@ -183,7 +183,7 @@ async fn view(app: &App, visitor: &Visitor, id: DatabaseId, typed: &Typed) -> Re
             .into_iter()
             .map(|at_ms| DueTime { at_ms, local: schedule.timing.local(at_ms) })
             .collect(),
-        missed: schedules::missed(&schedule, &place.database).map(missed),
+        missed: schedules::missed(&schedule, &place.database, app.now_ms()).map(missed),
     });
     let Typed { last, daily, weekly, monthly, .. } = typed.clone();
     Ok(page_of::Schedule {

@@ -12,7 +12,7 @@ use crate::error::{Problem, Result};
 use crate::ids::{DatabaseId, UserId};
 use crate::jobs;
 use crate::meta::{ConnectedDatabase, DueRun, PageRequest, Schedule, Work};
-use crate::schedule::{Frequency, Timing, TimingError, Weekday, believed};
+use crate::schedule::{Frequency, Timing, TimingError, Weekday, believed, is_ahead};
 
 /// The most a rule may keep.
 const MAX_KEEP: u32 = 10_000;
@@ -69,9 +69,10 @@ pub struct Missed {
 }
 
 /// What a schedule missed, until the first run that was due after that has left a complete backup.
-pub fn missed(schedule: &Schedule, database: &ConnectedDatabase) -> Option<Missed> {
+pub fn missed(schedule: &Schedule, database: &ConnectedDatabase, now_ms: i64) -> Option<Missed> {
     let last_ms = schedule.last_missed_ms?;
-    let has_since = |at_ms: i64| database.last_complete_ms.is_some_and(|complete_ms| complete_ms >= at_ms);
+    let complete_ms = database.last_complete_ms.filter(|at_ms| !is_ahead(*at_ms, now_ms));
+    let has_since = |at_ms: i64| complete_ms.is_some_and(|complete_ms| complete_ms >= at_ms);
     let is_over = schedule.timing.next_after(last_ms).is_some_and(has_since);
     (!is_over).then(|| Missed {
         last_ms,

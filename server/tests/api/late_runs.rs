@@ -1,4 +1,4 @@
-//! Schedules whose backups take longer than the time between two of them.
+//! Schedules whose backups take longer than the time between two of them, or whose clock was wrong.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,13 +6,14 @@ use std::time::Duration;
 use engine::clock::Clock;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use server::ids::ProjectId;
-use server::meta::JobState;
+use server::ids::{DatabaseId, ProjectId};
+use server::jobs;
+use server::meta::{JobState, PageRequest};
 use server::service::schedules::queue_due;
 
 use crate::harness::{Api, Browser, PASSWORD, Server, shop, text};
 use crate::queue::locked;
-use crate::schedules::{Month, Set, ms};
+use crate::schedules::{Month, OPEN, Set, ms};
 
 /// While a scheduled backup waits or runs, no other is queued behind it: what is due then is missed, and
 /// the reason is told. So is a run that waited for hours.
@@ -107,4 +108,74 @@ async fn what_is_due_while_the_last_run_is_not_done_is_missed_and_not_queued() {
         let page = browser.get(&format!("/databases/{database}/schedule")).await.text;
         assert!(!page.contains("missed, the last one"), "{page}");
     }
+}
+
+/// A clock was in 2030 for a night, and was set right: what is stamped with that night says so, counts for
+/// nothing that is told of today, and hides no failure.
+#[tokio::test]
+async fn what_a_wrong_clock_stamped_hides_no_failure() {
+    let (_, url) = shop().await;
+    let clock = Set::at("2026-05-01T00:00:00Z");
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start_at(folder, &OPEN, Arc::clone(&clock) as Arc<dyn Clock>).await;
+    let api = server.user("ada@example.com").await;
+    let project = api.project("shop").await;
+    let database = api.database(&project, &url).await;
+    let body = json!({ "frequency": "daily", "time": "03:00", "timezone": "UTC" });
+    api.send(Method::PUT, &format!("/databases/{database}/schedule"), body).await.expect(StatusCode::OK);
+    let mut month = Month { clock, server: Some(server), project: ProjectId::parse(&project).unwrap() };
+    let verifications = async |month: &Month| {
+        let all = jobs::list(&month.server().app, month.project, PageRequest::all()).await.unwrap().items;
+        all.iter().filter(|job| job.record.work.kind() == "verify").count()
+    };
+
+    month.look(ms("2026-05-01T03:00:00Z")).await;
+    month.look(ms("2030-01-01T03:30:00Z")).await;
+    assert_eq!(verifications(&month).await, 2);
+    month.away_until("2026-05-02T00:00:00Z").await;
+    let api = month.signed_in().await;
+    let schedule = api.get(&format!("/databases/{database}/schedule")).await.expect(StatusCode::OK);
+    assert_eq!(schedule["next_runs"][0], "2026-05-02T03:00:00.000Z");
+    assert_eq!((&schedule["last_missed"], &schedule["missed_runs"]), (&Value::Null, &json!(0)));
+
+    let id = DatabaseId::parse(&database).unwrap();
+    let credentials = month.server().app.meta.database(id).await.unwrap().unwrap().url;
+    month.server().app.meta.change_database(id, |database| database.url = None).await.unwrap().unwrap();
+    for day in 2..=3 {
+        month.look(ms(&format!("2026-05-0{day}T03:00:00Z"))).await;
+    }
+    let browser = Browser::signed_in(&month.server().base, "ada@example.com", PASSWORD).await;
+    for page in ["/projects".to_owned(), format!("/projects/{project}")] {
+        let page = browser.get(&page).await.text;
+        assert!(page.contains("Last backup failed") && !page.contains("missed"), "{page}");
+        let cell =
+            page.split("data-label=\"Can be recovered from\"").nth(1).unwrap().split("</td>").next().unwrap();
+        assert!(cell.contains("2026-05-01 03:00:00 UTC") && cell.contains("2 days ago"), "{cell}");
+        assert!(!cell.contains("2030-01-01") && !page.contains("just now"), "{page}");
+    }
+    let history = browser.get(&format!("/databases/{database}")).await.text;
+    assert!(history.contains("The last backup left no snapshot"), "{history}");
+    assert!(history.contains("in the future: the clock was wrong then"), "{history}");
+    let metrics =
+        reqwest::get(format!("{}/metrics", month.server().base)).await.unwrap().text().await.unwrap();
+    // Since it was connected: how old the last complete backup is nobody knows.
+    let age = format!("dbsnap_last_success_age_seconds{{database=\"{database}\"}} {}\n", (2 * 24 + 3) * 3600);
+    assert!(metrics.contains(&age), "{age} is not in {metrics}");
+
+    month
+        .server()
+        .app
+        .meta
+        .change_database(id, |database| database.url = credentials)
+        .await
+        .unwrap()
+        .unwrap();
+    for day in 4..=9 {
+        month.look(ms(&format!("2026-05-0{day}T03:00:00Z"))).await;
+    }
+    assert_eq!(month.runs(&database).await.last().unwrap().1, JobState::Succeeded);
+    let browser = Browser::signed_in(&month.server().base, "ada@example.com", PASSWORD).await;
+    let page = browser.get("/projects").await.text;
+    assert!(!page.contains("Last backup failed") && page.contains("2026-05-09 03:00:00 UTC"), "{page}");
+    assert_eq!(verifications(&month).await, 3, "once a week, and not every day");
 }
