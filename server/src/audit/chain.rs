@@ -28,8 +28,9 @@ impl Seal {
 
     /// The seal of where a chain ends.
     fn of_head(&self, chain: &str, head: &Head) -> String {
-        let Head { entries, hash, sealed_from, .. } = head;
-        self.of(&format!("head {chain} {entries} {hash} {sealed_from}"))
+        let Head { entries, hash, sealed_from, lost_from, .. } = head;
+        let lost = lost_from.map(|from| format!(" {from}")).unwrap_or_default();
+        self.of(&format!("head {chain} {entries} {hash} {sealed_from}{lost}"))
     }
 }
 
@@ -41,6 +42,10 @@ pub struct Head {
     /// The first entry that has a seal, as all after it; 0 where none has.
     #[serde(default)]
     sealed_from: u64,
+    /// The first entry of which nothing proves that it is the one that was written there, because what was
+    /// kept of the chain's end was removed or exchanged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lost_from: Option<u64>,
     #[serde(default)]
     seal: String,
 }
@@ -48,20 +53,54 @@ pub struct Head {
 impl Head {
     /// Of a chain without entries.
     pub fn empty() -> Self {
-        Self { entries: 0, hash: BEGINNING.to_owned(), sealed_from: 0, seal: String::new() }
+        Self { entries: 0, hash: BEGINNING.to_owned(), sealed_from: 0, lost_from: None, seal: String::new() }
+    }
+
+    /// Of a chain that an account has from its beginning: that it is gone can be told.
+    pub fn begun(chain: &str, seal: Option<&Seal>) -> Self {
+        seal.map_or_else(Self::empty, |seal| Self::empty().sealed(chain, seal))
+    }
+
+    /// Where a chain goes on: behind the end that is `written`, if that is whole and nothing stands behind
+    /// it. Else behind the `last` entry there is, so that nothing is written over, and from then on it is
+    /// known that something may be lost. Where nothing was ever written, a chain `must_be` there or begins.
+    pub fn found(
+        chain: &str,
+        written: Option<Self>,
+        last: Option<&(u64, String)>,
+        must_be: bool,
+        seal: Option<&Seal>,
+    ) -> Self {
+        let there = last.map_or(0, |(seq, _)| *seq);
+        match &written {
+            None if there == 0 && !must_be => return Self::empty(),
+            Some(head) if head.entries >= there && head.is_sealed_by(chain, seal) => return head.clone(),
+            _ => {}
+        }
+        let entry: Option<Entry> = last.and_then(|(_, line)| serde_json::from_str(line).ok());
+        let known = written.as_ref().map_or(there, |head| head.entries.min(there));
+        let lost_from =
+            (known.saturating_add(1)).min(written.and_then(|head| head.lost_from).unwrap_or(u64::MAX));
+        let hash = entry.map_or_else(|| BEGINNING.to_owned(), |entry| entry.hash);
+        Self { entries: there, hash, lost_from: Some(lost_from), ..Self::empty() }
+    }
+
+    /// Whether it was sealed as it is. Without a seal nothing is known of that.
+    fn is_sealed_by(&self, chain: &str, seal: Option<&Seal>) -> bool {
+        seal.is_none_or(|seal| seal.of_head(chain, self) == self.seal)
     }
 
     /// Seals the end of a chain whose entries so far have none.
     #[must_use]
     pub fn sealed(self, chain: &str, seal: &Seal) -> Self {
-        let head = Self { sealed_from: self.entries + 1, ..self };
+        let head = Self { sealed_from: self.entries.saturating_add(1), ..self };
         Self { seal: seal.of_head(chain, &head), ..head }
     }
 
     /// The line of the next entry, and the head after it. `entry`'s number and links are set here.
     pub fn extend(&self, entry: Entry, seal: Option<&Seal>) -> serde_json::Result<(String, Self)> {
         let entry = Entry {
-            seq: self.entries + 1,
+            seq: self.entries.saturating_add(1),
             previous: self.hash.clone(),
             seal: String::new(),
             hash: String::new(),
@@ -77,7 +116,8 @@ impl Head {
             (0, Some(_)) => entry.seq,
             (from, _) => from,
         };
-        let head = Self { entries: entry.seq, hash, sealed_from, seal: String::new() };
+        let lost_from = self.lost_from;
+        let head = Self { entries: entry.seq, hash, sealed_from, lost_from, seal: String::new() };
         let sealed = seal.map(|seal| seal.of_head(&entry.account, &head)).unwrap_or_default();
         Ok((line, Self { seal: sealed, ..head }))
     }
@@ -108,13 +148,21 @@ pub enum Break {
     Link(u64),
     /// The chain does not end as its end says; this is the last entry.
     End(u64),
+    /// What is kept of the chain's end was removed or exchanged when this entry was to be the next.
+    Lost(u64),
 }
 
 impl Break {
     /// The number of the entry.
     pub fn at(self) -> u64 {
-        let (Self::Changed(at) | Self::Missing(at) | Self::Added(at) | Self::Link(at) | Self::End(at)) = self;
-        at
+        match self {
+            Self::Changed(at)
+            | Self::Missing(at)
+            | Self::Added(at)
+            | Self::Link(at)
+            | Self::End(at)
+            | Self::Lost(at) => at,
+        }
     }
 
     /// In a sentence.
@@ -130,6 +178,10 @@ impl Break {
             ),
             Self::End(at) => format!(
                 "The log does not end as it did: its last entry, {at}, or what is kept of its end is not what was written."
+            ),
+            Self::Lost(at) => format!(
+                "What is kept of the log's end was removed or exchanged, and entries may be gone: nothing proves that \
+                 what stands from number {at} on is what was written there."
             ),
         }
     }
@@ -188,10 +240,10 @@ impl<'a> Follower<'a> {
         if self.entries < self.written.entries {
             return Err(Break::Missing(self.entries + 1));
         }
-        let is_sealed = self.seal.is_none_or(|seal| {
-            // A chain that nobody has begun has no end to seal.
-            *self.written == Head::empty() || seal.of_head(self.chain, self.written) == self.written.seal
-        });
+        if let Some(from) = self.written.lost_from {
+            return Err(Break::Lost(from));
+        }
+        let is_sealed = self.written.is_sealed_by(self.chain, self.seal);
         if is_sealed && self.hash == self.written.hash { Ok(()) } else { Err(Break::End(self.entries)) }
     }
 
@@ -382,5 +434,50 @@ mod tests {
         let mut follower = Follower::new("a", &head, Some(&key));
         follower.follow(Some(1), Some(&a)).unwrap();
         assert_eq!(follower.follow(Some(3), Some(&c)), Err(Break::Missing(2)));
+    }
+
+    /// What goes on behind an end that was removed, exchanged or forged writes nothing over, and the loss
+    /// stays told whatever is written after it.
+    #[test]
+    fn what_goes_on_behind_a_lost_end_tells_of_it() {
+        let (lines, head) = chain(1);
+        let old = chain(1).1;
+        let (older_lines, older) = {
+            let (line, head) = Head::empty().extend(entry(ACTIONS[0]), Some(&seal())).unwrap();
+            (vec![line], head)
+        };
+        assert_eq!(older_lines[0], lines[0]);
+        let forged = Head { entries: 2, hash: "f".repeat(64), ..old };
+        let unsealed = Head::empty();
+        let cases = [
+            (None, &lines[..], 5),
+            (None, &lines[..3], 4),
+            (None, &lines[..0], 1),
+            (Some(older), &lines[..], 2),
+            (Some(forged), &lines[..2], 3),
+            (Some(unsealed), &lines[..0], 1),
+        ];
+        for (written, there, told) in cases {
+            let last = there.last().map(|line| (there.len() as u64, line.clone()));
+            let found = Head::found("a", written, last.as_ref(), true, Some(&seal()));
+            let (mut head, mut lines) = (found, there.to_vec());
+            assert_eq!(follow(&lines, &head), Err(Break::Lost(told)));
+            for at in 0..2 {
+                let (line, next) = head.extend(entry("key.add"), Some(&seal())).unwrap();
+                (head, _) = (next, lines.push(line));
+                assert_eq!(head.entries, there.len() as u64 + at + 1);
+                let last = lines.last().map(|line| (lines.len() as u64, line.clone()));
+                assert_eq!(Head::found("a", Some(head.clone()), last.as_ref(), true, Some(&seal())), head);
+                assert_eq!(follow(&lines, &head), Err(Break::Lost(told)));
+            }
+            let forgotten = Head { lost_from: None, ..head };
+            assert!(matches!(follow(&lines, &forgotten), Err(Break::End(_))), "it is sealed");
+        }
+        let last = (lines.len() as u64, lines[3].clone());
+        assert_eq!(Head::found("a", Some(head.clone()), Some(&last), true, Some(&seal())), head);
+        assert_eq!(Head::found("nobody", None, None, false, Some(&seal())), Head::empty());
+        let begun = Head::begun("a", Some(&seal()));
+        assert_eq!(follow(&[], &begun), Ok(()));
+        assert_eq!(Head::found("a", Some(begun.clone()), None, true, Some(&seal())), begun);
     }
 }

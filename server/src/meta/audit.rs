@@ -1,13 +1,13 @@
 //! The audit log: chains that only grow. Nothing here changes or removes an entry, and the end of a
 //! job goes into its chain in the transaction that ends it.
 
+use std::collections::BTreeSet;
+
 use engine::clock::Entropy;
 use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 
 use super::rows::{self, AUDIT, AUDIT_HEADS, USERS};
-use super::{
-    ConnectedDatabase, Diff, Error, JobRecord, Meta, Page, Restore, Result, User, Work, Writing, settings,
-};
+use super::{ConnectedDatabase, Diff, JobRecord, Meta, Page, Restore, Result, User, Work, Writing, settings};
 use crate::api::rfc3339;
 use crate::audit::{Actor, Break, Detail, Entry, Event, Filter, Follower, Head, NOBODY, Outcome, Seal};
 use crate::ids::UserId;
@@ -49,7 +49,9 @@ pub(super) fn append(
 ) -> Result<()> {
     let chain = user.map_or_else(|| NOBODY.to_owned(), |user| user.to_string());
     let account: Option<User> = rows::get(&tx.open_table(USERS)?, &chain)?;
-    let head: Option<Head> = rows::get(&tx.open_table(AUDIT_HEADS)?, &chain)?;
+    let written = written_head(&tx.open_table(AUDIT_HEADS)?, &chain)?;
+    let last = last_entry(&tx.open_table(AUDIT)?, &chain)?;
+    let head = Head::found(&chain, written, last.as_ref(), account.is_some(), tx.seal());
     let actor = match event.actor {
         Actor::Account => account.map_or_else(|| chain.clone(), |account| account.email),
         Actor::Schedule => "schedule".to_owned(),
@@ -69,9 +71,41 @@ pub(super) fn append(
         seal: String::new(),
         hash: String::new(),
     };
-    let (line, head) = head.unwrap_or_else(Head::empty).extend(entry, tx.seal())?;
+    let (line, head) = head.extend(entry, tx.seal())?;
     tx.open_table(AUDIT)?.insert(key(&chain, head.entries).as_str(), line.as_bytes())?;
     rows::put(tx, AUDIT_HEADS, &chain, &head)
+}
+
+/// Begins the chain of an account in the step that makes the account: from then on it has one.
+pub(super) fn begin(tx: &Writing, user: UserId) -> Result<()> {
+    let chain = user.to_string();
+    rows::put(tx, AUDIT_HEADS, &chain, &Head::begun(&chain, tx.seal()))
+}
+
+/// What is kept of a chain's end; none, too, where that cannot be read.
+fn written_head(
+    heads: &impl ReadableTable<&'static str, &'static [u8]>,
+    chain: &str,
+) -> Result<Option<Head>> {
+    Ok(heads.get(chain)?.and_then(|row| serde_json::from_slice(row.value()).ok()))
+}
+
+/// The last entry of a chain that there is: its number and its line.
+fn last_entry(
+    entries: &impl ReadableTable<&'static str, &'static [u8]>,
+    chain: &str,
+) -> Result<Option<(u64, String)>> {
+    let (first, end) = bounds(chain);
+    let last = entries.range(first.as_str()..end.as_str())?.next_back().transpose()?;
+    Ok(last.and_then(|(key, line)| {
+        Some((number(key.value())?, String::from_utf8_lossy(line.value()).into_owned()))
+    }))
+}
+
+/// Between which keys a chain's entries are.
+fn bounds(chain: &str) -> (String, String) {
+    // The character behind the slash.
+    (rows::below(chain, ""), format!("{chain}0"))
 }
 
 /// Records that a job was queued.
@@ -230,25 +264,45 @@ impl Meta {
         self.read(move |tx| verify(tx, &user.to_string(), seal.as_ref())).await
     }
 
-    /// Follows every chain: its name and what was found. For the operator.
+    /// Follows every chain, also those of which only the entries or only the account are left: its name and
+    /// what was found. For the operator.
     pub async fn verify_all_audit(&self) -> Result<Vec<(String, Verified)>> {
         let seal = self.seal.get().cloned();
         self.read(move |tx| {
-            let heads = tx.open_table(AUDIT_HEADS)?;
-            let chains = heads.range::<&str>(..)?.map(|head| Ok::<_, Error>(head?.0.value().to_owned()));
-            let chains: Vec<String> = chains.collect::<Result<_>>()?;
+            let mut chains = BTreeSet::new();
+            for rows in [AUDIT_HEADS, USERS] {
+                for row in tx.open_table(rows)?.range::<&str>(..)? {
+                    chains.insert(row?.0.value().to_owned());
+                }
+            }
+            let (entries, mut from) = (tx.open_table(AUDIT)?, String::new());
+            while let Some(row) = entries.range(from.as_str()..)?.next() {
+                let key = row?.0.value().to_owned();
+                let chain = key.split('/').next().unwrap_or_default().to_owned();
+                (_, from) = bounds(&chain);
+                chains.insert(chain);
+            }
             chains.into_iter().map(|chain| Ok((chain.clone(), verify(tx, &chain, seal.as_ref())?))).collect()
         })
         .await
     }
 }
 
-/// Says of every chain that was begun without seals where it ends, and that what follows has some.
+/// Says of every chain that was begun without seals where it ends, and that what follows has some. So has
+/// an account's that was made before there was a log.
 fn seal_ends(tx: &WriteTransaction, seal: &Seal) -> Result<()> {
     let mut heads: Vec<(String, Head)> = Vec::new();
     for entry in tx.open_table(AUDIT_HEADS)?.range::<&str>(..)? {
         let (chain, head) = entry?;
         heads.push((chain.value().to_owned(), serde_json::from_slice(head.value())?));
+    }
+    for user in tx.open_table(USERS)?.range::<&str>(..)? {
+        let chain = user?.0.value().to_owned();
+        let is_there = heads.iter().any(|(known, _)| *known == chain)
+            || last_entry(&tx.open_table(AUDIT)?, &chain)?.is_some();
+        if !is_there {
+            heads.push((chain, Head::empty()));
+        }
     }
     heads
         .into_iter()
@@ -256,10 +310,20 @@ fn seal_ends(tx: &WriteTransaction, seal: &Seal) -> Result<()> {
 }
 
 fn verify(tx: &ReadTransaction, chain: &str, seal: Option<&Seal>) -> Result<Verified> {
-    let written: Option<Head> = rows::get(&tx.open_table(AUDIT_HEADS)?, chain)?;
-    let written = written.unwrap_or_else(Head::empty);
+    let written = written_head(&tx.open_table(AUDIT_HEADS)?, chain)?;
+    let written = match written {
+        Some(written) => written,
+        None => {
+            let last = last_entry(&tx.open_table(AUDIT)?, chain)?;
+            let is_account = tx.open_table(USERS)?.get(chain)?.is_some();
+            if last.is_none() && !is_account {
+                return Ok(Verified { entries: 0, broken: None, head: Head::empty().hash });
+            }
+            Head::found(chain, None, last.as_ref(), is_account, seal)
+        }
+    };
     let mut follower = Follower::new(chain, &written, seal);
-    let (first, end) = (rows::below(chain, ""), format!("{chain}0"));
+    let (first, end) = bounds(chain);
     let mut broken = None;
     for row in tx.open_table(AUDIT)?.range(first.as_str()..end.as_str())? {
         let row = row?;

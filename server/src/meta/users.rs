@@ -6,7 +6,7 @@ use redb::{ReadableTableMetadata, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use super::rows::{self, IDENTITIES_BY_USER, USERS, USERS_BY_EMAIL};
-use super::{Identity, Meta, Provider, Result, identities, sessions};
+use super::{Identity, Meta, Provider, Result, audit, identities, sessions};
 use crate::config::Signup;
 use crate::ids::UserId;
 
@@ -60,6 +60,7 @@ impl Meta {
             let id = user.id.to_string();
             rows::put(tx, USERS, &id, &user)?;
             rows::link(tx, USERS_BY_EMAIL, &user.email, &id)?;
+            audit::begin(tx, user.id)?;
             Ok(Registration::Created)
         })
         .await
@@ -81,6 +82,7 @@ impl Meta {
             }
             rows::put(tx, USERS, &user.id.to_string(), &user)?;
             identities::add(tx, &identity)?;
+            audit::begin(tx, user.id)?;
             Ok(Registration::Created)
         })
         .await

@@ -1,7 +1,7 @@
 //! The audit log: what it tells, to whom, and that nothing in it can be changed unnoticed.
 
 use engine_testutils::postgres::Cluster;
-use redb::{Database, ReadableTable, TableDefinition};
+use redb::{Database, ReadableTable, Table, TableDefinition};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -9,6 +9,7 @@ use crate::harness::{Answer, Api, Browser, PASSWORD, Server, shop, text};
 use crate::process::Program;
 
 const AUDIT: TableDefinition<&str, &[u8]> = TableDefinition::new("audit");
+const HEADS: TableDefinition<&str, &[u8]> = TableDefinition::new("audit_heads");
 
 async fn entries(api: &Api, query: &str) -> Vec<Value> {
     let body = api.get(&format!("/audit{query}")).await.expect(StatusCode::OK);
@@ -207,6 +208,99 @@ async fn a_tampered_entry_is_found_by_its_number() {
         let page = browser.get("/audit?verify=yes").await;
         assert!(page.text.contains(told), "{}", page.text);
     }
+}
+
+/// What somebody does to the ends of chains who has the file.
+fn change_ends(
+    path: &std::path::Path,
+    change: impl FnOnce(&mut Table<'_, &str, &[u8]>, &mut Table<'_, &str, &[u8]>),
+) {
+    let database = Database::open(path).unwrap();
+    let tx = database.begin_write().unwrap();
+    change(&mut tx.open_table(HEADS).unwrap(), &mut tx.open_table(AUDIT).unwrap());
+    tx.commit().unwrap();
+}
+
+/// What is kept of a chain's end is told when it is gone or another, with the account and the number, and
+/// so it stays: what is written after that is written behind what there is.
+#[tokio::test]
+async fn an_end_that_was_removed_or_exchanged_is_told_and_nothing_is_written_over() {
+    let server = Server::start().await;
+    let mut apis = Vec::new();
+    for name in ["ada", "bob", "eve", "joe"] {
+        apis.push(server.user(&format!("{name}@example.com")).await);
+    }
+    let mut accounts = Vec::new();
+    for api in &apis {
+        accounts.push(text(&api.get("/me").await.expect(StatusCode::OK)["id"]));
+    }
+    let [ada, bob, eve, joe] = [0, 1, 2, 3].map(|at| accounts[at].clone());
+    let folder = server.stop().await;
+    let path = folder.path().join("meta.redb");
+    let mut old = Vec::new();
+    change_ends(&path, |heads, _| old = heads.get(bob.as_str()).unwrap().unwrap().value().to_vec());
+
+    let server = Server::start_in(folder, &[("DBSNAP_SIGNUP", "open")]).await;
+    let apis: Vec<Api> = apis.into_iter().map(|api| Api { base: server.base.clone(), ..api }).collect();
+    for api in &apis {
+        api.project("one").await;
+        api.project("two").await;
+    }
+    let export = async |api: &Api| Answer::of(api.request(Method::GET, "/audit/export")).await.text;
+    let before = [export(&apis[0]).await, export(&apis[1]).await];
+    let folder = server.stop().await;
+    change_ends(&path_of(&folder), |heads, entries| {
+        heads.remove(ada.as_str()).unwrap();
+        heads.insert(bob.as_str(), old.as_slice()).unwrap();
+        heads.remove(eve.as_str()).unwrap();
+        // The last entry is cut off, and an end made up that fits.
+        let last: Value =
+            serde_json::from_slice(entries.get(key(&joe, 2).as_str()).unwrap().unwrap().value()).unwrap();
+        let head = json!({ "entries": 2, "hash": last["hash"], "sealed_from": 1, "seal": "0".repeat(64) });
+        heads.insert(joe.as_str(), head.to_string().as_bytes()).unwrap();
+        entries.remove(key(&joe, 3).as_str()).unwrap();
+        for seq in 1..=3 {
+            entries.remove(key(&eve, seq).as_str()).unwrap();
+        }
+    });
+    let operator = Program::command(folder.path()).arg("verify-audit").output().unwrap();
+    assert!(!operator.status.success());
+    let operator = String::from_utf8(operator.stderr).unwrap();
+    for (account, told) in
+        [(&ada, "number 5 on"), (&bob, "Entry 2 was added"), (&eve, "number 1 on"), (&joe, "last entry, 2")]
+    {
+        let line = operator.lines().find(|line| line.contains(account.as_str())).unwrap_or_default();
+        assert!(line.contains(told), "{told} is not told of {account}: {operator}");
+    }
+
+    let server = Server::start_in(folder, &[("DBSNAP_SIGNUP", "open")]).await;
+    let apis: Vec<Api> = apis.into_iter().map(|api| Api { base: server.base.clone(), ..api }).collect();
+    for round in 0..2 {
+        for (api, seq) in apis.iter().zip([5, 2, 1, if round == 0 { 2 } else { 3 }]) {
+            let verified = api.get("/audit/verify").await.expect(StatusCode::OK);
+            assert_eq!(
+                (&verified["ok"], &verified["broken_at"]),
+                (&json!(false), &json!(seq)),
+                "{verified:#}"
+            );
+        }
+        for api in &apis {
+            api.project("three").await;
+        }
+    }
+    for (api, before) in apis.iter().zip(before) {
+        let now = export(api).await;
+        assert!(now.starts_with(&before), "what there was is there: {now}");
+        assert_eq!(now.lines().count(), before.lines().count() + 3);
+    }
+}
+
+fn path_of(folder: &tempfile::TempDir) -> std::path::PathBuf {
+    folder.path().join("meta.redb")
+}
+
+fn key(account: &str, seq: u64) -> String {
+    format!("{account}/{seq:016x}")
 }
 
 fn hashed_anew(line: &str) -> String {
