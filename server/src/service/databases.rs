@@ -306,10 +306,12 @@ pub async fn remove(app: &App, user: UserId, id: DatabaseId, fate: Snapshots) ->
         Snapshots::Keep => Vec::new(),
         Snapshots::Delete => snapshots::list(app, user, id, PageRequest::all()).await?.items,
     };
-    refuse_pinned(&all)?;
+    let event = Event::new(action::DATABASE_REMOVE, audit::database(id)).with("name", &database.name);
+    if let refused @ Err(_) = refuse_pinned(&all) {
+        return audit::record(app, user, event, refused).await;
+    }
     match database.removed_ms {
         None => {
-            let event = Event::new(action::DATABASE_REMOVE, audit::database(id)).with("name", &database.name);
             audit::record(app, user, event, disconnect(app, id).await).await?;
         }
         Some(_) if all.is_empty() => return Err(Problem::not_found()),

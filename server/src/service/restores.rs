@@ -101,8 +101,17 @@ pub struct NewRestore {
     pub url: Zeroizing<String>,
 }
 
-/// Plans a restore. The URL is sealed until the plan is made.
+/// Plans a restore. The URL is sealed until the plan is made. That it was refused is told in the audit log;
+/// else its job is.
 pub async fn plan(app: &App, user: UserId, new: NewRestore) -> Result<(RestoreId, JobId)> {
+    let event = Event::new(action::RESTORE_PLAN_START, format!("snapshot/{}", new.snapshot));
+    match start_plan(app, user, new).await {
+        Ok(started) => Ok(started),
+        refused => audit::record(app, user, event, refused).await,
+    }
+}
+
+async fn start_plan(app: &App, user: UserId, new: NewRestore) -> Result<(RestoreId, JobId)> {
     let found = snapshots::find(app, user, &new.snapshot).await?;
     let collections = match new.mode {
         RestoreMode::New => in_scope(&found, &new.scope).await?,

@@ -460,3 +460,45 @@ async fn a_wrong_phrase_is_told_as_the_action_that_failed() {
     ];
     assert_eq!(told, expected.map(|(action, target)| (action.to_owned(), target, json!(false))));
 }
+
+/// What was refused is told as what failed: a removal that a pin is in the way of, and a plan for a target
+/// that is in use.
+#[tokio::test]
+async fn a_refused_removal_and_a_refused_plan_are_told() {
+    let (_, url) = shop().await;
+    let server = Server::start().await;
+    let api = server.user("ada@example.com").await;
+    let database = api.database(&api.project("shop").await, &url).await;
+    let snapshot = api.back_up(&database).await;
+    let pin = json!({ "pinned": true });
+    api.send(Method::PATCH, &format!("/snapshots/{snapshot}"), pin).await.expect(StatusCode::OK);
+    let path = format!("/databases/{database}?snapshots=delete");
+    Answer::of(api.request(Method::DELETE, &path)).await.problem(409, "pinned");
+    let browser = Browser::signed_in(&server.base, "ada@example.com", PASSWORD).await;
+    let form = [("confirm", "shop".to_owned()), ("delete_snapshots", "yes".to_owned())];
+    let answer = browser.send(Method::POST, &format!("/databases/{database}/remove"), &form).await;
+    assert_eq!(answer.status, StatusCode::CONFLICT, "{}", answer.text);
+
+    let cluster = Cluster::shared();
+    let name = cluster.fresh_database("taken").await;
+    cluster.execute(&name, "CREATE TABLE customers (id int PRIMARY KEY)").await;
+    let url = cluster.superuser_url(&name);
+    let plan =
+        json!({ "snapshot": snapshot, "scope": { "all": true }, "target": { "url": url, "mode": "new" } });
+    api.post("/restores/plan", plan).await.problem(422, "target-not-empty");
+    let plan = json!({ "snapshot": "0".repeat(32), "scope": { "all": true }, "target": { "url": url, "mode": "new" } });
+    api.post("/restores/plan", plan).await.problem(404, "not-found");
+
+    let told: Vec<_> = entries(&api, "?result=failed").await;
+    let told: Vec<_> = told
+        .iter()
+        .map(|entry| (text(&entry["action"]), text(&entry["target"]), text(&entry["detail"]["problem"])))
+        .collect();
+    let removal = ("database.remove", format!("database/{database}"), "pinned");
+    let expected = [
+        ("restore-plan.start", format!("snapshot/{snapshot}"), "target-not-empty"),
+        removal.clone(),
+        removal,
+    ];
+    assert_eq!(told, expected.map(|(action, target, slug)| (action.to_owned(), target, slug.to_owned())));
+}
