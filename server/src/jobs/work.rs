@@ -153,6 +153,12 @@ async fn run_verify(app: &App, record: &JobRecord, mode: VerifyMode, context: &C
     if let Err(error) = verify::remember(&repository, &report, mode, context).await {
         tracing::warn!(%error, "the snapshots do not remember that they were verified");
     }
+    // Snapshots expire, and it stays true that their database's were looked at.
+    let whole = |snapshot: &Snapshot| report.undamaged.contains(&snapshot.id.to_string());
+    let snapshots = repository.snapshots().await?;
+    let verified = snapshots.iter().filter(|snapshot| whole(snapshot));
+    let databases = verified.filter_map(|snapshot| DatabaseId::parse(&snapshot.manifest.source.id)).collect();
+    app.meta.verified_databases(databases, app.now_ms()).await?;
     keys::look_for_recovery_key(app, record.project_id).await?;
     Ok((JobState::Succeeded, serde_json::to_value(&report).map_err(Problem::internal)?))
 }

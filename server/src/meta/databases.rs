@@ -1,5 +1,6 @@
 //! Connected databases and their sealed credentials.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use engine::source::Consistency;
@@ -79,6 +80,9 @@ pub struct ConnectedDatabase {
     /// When its last complete backup ended, of those that this server took.
     #[serde(default)]
     pub last_complete_ms: Option<i64>,
+    /// When a verification last found one of its snapshots whole. The snapshot may be gone since.
+    #[serde(default)]
+    pub last_verified_ms: Option<i64>,
     /// Set when it was removed and its snapshots kept.
     pub removed_ms: Option<i64>,
 }
@@ -140,6 +144,22 @@ impl Meta {
                 });
             }
             Ok(found)
+        })
+        .await
+    }
+
+    /// Remembers of databases when snapshots of theirs were found whole.
+    pub async fn verified_databases(&self, ids: BTreeSet<DatabaseId>, at_ms: i64) -> Result<()> {
+        self.write(move |tx| {
+            for id in ids {
+                let found: Option<ConnectedDatabase> =
+                    rows::get(&tx.open_table(DATABASES)?, &id.to_string())?;
+                if let Some(found) = found {
+                    let found = ConnectedDatabase { last_verified_ms: Some(at_ms), ..found };
+                    rows::put(tx, DATABASES, &id.to_string(), &found)?;
+                }
+            }
+            Ok(())
         })
         .await
     }

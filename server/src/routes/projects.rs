@@ -90,6 +90,7 @@ pub async fn project_page(
             at_ms: found.at_ms,
             job: Some(found.job),
             damaged: found.found_damage,
+            expired: false,
         }),
         verifying: open,
         has_recovery_key: project.recovery_key_ms.is_some(),
@@ -245,22 +246,26 @@ async fn verifications(app: &App, project: ProjectId) -> Result<Verifications> {
     Ok(Verifications { last, open })
 }
 
-/// What is known of a database's snapshots: that one is damaged, or when one of them was verified last.
+/// What is known of a database's snapshots: that one is damaged, or when one of them was verified last, or
+/// one that has gone since.
 fn last_verified(
     all: &[Snapshot],
     last: Option<&Verification>,
     damaged: Option<&Damage>,
+    remembered_ms: Option<i64>,
     now_ms: i64,
 ) -> Option<LastVerified> {
     if let Some(found) = damaged {
-        return Some(LastVerified { at_ms: found.found_ms, job: Some(found.job.clone()), damaged: true });
+        let job = Some(found.job.clone());
+        return Some(LastVerified { at_ms: found.found_ms, job, damaged: true, expired: false });
     }
     let times = all.iter().filter_map(|snapshot| snapshots::verified(&snapshot.mark));
     let times = times.map(|(_, at_ms)| at_ms);
     // Of a wrong clock's time it is not known how old it is.
-    let at_ms = times.max_by_key(|at_ms| (!is_ahead(*at_ms, now_ms), *at_ms))?;
+    let there = times.max_by_key(|at_ms| (!is_ahead(*at_ms, now_ms), *at_ms));
+    let at_ms = there.or(remembered_ms)?;
     let job = last.filter(|last| at_ms >= last.started_ms).map(|last| last.job.clone());
-    Some(LastVerified { at_ms, job, damaged: false })
+    Some(LastVerified { at_ms, job, damaged: false, expired: there.is_none() })
 }
 
 /// A database in an overview. What is said of its snapshots is read from those that exist.
@@ -305,7 +310,13 @@ async fn row(
             let next_ms = schedules::next_runs(app, &found).first().copied()?;
             Some((found.timing.to_string(), DueTime { at_ms: next_ms, local: found.timing.local(next_ms) }))
         }),
-        verified: last_verified(&all, last, damaged.as_ref().map(|(_, found)| found), app.now_ms()),
+        verified: last_verified(
+            &all,
+            last,
+            damaged.as_ref().map(|(_, found)| found),
+            database.last_verified_ms,
+            app.now_ms(),
+        ),
         damaged,
         snapshots: all.len() as u64,
         added_bytes: all.iter().map(|snapshot| snapshot.manifest.new_bytes).sum(),

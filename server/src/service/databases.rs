@@ -94,6 +94,7 @@ async fn add(app: &App, project: ProjectId, new: NewDatabase) -> Result<Connecte
         url: Some(seal(app, id, &new.url)),
         created_ms: app.now_ms(),
         last_complete_ms: None,
+        last_verified_ms: None,
         removed_ms: None,
     };
     app.meta.add_database(database.clone()).await?;

@@ -68,6 +68,7 @@ async fn add_database(app: &App, project: &Project) -> Result<DatabaseId> {
         url: None,
         created_ms: app.now_ms(),
         last_complete_ms: None,
+        last_verified_ms: None,
         removed_ms: Some(app.now_ms()),
     };
     app.meta.add_database(database).await?;

@@ -176,6 +176,7 @@ fn known(id: DatabaseId, project_id: ProjectId, source: Source, created_ms: i64)
         url: None,
         created_ms,
         last_complete_ms: None,
+        last_verified_ms: None,
         removed_ms: None,
     }
 }

@@ -118,6 +118,7 @@ pub async fn safety_request(app: &App, restore: &Restore, url: &DatabaseUrl, tex
                 url: None,
                 created_ms: now_ms,
                 last_complete_ms: None,
+                last_verified_ms: None,
                 removed_ms: Some(now_ms),
             };
             app.meta.add_database(database.clone()).await?;

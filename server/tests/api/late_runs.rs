@@ -179,3 +179,33 @@ async fn what_a_wrong_clock_stamped_hides_no_failure() {
     assert!(!page.contains("Last backup failed") && page.contains("2026-05-09 03:00:00 UTC"), "{page}");
     assert_eq!(verifications(&month).await, 3, "once a week, and not every day");
 }
+
+/// Snapshots expire before the next weekly look at what is stored: it stays told when theirs were looked at.
+#[tokio::test]
+async fn when_snapshots_were_verified_is_told_when_they_are_gone() {
+    let (_, url) = shop().await;
+    let clock = Set::at("2026-05-01T00:00:00Z");
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start_at(folder, &OPEN, Arc::clone(&clock) as Arc<dyn Clock>).await;
+    let api = server.user("ada@example.com").await;
+    let project = api.project("shop").await;
+    let database = api.database(&project, &url).await;
+    let body = json!({ "frequency": "daily", "time": "03:00", "timezone": "UTC", "keep": { "last": 1 } });
+    api.send(Method::PUT, &format!("/databases/{database}/schedule"), body).await.expect(StatusCode::OK);
+    let month = Month { clock, server: Some(server), project: ProjectId::parse(&project).unwrap() };
+    month.look(ms("2026-05-01T03:00:00Z")).await;
+    month.look(ms("2026-05-02T03:00:00Z")).await;
+    let browser = Browser::signed_in(&month.server().base, "ada@example.com", PASSWORD).await;
+    for page in ["/projects".to_owned(), format!("/projects/{project}")] {
+        let page = browser.get(&page).await.text;
+        let cell = page.split("data-label=\"Last verified\"").nth(1).unwrap().split("</td>").next().unwrap();
+        assert!(
+            cell.contains("2026-05-01 03:00:00 UTC") && cell.contains("snapshots that are gone now"),
+            "{cell}"
+        );
+        // The snapshot that is left added nothing, and the project's storage is told beside it.
+        let total = page.split("Storage used by the project").nth(1).unwrap();
+        let total = total.split("<td class=\"num\">").nth(1).unwrap().split('<').next().unwrap();
+        assert!(total.ends_with(" kB"), "{total}");
+    }
+}

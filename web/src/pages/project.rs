@@ -76,6 +76,7 @@ impl Project {
                 at_ms: crate::samples::NOW_MS - 259_200_000,
                 job: Some("j7".to_owned()),
                 damaged: false,
+                expired: false,
             }),
             verifying: None,
         }
@@ -87,6 +88,7 @@ impl Project {
             at_ms: crate::samples::NOW_MS - 60_000,
             job: Some("j7".to_owned()),
             damaged: true,
+            expired: false,
         };
         Self {
             has_recovery_key: true,
@@ -123,7 +125,7 @@ pub fn page(view: &Project) -> Markup {
         @if view.databases.is_empty() {
             div.card { p.empty { "No database yet. Connect one with a role that can only read." } }
         } @else {
-            div.card { (databases(&view.databases, &view.project.name, view.shell.now_ms)) }
+            div.card { (databases(&view.databases, &view.project.name, Some(view.stored_bytes), view.shell.now_ms)) }
         }
         @if !view.removed.is_empty() { div.card { (removed(view)) } }
         @if !view.databases.is_empty() || !view.removed.is_empty() { (verification(view)) }

@@ -71,6 +71,8 @@ pub struct LastVerified {
     pub job: Option<String>,
     /// Whether something was damaged.
     pub damaged: bool,
+    /// Whether none of the snapshots that are there now was looked at then.
+    pub expired: bool,
 }
 
 /// A project in the dashboard.
@@ -125,6 +127,7 @@ impl DatabaseRow {
                 at_ms: now - 259_200_000,
                 job: Some("j7".to_owned()),
                 damaged: false,
+                expired: false,
             }),
             snapshots: 31,
             added_bytes: 412_000_000,
@@ -149,6 +152,7 @@ impl DatabaseRow {
                     at_ms: now - 259_200_000,
                     job: Some("j8".to_owned()),
                     damaged: true,
+                    expired: false,
                 }),
                 snapshots: 4,
                 added_bytes: 38_100_000,
@@ -315,14 +319,19 @@ fn project_card(card: &ProjectCard, now_ms: i64) -> Markup {
             } @else if card.databases.is_empty() {
                 p.empty { "No database yet." }
             } @else {
-                (databases(&card.databases, &card.project.name, now_ms))
+                (databases(&card.databases, &card.project.name, card.stored_bytes, now_ms))
             }
         }
     }
 }
 
 /// The table of databases, for the dashboard and the project's page.
-pub(super) fn databases(rows: &[DatabaseRow], project: &str, now_ms: i64) -> Markup {
+pub(super) fn databases(
+    rows: &[DatabaseRow],
+    project: &str,
+    stored_bytes: Option<u64>,
+    now_ms: i64,
+) -> Markup {
     let label = format!("Databases of {project}");
     scrolling(
         &label,
@@ -336,9 +345,21 @@ pub(super) fn databases(rows: &[DatabaseRow], project: &str, now_ms: i64) -> Mar
                     th scope="col" { "Next backup" }
                     th scope="col" { "Last verified" }
                     th.num scope="col" { "Snapshots" }
-                    th.num scope="col" title="What its snapshots added to the storage when they were taken: what several need is counted once" { "New bytes stored" }
+                    th.num scope="col" { "Added when taken" }
                 } }
                 tbody { @for row in rows { (database_row(row, now_ms)) } }
+                @if let Some(bytes) = stored_bytes {
+                    tfoot { tr {
+                        th scope="row" colspan="6" {
+                            "Storage used by the project"
+                            div.sub {
+                                "All that is stored. What several snapshots need is there once; it was added when the first "
+                                "of them was taken, which may have expired since."
+                            }
+                        }
+                        td.num { (format::bytes(bytes)) }
+                    } }
+                }
             }
         },
     )
@@ -395,7 +416,7 @@ fn database_row(row: &DatabaseRow, now_ms: i64) -> Markup {
             td data-label="Next backup" { (next_backup(row)) }
             td data-label="Last verified" { (verified(row, now_ms)) }
             td.num data-label="Snapshots" { (format::count(row.snapshots)) }
-            td.num data-label="New bytes" { (format::bytes(row.added_bytes)) }
+            td.num data-label="Added" { (format::bytes(row.added_bytes)) }
         }
     }
 }
@@ -405,13 +426,14 @@ fn verified(row: &DatabaseRow, now_ms: i64) -> Markup {
         @match &row.verified {
             None if row.snapshots == 0 => { span.muted { "Nothing yet" } }
             None => { span.muted { "Never" } }
-            Some(LastVerified { at_ms, job, damaged: false }) => {
+            Some(LastVerified { at_ms, job, damaged: false, expired }) => {
                 @match job {
                     Some(job) => { a href=(urls::job(job)) { (format::time_stacked(*at_ms, now_ms)) } }
                     None => { (format::time_stacked(*at_ms, now_ms)) }
                 }
+                @if *expired { div.sub { "snapshots that are gone now" } }
             }
-            Some(LastVerified { at_ms, job, damaged: true }) => {
+            Some(LastVerified { at_ms, job, damaged: true, .. }) => {
                 span.state.bad {
                     (icons::failed())
                     @match job {
