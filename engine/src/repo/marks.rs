@@ -164,6 +164,11 @@ impl Repository {
             let mut made = BTreeMap::new();
             for id in ids.clone() {
                 let (said, is_there) = self.said_of(id, &before).await?;
+                // Another one deleted it meanwhile, and a prune removed it with its marks.
+                if !is_there && matches!(self.manifest(id).await, Ok(None)) && !self.is_missing(id).await? {
+                    ids.remove(&id);
+                    continue;
+                }
                 if said.deleting_ms.is_some() {
                     // Who decided it may have stopped there.
                     self.create_file(&files::deletion(id), &moment(clock.now_ms())).await?;

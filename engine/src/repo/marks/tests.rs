@@ -187,3 +187,18 @@ async fn a_mark_that_cannot_be_read_pins_until_there_is_another() {
     two.there.mark(id, &System, &|mark: &mut Mark| mark.pinned = false).await.unwrap();
     two.there.delete_snapshot(id, &System).await.unwrap();
 }
+
+/// Two delete a snapshot at once, and a prune removes it with its marks before one of them looks at those.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_prune_removed_meanwhile_is_gone_and_not_pinned() {
+    let two = Two::new().await;
+    let id = two.snapshot().await.id;
+    for deleted in [ID, id] {
+        two.there.delete_snapshot(deleted, &System).await.unwrap();
+    }
+    crate::prune::run(&two.there, &crate::prune::Options::default(), &two.ctx).await.unwrap();
+    assert!(!two.there.list_marks().await.unwrap().is_known(id), "the prune removed the marks");
+    let delete = |mark: &mut Mark| mark.deleting_ms = Some(1);
+    assert!(two.here.mark_all([id].into(), &System, &delete).await.unwrap().is_empty());
+    assert!(!two.here.list_marks().await.unwrap().is_known(id), "nothing is said of what is gone");
+}
