@@ -107,7 +107,7 @@ async fn what_transactions_before_a_failure_wrote_is_told_and_undone() {
     let mut foreign = target.foreign_write("files", 39, doc! { "v": "mine" }).await;
     let error = target.apply(&Scope::All, &plan).await.unwrap_err();
     foreign.abort_transaction().await.unwrap();
-    assert_eq!(error.kind(), Kind::Conflict, "{error}");
+    assert_eq!(error.kind(), Kind::Refused, "{error}");
     assert!(error.message().contains("; 35 of 41 documents had been written by then"), "{error}");
     assert!(error.help().unwrap().contains("Undo the restore"), "{:?}", error.help());
     // All documents of a transaction, or none of them.
@@ -141,6 +141,9 @@ async fn who_may_not_write_is_told_before_anything_happens() {
     assert!(detail(&plan, "right to write").contains("which is enough to plan"), "{:#?}", plan.preflight);
     let error = target.apply_with(&Scope::All, &plan, &reader, ctx).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Denied, "{error}");
+    let elsewhere = format!("{}&readPreference=secondaryPreferred", target.url());
+    let error = target.apply_with(&Scope::All, &plan, &elsewhere, ctx).await.unwrap_err();
+    assert!(error.message().contains("readPreference"), "{error}");
     assert!(target.kept.lock().unwrap().is_empty());
     let roles = vec![doc! { "role": "readWrite", "db": &target.name }.into()];
     let writer = target.server.create_user(&format!("{}_writer", target.name), roles, &target.name).await;

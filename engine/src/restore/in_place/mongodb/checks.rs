@@ -72,6 +72,11 @@ impl Looked<'_> {
                           replica set";
             return check(NAME, false, detail);
         }
+        // What is written is read again at once.
+        if self.around.reads_others && !self.checked.others_write {
+            let detail = "the URL's readPreference lets members be read that are behind the primary: leave it out of the URL";
+            return check(NAME, false, detail);
+        }
         let (version, source) = (&self.around.version, &self.checked.snapshot.manifest.source.version);
         check(NAME, true, format!("MongoDB {version}; the snapshot's source was {source}"))
     }

@@ -48,7 +48,7 @@ fn conflicting(number: Option<i32>, error: Error) -> Error {
         return error;
     }
     let message = format!("{}: another transaction keeps writing to the same documents", error.message());
-    Error::new(Kind::Conflict, message).with_help("Try again when that is done.").with_source(error)
+    Error::new(Kind::Refused, message).with_help("Try again when that is done.").with_source(error)
 }
 
 fn explained(number: Option<i32>, error: Error) -> Error {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bson::doc;
 use futures::{StreamExt, TryStreamExt, stream};
+use mongodb::options::{ReadPreference, SelectionCriteria};
 
 use crate::error::Result;
 use crate::source::mongodb::MongoUrl;
@@ -31,6 +32,8 @@ pub(crate) struct Surroundings {
     pub(crate) is_replicated: bool,
     /// Whether the member that answered takes writes.
     pub(crate) takes_writes: bool,
+    /// Whether the URL lets members be read that may be behind.
+    pub(crate) reads_others: bool,
     /// Collections that are spread over shards, and why that keeps them from being written.
     pub(crate) barred: BTreeMap<Name, String>,
     privileges: Privileges,
@@ -50,11 +53,14 @@ impl Surroundings {
             let found: Result<_> = asked.await;
             barred = found?.into_iter().filter_map(|(name, why)| Some((name, why?))).collect();
         }
+        let primary = SelectionCriteria::ReadPreference(ReadPreference::Primary);
+        let reads_others = client.selection_criteria().is_some_and(|criteria| *criteria != primary);
         client.shutdown().await;
         Ok(Self {
             version: state.version,
             is_replicated: state.topology != Topology::Standalone,
             takes_writes: state.takes_writes,
+            reads_others,
             barred,
             privileges: state.privileges,
         })

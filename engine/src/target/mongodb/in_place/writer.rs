@@ -88,8 +88,8 @@ impl Writer {
     /// document was as expected before, and is as wanted.
     ///
     /// # Errors
-    /// [`Conflict`](Kind::Conflict) when a document is not what it was, or somebody else keeps writing to
-    /// it; [`Refused`](Kind::Refused) when the server does not take one as it is. Nothing of the portion is
+    /// [`Conflict`](Kind::Conflict) when a document is not what it was; [`Refused`](Kind::Refused) when
+    /// somebody else keeps writing to it, or the server does not take one as it is. Nothing of the portion is
     /// then written, but where the error is that the outcome is not known.
     pub(crate) async fn write(&mut self, portion: &Portion) -> Result<()> {
         let mut attempt = 0;
