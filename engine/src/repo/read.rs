@@ -148,6 +148,8 @@ impl Repository {
         let _place = READERS.acquire().await.map_err(|_| Error::new(Kind::Internal, "reading was closed"))?;
         let mut reader = ObjectReader::new(self);
         reader.lay_over_if(overlay);
+        // Fires when nobody waits for this any more, as when the process ends.
+        let _stop = reader.unwanted.clone().drop_guard();
         let result = tokio::task::spawn_blocking(move || work(&mut reader)).await;
         result.map_err(|error| Error::new(Kind::Internal, "reading ended early").with_source(error))?
     }
@@ -166,6 +168,7 @@ pub struct ObjectReader {
     ahead_bytes: u64,
     overlay: Option<Overlay>,
     cancel: CancellationToken,
+    unwanted: CancellationToken,
 }
 
 impl ObjectReader {
@@ -179,6 +182,7 @@ impl ObjectReader {
             ahead_bytes: 0,
             overlay: None,
             cancel: CancellationToken::new(),
+            unwanted: CancellationToken::new(),
         }
     }
 
@@ -212,6 +216,19 @@ impl ObjectReader {
 }
 
 impl ObjectReader {
+    /// Waits for a read, but not when nobody wants it any more: a store that does not answer would hold
+    /// the thread, and a runtime that ends would take its clock away from under it.
+    fn wait<T>(&self, read: impl Future<Output = Result<T>>) -> Result<T> {
+        self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = self.unwanted.cancelled() => Err(Error::cancelled()),
+                () = self.cancel.cancelled() => Err(Error::cancelled()),
+                done = read => done,
+            }
+        })
+    }
+
     /// Makes room: what was announced before and is not any more will hardly be asked for.
     fn forget_all_but(&mut self, wanted: &[(ObjectKind, ObjectId)]) {
         let still: HashSet<ObjectId> = wanted.iter().map(|(_, id)| *id).collect();
@@ -241,12 +258,10 @@ impl Lookup for ObjectReader {
         }
         if let Some((task, bytes)) = self.ahead.remove(&id) {
             self.ahead_bytes -= bytes;
-            return match self.runtime.block_on(task) {
-                Ok(loaded) => loaded,
-                Err(error) => Err(Error::new(Kind::Internal, "a read ended early").with_source(error)),
-            };
+            let ended = |error| Error::new(Kind::Internal, "a read ended early").with_source(error);
+            return self.wait(async { task.await.map_err(ended)? });
         }
-        self.runtime.block_on(self.repository.load_counted(kind, id, &self.counters))
+        self.wait(self.repository.load_counted(kind, id, &self.counters))
     }
 
     fn expect(&mut self, wanted: &[(ObjectKind, ObjectId)]) {

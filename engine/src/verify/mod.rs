@@ -232,7 +232,9 @@ impl<'a> Verify<'a> {
 
     async fn walk(&mut self, snapshot: Snapshot) -> Result<Vec<walk::Found>> {
         let bad = std::mem::take(&mut self.bad);
+        let cancel = self.ctx.cancel.clone();
         let walked = self.repo.with_reader(move |reader| {
+            reader.stop_with(&cancel);
             let mut walk = Walk::new(bad, reader);
             walk.snapshot(&snapshot, reader)?;
             Ok((walk.bad, walk.found, walk.unreadable))

@@ -6,7 +6,7 @@ use std::time::Duration;
 use engine::Result;
 use engine::source::ScanStats;
 use engine::source::postgres::{Options, PostgresUrl, Snapshot};
-use engine::source::{Collection, RecordBatch};
+use engine::source::{ArchiveOutcome, Collection, RecordBatch, SchemaArchive};
 use engine_testutils::postgres::Cluster;
 use repo_format::catalog::Layout;
 use repo_format::keys::RowKey;
@@ -93,6 +93,14 @@ impl Database {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         panic!("still there: {state}");
+    }
+}
+
+/// The schema as it is kept.
+pub async fn archive(snapshot: &Snapshot) -> SchemaArchive {
+    match snapshot.schema_archive().await.unwrap() {
+        ArchiveOutcome::Written(archive) => archive,
+        ArchiveOutcome::Unavailable { reason } => panic!("{reason}"),
     }
 }
 
