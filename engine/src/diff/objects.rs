@@ -57,14 +57,15 @@ async fn definition_changes(
             Err(error) => return Ok(Some(vec![format!("they differ, but cannot be named: {error}")])),
         };
     let (before, after) = (definitions::read(&before), definitions::read(&after));
+    let is_alike = old.tool == new.tool;
     let mut is_told_more = false;
     for collection in collections.iter_mut() {
-        is_told_more |= add_unnamed(collection, &before, &after);
+        is_told_more |= add_unnamed(collection, &before, &after, is_alike);
     }
     let told: Vec<&str> =
         collections.iter().filter(|found| is_told(found)).map(|f| f.name.as_str()).collect();
     let mut lines = compare(&before, &after, &told);
-    if old.tool != new.tool && (is_told_more || !lines.is_empty()) {
+    if !is_alike && (is_told_more || !lines.is_empty()) {
         lines.push(format!(
             "written by {} and {}: a definition may only be worded differently",
             old.tool, new.tool
@@ -76,8 +77,14 @@ async fn definition_changes(
 type Definitions<'a> = BTreeMap<Name<'a>, Definition<'a>>;
 
 /// Adds to a table's changes what only its definition tells: another owner, and whatever else differs in
-/// it and is not named. Returns whether there was any.
-fn add_unnamed(collection: &mut CollectionDiff, before: &Definitions<'_>, after: &Definitions<'_>) -> bool {
+/// it and is not named; that may be the wording alone, where both are not written alike, and says nothing of
+/// the table then. Returns whether there was any.
+fn add_unnamed(
+    collection: &mut CollectionDiff,
+    before: &Definitions<'_>,
+    after: &Definitions<'_>,
+    is_alike: bool,
+) -> bool {
     if matches!(collection.status, Status::Added | Status::Removed) {
         return false;
     }
@@ -85,10 +92,11 @@ fn add_unnamed(collection: &mut CollectionDiff, before: &Definitions<'_>, after:
     else {
         return false;
     };
-    let has_more = match collection.schema_changes.is_empty() {
-        true => !old.equals_but_for_owner(new),
-        false => old.differs_unnamed(new),
-    };
+    let has_more = is_alike
+        && match collection.schema_changes.is_empty() {
+            true => !old.equals_but_for_owner(new),
+            false => old.differs_unnamed(new),
+        };
     let more = has_more.then(|| "other properties of the table changed".to_owned());
     let told: Vec<String> =
         owners(old, new).map(|of| format!("owner: {of}")).into_iter().chain(more).collect();
@@ -230,7 +238,7 @@ mod tests {
                 schema_changes: known.clone(),
                 rekeyed: None,
             };
-            let is_more = add_unnamed(&mut found, &definitions::read(old), &definitions::read(new));
+            let is_more = add_unnamed(&mut found, &definitions::read(old), &definitions::read(new), true);
             assert_eq!(is_more, found.schema_changes != known);
             assert!(!is_more || found.status == Status::Changed);
             found.schema_changes.split_off(known.len())

@@ -88,6 +88,7 @@ async fn a_restore_that_is_cancelled_in_its_only_transaction_changes_nothing() {
     let error = ended.unwrap_err();
     assert_eq!(error.kind(), Kind::Cancelled, "{error}");
     assert_eq!(error.help(), Some("Nothing was changed."));
+    assert!(target.kept.lock().unwrap().is_empty(), "there is nothing to take back");
     foreign.abort_transaction().await.unwrap();
     assert_eq!(target.all("orders").await, now);
 }

@@ -195,9 +195,9 @@ impl Target {
         session
     }
 
-    /// Waits until a restore has told of its safety snapshot: from then on it writes.
+    /// Waits until a restore has taken its safety snapshot: from then on it writes.
     async fn begins_to_write(&self) {
-        while self.kept.lock().unwrap().is_empty() {
+        while self.test.repo.snapshots().await.unwrap().len() < 2 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

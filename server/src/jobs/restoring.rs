@@ -106,7 +106,7 @@ impl Writing {
     }
 }
 
-/// Notes a safety snapshot down before anything is written: it is found by its id alone from now on, and
+/// Notes a safety snapshot down before anything takes effect: it is found by its id alone from now on, and
 /// what a restore leaves that does not come to its end can be taken back.
 fn keeping(
     app: &App,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use engine::Context;
 use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::feed::{Feed, Gauge};
@@ -207,7 +208,19 @@ async fn carry_out(app: &App, record: &JobRecord, feed: &Feed, context: Context)
     let runtime = tokio::runtime::Handle::current();
     // What the engine logs meanwhile has the job's id, too.
     let span = tracing::info_span!("job", job = %record.id, kind = record.work.kind());
-    let work = move || runtime.block_on(work::run(inner, job, context).instrument(span));
+    // Fires when nobody waits for the job any more: the process ends, and takes away the clock that the
+    // job's waits go by.
+    let abandoned = CancellationToken::new();
+    let _guard = abandoned.clone().drop_guard();
+    let work = move || {
+        runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = abandoned.cancelled() => Err(Problem::internal("the process ended before the job")),
+                done = work::run(inner, job, context).instrument(span) => done,
+            }
+        })
+    };
     let task = tokio::task::spawn_blocking(work);
     let done = task.await.unwrap_or_else(|panic| Err(Problem::internal(panic)));
     if let Err(error) = tokio::fs::remove_dir_all(&scratch).await {

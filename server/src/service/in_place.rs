@@ -142,7 +142,7 @@ async fn source_of(repository: &engine::repo::Repository, id: &str) -> Result<St
 }
 
 /// The id of the safety snapshot that a restore took: as its result tells, or, of one that has none, as it
-/// was noted before anything was written.
+/// was noted before anything took effect.
 pub fn safety_snapshot(restore: &Restore, apply_job: Option<&Job>) -> Option<String> {
     match apply_job?.result.as_ref() {
         Some(result) => result.get("safety_snapshot").and_then(Value::as_str).map(str::to_owned),

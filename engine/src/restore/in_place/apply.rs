@@ -28,7 +28,7 @@ pub struct Order<'a> {
     pub confirm: &'a str,
     /// What the safety snapshot is of. Its URL leads to the target, with the right to write.
     pub request: &'a backup::Request,
-    /// Hears of the safety snapshot.
+    /// Hears of the safety snapshot, before anything that is written takes effect.
     pub kept: &'a Kept,
 }
 

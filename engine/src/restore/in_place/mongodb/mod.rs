@@ -83,7 +83,7 @@ impl Guarding<'_> {
             let kept = attempt.keep(&source, &fit.members, &[], &found, &writer).await?;
             safety_snapshot = Some(kept.to_string());
             source.close().await?;
-            self.write(&deltas, &overlay).await?;
+            self.write(&deltas, &overlay, kept).await?;
             found = self.read_again(&fit, &overlay).await.map_err(|error| self.unproven(error))?;
         } else {
             source.close().await?;

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
+use futures::future::BoxFuture;
+use repo_format::id::SnapshotId;
 use repo_format::record::logical_len;
 use repo_format::tree::{Change, Diff};
 use tokio::sync::mpsc;
@@ -31,8 +33,9 @@ struct Written {
 }
 
 impl Guarding<'_> {
-    /// Writes what differs. After an error it says what of it was written.
-    pub(super) async fn write(&self, deltas: &[Delta], overlay: &Overlay) -> Result<()> {
+    /// Writes what differs. The safety snapshot is told of before the first commit, so that nobody goes back
+    /// to it from a restore that wrote nothing. After an error it says what was written.
+    pub(super) async fn write(&self, deltas: &[Delta], overlay: &Overlay, safety: SnapshotId) -> Result<()> {
         let attempt = self.attempt;
         attempt.tell("writing");
         let destination = |delta: &Delta| {
@@ -49,11 +52,13 @@ impl Guarding<'_> {
         let reading =
             attempt.repo.with_reader_over(Some(overlay), move |reader| send(&sent, &sender, reader));
         let mut written = Written::default();
+        let mut before_commit: Option<BoxFuture<'_, Result<()>>> =
+            Some(Box::pin(async { (attempt.order.kept)(safety).await }));
         let writing = async {
             // Gone with this, so that the reader hears of a failure.
             let mut portions = portions;
             while let Some(portion) = portions.recv().await {
-                writer.write(&portion).await?;
+                writer.write(&portion, &mut before_commit).await?;
                 written.transactions += 1;
                 written.documents += portion.len() as u64;
                 attempt.sent.fetch_add(portion.len() as u64, Ordering::Relaxed);

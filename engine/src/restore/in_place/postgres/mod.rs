@@ -134,6 +134,7 @@ impl Locking<'_> {
             None
         } else {
             let kept = attempt.keep(source, &held.fit.members, &held.bystanders, &trees, &writer).await?;
+            (attempt.order.kept)(kept).await?;
             Some(kept.to_string())
         };
         target.dismiss_workers().await;

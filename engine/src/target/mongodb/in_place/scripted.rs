@@ -46,7 +46,7 @@ async fn write(server: &Scripted, change: Change) -> (Result<(), Error>, bool) {
         replaces: true,
     };
     let mut writer = Writer::open(client, vec![destination], Default::default()).await.unwrap();
-    let written = writer.write(&vec![change]).await;
+    let written = writer.write(&vec![change], &mut None).await;
     (written, writer.is_unsettled())
 }
 

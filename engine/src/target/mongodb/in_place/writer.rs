@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bson::{Document, RawDocumentBuf};
 use futures::TryStreamExt;
+use futures::future::BoxFuture;
 use mongodb::error::{ErrorKind, UNKNOWN_TRANSACTION_COMMIT_RESULT};
 use mongodb::options::{
     Acknowledgment, CursorType, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
@@ -85,20 +86,33 @@ impl Writer {
     }
 
     /// Writes a portion whole or not at all. When this returns it is committed by most members, every
-    /// document was as expected before, and is as wanted.
+    /// document was as expected before, and is as wanted. `before_commit` is done once, before the first
+    /// commit is asked for.
     ///
     /// # Errors
     /// [`Conflict`](Kind::Conflict) when a document is not what it was; [`Refused`](Kind::Refused) when
     /// somebody else keeps writing to it, or the server does not take one as it is. Nothing of the portion is
     /// then written, but where the error is that the outcome is not known.
-    pub(crate) async fn write(&mut self, portion: &Portion) -> Result<()> {
+    pub(crate) async fn write(
+        &mut self,
+        portion: &Portion,
+        before_commit: &mut Option<BoxFuture<'_, Result<()>>>,
+    ) -> Result<()> {
         let mut attempt = 0;
         loop {
             let failure = match self.attempt(portion).await {
-                Ok(()) => match self.commit().await {
-                    Ok(()) => return Ok(()),
-                    Err(failure) => failure,
-                },
+                Ok(()) => {
+                    if let Some(done) = before_commit.take()
+                        && let Err(error) = done.await
+                    {
+                        self.abort().await;
+                        return Err(error);
+                    }
+                    match self.commit().await {
+                        Ok(()) => return Ok(()),
+                        Err(failure) => failure,
+                    }
+                }
                 Err(failure) => {
                     self.abort().await;
                     failure
