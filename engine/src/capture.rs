@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::error::{Error, Kind, Result};
 use crate::ingest::{Output, Tree, TreeWriter};
 use crate::monitor::Steps;
-use crate::reading::{Attempts, Read, Target, read_database};
+use crate::reading::{Read, Target, read_database};
 use crate::repo::{Repository, Snapshot};
 use crate::source::{ArchiveOutcome, Collection, DatabaseUrl, Identity, Incomplete, Options, Source};
 
@@ -87,22 +87,17 @@ impl Capture<'_> {
         })
     }
 
-    /// Reads the records and the schema. Begun anew when the database changes meanwhile: what
+    /// Reads the schema and the records. Begun anew when the database changes meanwhile: what
     /// was stored of the reading before is found again, so another one costs little but time.
     async fn read(&self) -> Result<(Read, ArchiveOutcome)> {
-        let mut options = Options::new(self.ctx.workers, self.request.consistency);
+        let options = Options::new(self.ctx.workers, self.request.consistency);
         let target = |found: &Collection| Target { layout: (self.layout)(found), ..Target::from(found) };
         let choose = |source: &Source| Ok(source.collections().iter().map(target).collect());
-        let mut attempts = Attempts::default();
-        loop {
-            let output = &self.output;
-            let read = read_database(&self.url, options, &choose, self.repo, output, "reading", &self.ctx);
-            let read = read.await?;
-            match read.source.schema_archive().await {
-                Ok(archive) => return Ok((read, archive)),
-                Err(error) => options = attempts.after(read.source, error, &options, &self.ctx).await?,
-            }
-        }
+        let output = &self.output;
+        let read =
+            read_database(&self.url, options, &choose, self.repo, output, "reading", &self.ctx).await?;
+        let archive = read.source.schema_archive().await?;
+        Ok((read, archive))
     }
 
     fn identity(&self, found: Identity) -> SourceIdentity {

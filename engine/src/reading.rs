@@ -137,14 +137,14 @@ impl Parts {
 
 /// Counts the readings of a database, so that one that changes all the time is given up.
 #[derive(Debug, Default)]
-pub(crate) struct Attempts {
+struct Attempts {
     failed: u32,
 }
 
 impl Attempts {
     /// After a reading failed: how to begin another one, or why there is none. The source is let go
     /// of first, since what changed it may be waiting for the locks it holds.
-    pub(crate) async fn after(
+    async fn after(
         &mut self,
         source: Source,
         error: Error,
