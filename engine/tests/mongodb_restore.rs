@@ -4,8 +4,10 @@
 mod support;
 
 use bson::{DateTime, RawDocumentBuf, Timestamp, doc, rawdoc};
+use engine::history;
 use engine::repo::Snapshot;
 use engine::restore::{self, Restored, Scope};
+use engine::rows::PageRequest;
 use engine::{Kind, Result};
 use engine_testutils::mongodb::{Scope as Reads, Server};
 use mongodb::Client;
@@ -174,6 +176,37 @@ async fn chosen_collections_are_restored_and_proven() {
     let mut names = client.database(&to).list_collection_names().await.unwrap();
     names.sort();
     assert_eq!(names, ["capped", "judged"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn single_documents_are_restored_into_a_new_database() {
+    let test = TestRepo::new().await;
+    let (server, name, snapshot) = taken(&test).await;
+    let client = server.client().await;
+    let (judged, capped) = (format!("{name}.judged"), format!("{name}.capped"));
+    let records = |collection: &str, skipped: usize, count: usize| {
+        let (repo, collection) = (test.repo.clone(), collection.to_owned());
+        let snapshot = snapshot.clone();
+        async move {
+            let page =
+                history::records(&repo, &snapshot, &collection, &PageRequest::default()).await.unwrap();
+            let ids = page.items.into_iter().skip(skipped).take(count).map(|record| record.id);
+            Scope::Records([(collection, ids.collect())].into())
+        }
+    };
+    let to = format!("{name}_single");
+    let done = restored(&test, &snapshot, &records(&judged, 1, 2).await, &url(server, &to)).await.unwrap();
+    assert!(done.proof.matches, "{:#?}", done.proof);
+    assert_eq!((done.records, done.notes), (2, vec![]));
+    assert_eq!(client.database(&to).list_collection_names().await.unwrap(), ["judged"]);
+    let all = read(&client, &name, "judged").await;
+    let found = read(&client, &to, "judged").await;
+    assert!(found.len() == 2 && found.iter().all(|document| all.contains(document)), "other documents came");
+    // The order of a capped collection is of all its documents.
+    let of_capped = records(&capped, 0, 1).await;
+    let target = url(server, &format!("{name}_capped"));
+    let error = restore::plan(&test.repo, &snapshot, &of_capped, &target, &test.ctx).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Unsupported, "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,8 +2,10 @@
 
 mod support;
 
+use engine::history;
 use engine::repo::Snapshot;
 use engine::restore::{self, Plan, Restored, Scope};
+use engine::rows::PageRequest;
 use engine::{Kind, Result};
 use engine_testutils::postgres::Cluster;
 use support::{TestRepo, database};
@@ -178,4 +180,76 @@ async fn what_cannot_be_chosen_is_refused_with_what_to_do() {
             .await,
         "0"
     );
+}
+
+fn is_first(record: &history::Record, text: &str) -> bool {
+    record.content.row().is_some_and(|row| row[0].1.as_deref() == Some(text))
+}
+
+/// Rows that refer to others, some of one key each and some that nothing tells apart.
+const LEDGER: &str = "
+    CREATE TABLE people (id int PRIMARY KEY, boss int REFERENCES people, name text UNIQUE);
+    CREATE TABLE bills (id serial PRIMARY KEY, person int NOT NULL REFERENCES people, note text);
+    CREATE INDEX ON bills (person);
+    CREATE TABLE marks (what text);
+    INSERT INTO people SELECT n, CASE WHEN n > 1 THEN 1 END, 'p' || n FROM generate_series(1, 50) n;
+    INSERT INTO bills (person, note) SELECT n, repeat('long', 60000) || n FROM generate_series(1, 50) n;
+    INSERT INTO marks SELECT 'm' || n % 3 FROM generate_series(1, 30) n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn single_rows_come_with_their_table_and_without_foreign_keys() {
+    let (cluster, name, url) = database(LEDGER).await;
+    let test = TestRepo::new().await;
+    let snapshot = test.backup(&url).await;
+    let ids = |table: &'static str, wanted: &'static [&'static str]| {
+        let (repo, snapshot) = (test.repo.clone(), snapshot.clone());
+        async move {
+            let page = history::records(&repo, &snapshot, table, &PageRequest::default()).await.unwrap();
+            let of_it =
+                page.items.into_iter().filter(|record| wanted.iter().any(|key| is_first(record, key)));
+            let ids: Vec<String> = of_it.map(|record| record.id).collect();
+            (table.to_owned(), ids)
+        }
+    };
+    let of_all = [
+        ids("public.people", &["7", "9"]).await,
+        ids("public.bills", &["9"]).await,
+        ids("public.marks", &["m1"]).await,
+    ];
+    let scope = Scope::Records(of_all.into());
+    let target = cluster.superuser_url(&format!("{name}_single"));
+    let plan = restore::plan(&test.repo, &snapshot, &scope, &target, &test.ctx).await.unwrap();
+    assert!(plan.is_clear(), "{:?}", plan.preflight);
+    let told = plan.preflight.iter().find(|check| check.check == "scope").unwrap();
+    assert_eq!(
+        told.detail,
+        "13 records of 3 tables. Left out, since what they need need not \
+         come along: foreign key bills_person_fkey of public.bills (needs public.people), foreign key people_boss_fkey of \
+         public.people (needs public.people)"
+    );
+    let done = restore::apply(&test.repo, &snapshot, &scope, &plan, &plan.confirm_phrase, &target, &test.ctx);
+    let done = done.await.unwrap_or_else(|error| panic!("{error:?}"));
+    assert!(done.proof.matches, "{:#?}", done.proof);
+    assert_eq!((done.records, done.notes.len()), (13, 2), "{:?}", done.notes);
+    let to = format!("{name}_single");
+    assert_eq!(
+        list(cluster, &to, "SELECT p::text FROM people p ORDER BY id").await,
+        ["(7,1,p7)", "(9,1,p9)"]
+    );
+    for sql in [
+        "SELECT b::text FROM bills b WHERE id = 9",
+        "SELECT m::text FROM marks m WHERE what = 'm1'",
+        "SELECT nextval('bills_id_seq')::text",
+    ] {
+        assert_eq!(list(cluster, &to, sql).await, list(cluster, &name, sql).await, "{sql}");
+    }
+    assert_eq!(
+        list(cluster, &to, "SELECT count(*)::text FROM pg_constraint WHERE contype = 'f'").await,
+        ["0"]
+    );
+
+    // What is in no snapshot cannot be had of it.
+    let scope = Scope::Records([("public.people".to_owned(), vec!["____".to_owned()])].into());
+    let error = restore::plan(&test.repo, &snapshot, &scope, &target, &test.ctx).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::NotFound, "{error}");
 }

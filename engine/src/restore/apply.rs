@@ -72,7 +72,7 @@ pub async fn apply(
     let session = Session::begin_reading(repo, &[snapshot.id], ctx).await?;
     let ctx = Context { monitor: Arc::new(Steps::new(ctx.monitor.clone())), ..ctx.clone() };
     let restored = async {
-        let selection = Selection::of(scope, repo, snapshot).await?;
+        let selection = Selection::of(scope, repo, snapshot, &ctx).await?;
         let (records, sent) = (AtomicU64::new(0), Arc::default());
         let snapshot = &selection.snapshot;
         Restore { repo, snapshot, selection: &selection, url, ctx, records, sent }.run().await
@@ -172,7 +172,15 @@ impl Restore<'_> {
         notes.extend(self.unless_cancelled(target.post_data(restoring)).await?);
         target.set_sequences(&self.sequences(target, &mut notes).await?).await?;
         self.tell("proving", total, total);
-        let proof = prove_collections(self.repo, self.snapshot, collections, &self.url, &self.ctx).await?;
+        let proof = prove_collections(
+            self.repo,
+            self.snapshot,
+            collections,
+            &self.selection.overlay,
+            &self.url,
+            &self.ctx,
+        )
+        .await?;
         Ok((notes, proof))
     }
 
@@ -290,7 +298,7 @@ impl Restore<'_> {
         let Cataloged { namespace, name, descriptor, .. } = found;
         let (root, order) = (found.root(), descriptor.natural_order);
         let sent = self.sent.clone();
-        let reading = self.repo.with_reader(move |reader| {
+        let reading = self.repo.with_reader_over(Some(&self.selection.overlay), move |reader| {
             let outgoing = Outgoing::new(&sender, &sent);
             match order {
                 None => send_all(&root, outgoing, reader),

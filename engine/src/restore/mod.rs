@@ -12,11 +12,13 @@ mod outgoing;
 mod plan;
 mod privileges;
 mod prove;
+mod records;
 mod selection;
 
 pub use apply::{Conflicts, Restored, apply};
 pub use in_place::{
-    Kept, Order, Preview, Standing, TableStanding, apply_in_place, is_as_planned, plan_in_place, undo,
+    Back, NoteDown, Order, Preview, Reached, Standing, TableStanding, apply_in_place, is_as_planned,
+    plan_in_place, undo,
 };
 pub(crate) use plan::schema_archive;
 pub use plan::{Plan, Scope, TargetIdentity, plan};

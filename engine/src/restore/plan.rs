@@ -14,7 +14,9 @@ use crate::diff::{CollectionDiff, Counts, Side, Status, Summary};
 use crate::error::{Error, Kind, Result};
 use crate::repo::{Repository, Session, Snapshot};
 use crate::restore::in_place::Standing;
+use crate::restore::records::Ids;
 use crate::restore::selection::Selection;
+use crate::rows;
 use crate::source::{DatabaseUrl, definition_name};
 use crate::target::{PreflightCheck, Restoring, preflight};
 
@@ -32,26 +34,38 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// The collections of a snapshot that are in scope.
-    pub(super) async fn select(&self, repo: &Repository, snapshot: &Snapshot) -> Result<Vec<Cataloged>> {
+    /// The collections of a snapshot that are in scope, and which of their records, if not all.
+    pub(super) async fn select(
+        &self,
+        repo: &Repository,
+        snapshot: &Snapshot,
+    ) -> Result<Vec<(Cataloged, Option<Ids>)>> {
         let all = catalog::collections(repo, snapshot).await?;
-        let names = match self {
-            Self::All => return Ok(all),
-            Self::Collections(names) => names,
-            Self::Records(_) => {
-                let message = "single records are restored into a database that has their collection";
-                return Err(Error::new(Kind::Unsupported, message).with_help("Restore them in place."));
-            }
+        let names: Vec<&String> = match self {
+            Self::All => return Ok(all.into_iter().map(|found| (found, None)).collect()),
+            Self::Collections(names) => names.iter().collect(),
+            Self::Records(records) => records.keys().collect(),
         };
         if names.is_empty() {
             return Err(Error::new(Kind::Invalid, "no collection is named").with_help("Name at least one."));
         }
-        if let Some(unknown) =
-            names.iter().find(|name| !all.iter().any(|found| found.display_name() == **name))
-        {
+        let is_unknown = |name: &&&String| !all.iter().any(|found| found.display_name() == ***name);
+        if let Some(unknown) = names.iter().find(is_unknown) {
             return Err(catalog::not_found(unknown));
         }
-        Ok(all.into_iter().filter(|found| names.contains(&found.display_name())).collect())
+        let chosen = all.into_iter().filter(|found| names.contains(&&found.display_name()));
+        chosen.map(|found| self.ids(&found.display_name()).map(|ids| (found, ids))).collect()
+    }
+
+    /// The records of a collection that are in scope, if not all of them are.
+    fn ids(&self, collection: &str) -> Result<Option<Ids>> {
+        let Self::Records(records) = self else { return Ok(None) };
+        let listed = records.get(collection).map(Vec::as_slice).unwrap_or_default();
+        if listed.is_empty() {
+            return Err(Error::new(Kind::Invalid, format!("no record of {collection} is named"))
+                .with_help("Name at least one, by the id that lists of records give."));
+        }
+        listed.iter().map(|id| rows::decode_id(id)).collect::<Result<_>>().map(Some)
     }
 }
 
@@ -61,7 +75,10 @@ pub(super) fn names(collections: &[Cataloged]) -> Vec<(String, String)> {
 }
 
 /// Fails when two collections would become one.
-pub(super) fn check_placement(url: &DatabaseUrl, collections: &[Cataloged]) -> Result<()> {
+pub(super) fn check_placement<'c>(
+    url: &DatabaseUrl,
+    collections: impl IntoIterator<Item = &'c Cataloged>,
+) -> Result<()> {
     let mut placed = BTreeMap::new();
     for found in collections {
         if let Some(other) = placed.insert((url.placed(&found.namespace), &found.name), found) {
@@ -137,7 +154,7 @@ pub async fn plan(
     let url = DatabaseUrl::parse(target_url)?.within(ctx.addresses);
     let session = Session::begin_reading(repo, &[snapshot.id], ctx).await?;
     let plan = async {
-        let selection = Selection::of(scope, repo, snapshot).await?;
+        let selection = Selection::of(scope, repo, snapshot, ctx).await?;
         let (snapshot, collections) = (&selection.snapshot, &selection.collections);
         check_placement(&url, collections)?;
         let restoring = Restoring {

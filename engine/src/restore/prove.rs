@@ -87,7 +87,8 @@ pub async fn prove(repo: &Repository, snapshot: &Snapshot, url: &str, ctx: &Cont
     let session = Session::begin_reading(repo, &[snapshot.id], ctx).await?;
     let proof = async {
         let expected = catalog::collections(repo, snapshot).await?;
-        let mut proof = prove_collections(repo, snapshot, &expected, &url, ctx).await?;
+        let overlay = Overlay::new(repo, overlay::MOST_BYTES, ctx)?;
+        let mut proof = prove_collections(repo, snapshot, &expected, &overlay, &url, ctx).await?;
         let schemas = prove_schemas(repo, snapshot, None, &expected, &proof, &url, ctx).await?;
         proof.add(schemas);
         Ok(proof)
@@ -151,15 +152,16 @@ fn options(ctx: &Context) -> Options {
 }
 
 /// Reads the target and compares it with the snapshot, using the layouts the snapshot was read
-/// with: columns, key and encodings. Within the caller's session.
+/// with: columns, key and encodings. Within the caller's session. What it reads goes to `overlay`, which may
+/// hold what is expected, too.
 pub(super) async fn prove_collections(
     repo: &Repository,
     snapshot: &Snapshot,
     expected: &[Cataloged],
+    overlay: &Overlay,
     url: &DatabaseUrl,
     ctx: &Context,
 ) -> Result<Proof> {
-    let overlay = Overlay::new(repo, overlay::MOST_BYTES, ctx)?;
     let output = Output::Overlay(overlay.clone());
     let choose = |source: &Source| {
         let (present, _) = split(source, expected, url);
@@ -178,7 +180,7 @@ pub(super) async fn prove_collections(
     let sequence_differences = sequence_differences(&source, snapshot, &unreadable).await?;
     source.close().await?;
 
-    let (mut collections, remarks) = compare(repo, overlay, present, trees).await?;
+    let (mut collections, remarks) = compare(repo, overlay.clone(), present, trees).await?;
     let absent = absent.into_iter().filter(|found| !lacks_definition(snapshot, &found.display_name()));
     let absent: Vec<Cataloged> = absent.collect();
     collections.extend(absent.iter().map(|cataloged| CollectionProof {

@@ -13,11 +13,10 @@ use std::collections::BTreeMap;
 use engine::backup;
 use engine::diff::{Change, CollectionDiff, Filter};
 use engine::repo::Snapshot;
-use engine::restore::{self, Order, Plan, Preview, Restored, Scope};
+use engine::restore::{self, Back, Order, Plan, Preview, Reached, Restored, Scope};
 use engine::rows::PageRequest;
 use engine_testutils::postgres::Cluster;
 use futures::future::BoxFuture;
-use repo_format::id::SnapshotId;
 use support::{TestRepo, database, request};
 
 /// A database with a snapshot of it, and what happens to it then.
@@ -70,7 +69,7 @@ impl Target {
 
     async fn apply_with(&self, scope: &Scope, plan: &Plan, url: &str) -> engine::Result<Restored> {
         let request = backup::Request { note: Some("before a restore".to_owned()), ..request(url) };
-        let order = Order { confirm: &plan.confirm_phrase, request: &request, kept: &kept };
+        let order = Order { confirm: &plan.confirm_phrase, request: &request, note: &note };
         restore::apply_in_place(&self.test.repo, &self.snapshot, scope, plan, &order, &self.test.ctx).await
     }
 
@@ -90,10 +89,11 @@ impl Target {
 
     async fn undo(&self, scope: &Scope, plan: &Plan, restored: &Restored) -> engine::Result<Restored> {
         let request = request(&self.url());
-        let order = Order { confirm: &plan.confirm_phrase, request: &request, kept: &kept };
+        let order = Order { confirm: &plan.confirm_phrase, request: &request, note: &note };
         let safety = self.safety(restored).await;
         let (repo, ctx) = (&self.test.repo, &self.test.ctx);
-        restore::undo(repo, &self.snapshot, &safety, scope, plan, &order, ctx).await
+        let back = Back { safety: &safety, records: None };
+        restore::undo(repo, &self.snapshot, &back, scope, plan, &order, ctx).await
     }
 
     async fn changes(&self, preview: &Preview, table: &str) -> Vec<Change> {
@@ -102,8 +102,8 @@ impl Target {
     }
 }
 
-/// Nobody has to know of the safety snapshot: these restores end with the test.
-fn kept(_: SnapshotId) -> BoxFuture<'static, engine::Result<()>> {
+/// Nobody has to know how far they came: these restores end with the test.
+fn note(_: Reached) -> BoxFuture<'static, engine::Result<()>> {
     Box::pin(std::future::ready(Ok(())))
 }
 

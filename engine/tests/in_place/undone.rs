@@ -1,5 +1,7 @@
 //! Taking a restore back.
 
+use engine::Kind;
+
 use super::*;
 
 const TABLES: &str = "
@@ -70,4 +72,21 @@ async fn a_restore_of_single_records_is_taken_back_by_itself() {
     let undone = target.undo(&scope, &plan, &restored).await.unwrap();
     assert_eq!((undone.records, undone.conflicts.count), (2, 0));
     assert_eq!(target.text("SELECT count(*) FROM t WHERE v = 'w'").await, "300");
+}
+
+/// The other rows could be taken back; which one is in the way is for people to say.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conflict_that_holds_what_may_be_there_once_is_named() {
+    let target = Target::new(
+        "CREATE TABLE u (id int PRIMARY KEY, v text UNIQUE); INSERT INTO u VALUES (1, 'a'), (2, 'b')",
+    )
+    .await;
+    target.execute("UPDATE u SET v = 'c' WHERE id = 1; UPDATE u SET v = 'd' WHERE id = 2").await;
+    let (plan, restored) = target.restore(&Scope::All).await;
+    target.execute("UPDATE u SET v = 'c' WHERE id = 2").await;
+    let error = target.undo(&Scope::All, &plan, &restored).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Refused, "{error}");
+    let help = error.help().unwrap();
+    assert!(help.starts_with("Nothing was changed. ") && help.contains("(public.u: 2)"), "{help}");
+    assert_eq!(all_of(&target, &["u"]).await, "u: (1,a)|(2,c)\n");
 }

@@ -88,7 +88,7 @@ async fn a_restore_that_is_cancelled_in_its_only_transaction_changes_nothing() {
     let error = ended.unwrap_err();
     assert_eq!(error.kind(), Kind::Cancelled, "{error}");
     assert_eq!(error.help(), Some("Nothing was changed."));
-    assert!(target.kept.lock().unwrap().is_empty(), "there is nothing to take back");
+    assert!(target.reached.lock().unwrap().is_empty(), "there is nothing to take back");
     foreign.abort_transaction().await.unwrap();
     assert_eq!(target.all("orders").await, now);
 }
@@ -117,6 +117,12 @@ async fn what_transactions_before_a_failure_wrote_is_told_and_undone() {
     assert_eq!((0..40).filter(|at| restored(*at)).collect::<Vec<_>>(), (0..35).collect::<Vec<_>>());
     assert_eq!(target.all("few").await.len(), 4);
 
+    // What is not there is not noted, so what somebody else puts right meanwhile is theirs.
+    assert_eq!(target.reached.lock().unwrap().last().unwrap().records, 35);
+    target
+        .run(doc! { "update": "files", "updates": [{ "q": { "_id": 36 }, "u": { "$unset": { "w": 1 } } }] })
+        .await;
+    assert_eq!(target.all("files").await[36], original[36].as_bytes());
     // Somebody goes on with one of them, and puts another back by hand.
     target.set("files", doc! { "_id": 7 }, doc! { "v": "mine" }).await;
     target.set("files", doc! { "_id": 8 }, doc! { "w": 1 }).await;
@@ -125,8 +131,25 @@ async fn what_transactions_before_a_failure_wrote_is_told_and_undone() {
     assert_eq!((undone.records, undone.conflicts.count), (33, 1));
     assert_eq!(undone.conflicts.examples, [format!("{}: 7", target.named("files"))]);
     let (mut files, few) = (target.all("files").await, target.all("few").await);
+    assert_eq!(files[36], original[36].as_bytes(), "taken back, though the restore never came there");
     files[7] = changed.0[7].clone();
+    files[36] = changed.0[36].clone();
     assert!((files, few) == changed, "not as before the restore");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unique_values_that_may_meet_across_transactions_are_told_before() {
+    let index =
+        doc! { "createIndexes": "users", "indexes": [{ "key": { "v": 1 }, "name": "v", "unique": true }] };
+    let target = Target::new(vec![index], vec![("files", large(0..20)), ("users", numbered(0..5))]).await;
+    target.remove("users", doc! {}).await;
+    target.insert("users", &[rawdoc! { "_id": 0, "v": "v1" }, rawdoc! { "_id": 1, "v": "v0" }]).await;
+    let (plan, _) = target.plan(&Scope::All).await;
+    assert!(detail(&plan, "transactions").ends_with("in one transaction: all of it is written, or nothing"));
+    target.set("files", doc! {}, doc! { "w": 1 }).await;
+    let (plan, _) = target.plan(&Scope::All).await;
+    let told = detail(&plan, "transactions");
+    assert!(told.ends_with(&format!("not in the same transaction: {}", target.named("users"))), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -145,7 +168,7 @@ async fn who_may_not_write_is_told_before_anything_happens() {
     let elsewhere = format!("{}&readPreference=secondaryPreferred", target.url());
     let error = target.apply_with(&Scope::All, &plan, &elsewhere, ctx).await.unwrap_err();
     assert!(error.message().contains("readPreference"), "{error}");
-    assert!(target.kept.lock().unwrap().is_empty());
+    assert!(target.reached.lock().unwrap().is_empty());
     let roles = vec![doc! { "role": "readWrite", "db": &target.name }.into()];
     let writer = target.server.create_user(&format!("{}_writer", target.name), roles, &target.name).await;
     assert!(target.apply_with(&Scope::All, &plan, &writer, ctx).await.unwrap().proof.matches);

@@ -15,14 +15,13 @@ use std::time::Duration;
 use bson::{Document, RawDocumentBuf, doc, rawdoc};
 use engine::diff::{Change, CollectionDiff, Filter};
 use engine::repo::Snapshot;
-use engine::restore::{self, Order, Plan, Preview, Restored, Scope};
+use engine::restore::{self, Back, Order, Plan, Preview, Reached, Restored, Scope};
 use engine::rows::PageRequest;
 use engine_testutils::mongodb::{Scope as Reads, Server};
 use futures::future::BoxFuture;
 use mongodb::ClientSession;
 use mongodb::change_stream::ChangeStream;
 use mongodb::change_stream::event::ChangeStreamEvent;
-use repo_format::id::SnapshotId;
 use support::{TestRepo, request};
 
 /// Documents of one namespace, as bytes.
@@ -34,8 +33,8 @@ struct Target {
     name: String,
     test: TestRepo,
     snapshot: Snapshot,
-    /// Safety snapshots, as restores told of them.
-    kept: &'static Mutex<Vec<SnapshotId>>,
+    /// How far restores came, as they told of it.
+    reached: &'static Mutex<Vec<Reached>>,
 }
 
 impl Target {
@@ -60,9 +59,9 @@ impl Target {
         let url = server.create_read_only_user(Reads::Database(&name), &format!("{name}_reader")).await;
         let snapshot = test.backup(&url).await;
         assert_eq!(snapshot.manifest.missing, []);
-        // Closures that hear of safety snapshots live as long as any job.
-        let kept = Box::leak(Box::default());
-        Self { server, name, test, snapshot, kept }
+        // What hears of it lives as long as any job.
+        let reached = Box::leak(Box::default());
+        Self { server, name, test, snapshot, reached }
     }
 
     fn url(&self) -> String {
@@ -130,12 +129,12 @@ impl Target {
         url: &str,
         ctx: &engine::Context,
     ) -> engine::Result<Restored> {
-        let (request, kept) = (request(url), self.kept);
-        let kept = move |id| -> BoxFuture<'static, engine::Result<()>> {
-            kept.lock().unwrap().push(id);
+        let (request, all) = (request(url), self.reached);
+        let note = move |reached| -> BoxFuture<'static, engine::Result<()>> {
+            all.lock().unwrap().push(reached);
             Box::pin(std::future::ready(Ok(())))
         };
-        let order = Order { confirm: &plan.confirm_phrase, request: &request, kept: &kept };
+        let order = Order { confirm: &plan.confirm_phrase, request: &request, note: &note };
         restore::apply_in_place(&self.test.repo, &self.snapshot, scope, plan, &order, ctx).await
     }
 
@@ -149,17 +148,19 @@ impl Target {
 
     /// The safety snapshot that was told of last.
     async fn safety(&self) -> Snapshot {
-        let id = *self.kept.lock().unwrap().last().unwrap();
+        let id = self.reached.lock().unwrap().last().unwrap().safety;
         let all = self.test.repo.snapshots().await.unwrap();
         all.into_iter().find(|snapshot| snapshot.id == id).unwrap()
     }
 
     async fn undo(&self, scope: &Scope, plan: &Plan, safety: &Snapshot) -> engine::Result<Restored> {
         let request = request(&self.url());
-        let kept = |_| -> BoxFuture<'static, engine::Result<()>> { Box::pin(std::future::ready(Ok(()))) };
-        let order = Order { confirm: &plan.confirm_phrase, request: &request, kept: &kept };
+        let note = |_| -> BoxFuture<'static, engine::Result<()>> { Box::pin(std::future::ready(Ok(()))) };
+        let order = Order { confirm: &plan.confirm_phrase, request: &request, note: &note };
         let (repo, ctx) = (&self.test.repo, &self.test.ctx);
-        restore::undo(repo, &self.snapshot, safety, scope, plan, &order, ctx).await
+        let records = self.reached.lock().unwrap().last().map(|reached| reached.records);
+        let back = Back { safety, records };
+        restore::undo(repo, &self.snapshot, &back, scope, plan, &order, ctx).await
     }
 
     async fn changes(&self, preview: &Preview, collection: &str) -> Vec<Change> {

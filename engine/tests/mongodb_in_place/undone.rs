@@ -1,5 +1,7 @@
 //! Taking a restore back.
 
+use engine::Kind;
+
 use super::*;
 
 async fn changed() -> Target {
@@ -63,4 +65,25 @@ async fn a_restore_of_single_records_is_taken_back_by_itself() {
     let undone = target.undo(&scope, &plan, &target.safety().await).await.unwrap();
     assert_eq!((undone.records, undone.conflicts.count), (2, 0));
     assert_eq!(target.all("orders").await, before);
+}
+
+/// The other documents could be taken back; which one is in the way is for people to say.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conflict_that_holds_what_may_be_there_once_is_named() {
+    let index =
+        doc! { "createIndexes": "users", "indexes": [{ "key": { "v": 1 }, "name": "v", "unique": true }] };
+    let target = Target::new(vec![index], vec![("users", numbered(1..3))]).await;
+    // Not by updates: SecantusDB keeps a unique value for taken that an update took away.
+    target.remove("users", doc! {}).await;
+    target.insert("users", &[rawdoc! { "_id": 1, "v": "c" }, rawdoc! { "_id": 2, "v": "d" }]).await;
+    let (plan, _) = target.restore(&Scope::All).await;
+    target.remove("users", doc! { "_id": 2 }).await;
+    target.insert("users", &[rawdoc! { "_id": 2, "v": "c" }]).await;
+    let now = target.all("users").await;
+    let error = target.undo(&Scope::All, &plan, &target.safety().await).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Refused, "{error}");
+    let help = error.help().unwrap();
+    let named = format!("({}: 2)", target.named("users"));
+    assert!(help.starts_with("Nothing was changed. ") && help.contains(&named), "{help}");
+    assert_eq!(target.all("users").await, now);
 }

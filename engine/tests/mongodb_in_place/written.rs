@@ -57,7 +57,7 @@ async fn collections_become_what_the_snapshot_holds() {
     // What holds all of it already is not written, nor kept.
     let (_, again) = target.restore(&Scope::All).await;
     assert_eq!((again.records, again.safety_snapshot), (0, None));
-    assert_eq!(target.kept.lock().unwrap().len(), 1);
+    assert_eq!(target.reached.lock().unwrap().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

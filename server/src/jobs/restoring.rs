@@ -1,9 +1,8 @@
 //! What the jobs of a restore do: plan it, carry it out, take it back.
 
 use engine::Context;
-use engine::restore::{self, Order, Plan, Restored};
+use engine::restore::{self, Back, Order, Plan, Reached, Restored};
 use futures::future::BoxFuture;
-use repo_format::id::SnapshotId;
 use serde_json::json;
 
 use super::ApplyOrder;
@@ -51,8 +50,8 @@ pub async fn apply(app: &App, record: &JobRecord, id: RestoreId, context: &Conte
         RestoreMode::InPlace => {
             let url = addresses::check_url(app, &order.url).await?;
             let request = in_place::safety_request(app, &found, &url, &order.url).await?;
-            let kept = keeping(app, &found);
-            let written = Order { confirm: &order.confirm, request: &request, kept: &kept };
+            let note = noting(app, &found);
+            let written = Order { confirm: &order.confirm, request: &request, note: &note };
             restore::apply_in_place(&repository, &from, &scope, &plan, &written, context).await?
         }
     };
@@ -73,12 +72,13 @@ pub async fn undo(app: &App, record: &JobRecord, id: RestoreId, context: &Contex
     let request = in_place::safety_request(app, &found, &url, &order.url).await?;
     // What it is taken back from is found by its id, and is not what a next attempt goes back to.
     let (app, project) = (app.clone(), found.project_id);
-    let kept = move |id| -> BoxFuture<'static, engine::Result<()>> {
-        app.repositories.saw(id, project);
+    let note = move |reached: Reached| -> BoxFuture<'static, engine::Result<()>> {
+        app.repositories.saw(reached.safety, project);
         Box::pin(std::future::ready(Ok(())))
     };
-    let written = Order { confirm: &order.confirm, request: &request, kept: &kept };
-    let undone = restore::undo(&repository, &from, &safety, &scope, &plan, &written, context).await?;
+    let written = Order { confirm: &order.confirm, request: &request, note: &note };
+    let back = Back { safety: &safety, records: found.written };
+    let undone = restore::undo(&repository, &from, &back, &scope, &plan, &written, context).await?;
     done(&undone)
 }
 
@@ -106,23 +106,24 @@ impl Writing {
     }
 }
 
-/// Notes a safety snapshot down before anything takes effect: it is found by its id alone from now on, and
-/// what a restore leaves that does not come to its end can be taken back.
-fn keeping(
+/// Notes down how far a restore comes before it takes effect: the safety snapshot is found by its id alone from
+/// now on, and what a restore leaves that does not come to its end can be taken back.
+fn noting(
     app: &App,
     restore: &Restore,
-) -> impl Fn(SnapshotId) -> BoxFuture<'static, engine::Result<()>> + use<> {
+) -> impl Fn(Reached) -> BoxFuture<'static, engine::Result<()>> + use<> {
     let (app, id, project) = (app.clone(), restore.id, restore.project_id);
-    move |safety| {
+    move |Reached { safety, records }| {
         let app = app.clone();
         Box::pin(async move {
             app.repositories.saw(safety, project);
             let noted = app.meta.change_restore(id, move |restore| {
                 restore.safety_snapshot = Some(safety.to_string());
+                restore.written = Some(records);
             });
             noted.await.map_err(|error| {
-                engine::Error::new(engine::Kind::Storage, "the safety snapshot could not be noted down")
-                    .with_help("Nothing was written. Look at the server's disk, then restore again.")
+                engine::Error::new(engine::Kind::Storage, "how far the restore comes could not be noted down")
+                    .with_help("Look at the server's disk.")
                     .with_source(error)
             })
         })

@@ -53,6 +53,9 @@ pub struct Restore {
     /// The snapshot that the newest attempt took before it wrote, known as soon as that is there.
     #[serde(default)]
     pub safety_snapshot: Option<String>,
+    /// Records that it wrote, or was about to when the process ended, in the order in which restores write.
+    #[serde(default)]
+    pub written: Option<u64>,
     pub created_ms: i64,
 }
 

@@ -174,7 +174,9 @@ pub async fn new_form(
 ) -> Result<Response> {
     let records = single.of.zip(single.record);
     let records = records.map(|(of, record)| restore_new::Records { of, ids: vec![record] });
-    let choice = Choice { records, ..Choice::default() };
+    // Who looks at a record mostly wants it back where it was.
+    let mode = if records.is_some() { RestoreMode::InPlace } else { RestoreMode::New };
+    let choice = Choice { records, mode, ..Choice::default() };
     let view = new_view(&app, &visitor, &snapshot, untyped(), choice).await?;
     Ok(html(restore_new::page(&view)))
 }

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use engine::backup::Request;
-use engine::catalog;
 use engine::diff::{Change, Filter};
 use engine::restore::{self, Plan, Scope};
 use engine::rows;
@@ -28,26 +27,6 @@ use crate::meta::{ConnectedDatabase, PageRequest, Restore, RestoreMode, Work};
 const READ_AT_ONCE: u64 = 50_000;
 /// How long that may take.
 const READ_LIMIT: Duration = Duration::from_secs(10);
-
-/// Whether a scope can be restored in place, as far as the snapshot tells.
-pub(super) async fn check_scope(found: &FoundSnapshot, scope: &Scope) -> Result<()> {
-    let names: Vec<&String> = match scope {
-        Scope::Collections(names) => names.iter().collect(),
-        Scope::Records(records) => records.keys().collect(),
-        _ => return Ok(()),
-    };
-    if names.is_empty() {
-        return Err(Problem::invalid("scope", "Choose at least one collection, or all of the snapshot."));
-    }
-    let all = catalog::collections(&found.repository, &found.snapshot).await?;
-    match names.into_iter().find(|name| !all.iter().any(|found| found.display_name() == **name)) {
-        Some(unknown) => {
-            let detail = format!("The snapshot has no collection {unknown}. Name those that it lists.");
-            Err(Problem::invalid("scope", detail))
-        }
-        None => Ok(()),
-    }
-}
 
 /// Fails when the collections are known not to hold what they held when the restore was planned. The job looks
 /// again.
@@ -146,7 +125,7 @@ async fn source_of(repository: &engine::repo::Repository, id: &str) -> Result<St
 pub fn safety_snapshot(restore: &Restore, apply_job: Option<&Job>) -> Option<String> {
     match apply_job?.result.as_ref() {
         Some(result) => result.get("safety_snapshot").and_then(Value::as_str).map(str::to_owned),
-        None => restore.safety_snapshot.clone(),
+        None => restore.safety_snapshot.clone().filter(|_| restore.written != Some(0)),
     }
 }
 

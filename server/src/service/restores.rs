@@ -113,13 +113,7 @@ pub async fn plan(app: &App, user: UserId, new: NewRestore) -> Result<(RestoreId
 
 async fn start_plan(app: &App, user: UserId, new: NewRestore) -> Result<(RestoreId, JobId)> {
     let found = snapshots::find(app, user, &new.snapshot).await?;
-    let collections = match new.mode {
-        RestoreMode::New => in_scope(&found, &new.scope).await?,
-        RestoreMode::InPlace => {
-            in_place::check_scope(&found, &new.scope).await?;
-            Vec::new()
-        }
-    };
+    let collections = in_scope(&found, &new.scope).await?;
     let url = addresses::check_url(app, &new.url).await?;
     check_engine(&found, &url)?;
     if new.mode == RestoreMode::New
@@ -155,6 +149,7 @@ async fn start_plan(app: &App, user: UserId, new: NewRestore) -> Result<(Restore
         apply_job_id: None,
         undo_job_id: None,
         safety_snapshot: None,
+        written: None,
         created_ms: app.now_ms(),
     };
     app.meta.add_restore(restore).await?;
@@ -324,23 +319,20 @@ pub fn opened_scope(app: &App, restore: &Restore) -> Result<restore::Scope> {
 async fn in_scope(found: &FoundSnapshot, scope: &restore::Scope) -> Result<Vec<(String, String)>> {
     let all = catalog::collections(&found.repository, &found.snapshot).await?;
     let pair = |found: catalog::Cataloged| (found.namespace, found.name);
-    let names = match scope {
-        restore::Scope::Collections(names) => names,
-        restore::Scope::All => return Ok(all.into_iter().map(pair).collect()),
-        _ => {
-            let detail =
-                "Single records are restored in place: use the mode in_place, or restore their collection.";
-            return Err(Problem::invalid("scope", detail));
-        }
+    let names: Vec<&String> = match scope {
+        restore::Scope::Collections(names) => names.iter().collect(),
+        restore::Scope::Records(records) => records.keys().collect(),
+        _ => return Ok(all.into_iter().map(pair).collect()),
     };
     if names.is_empty() {
         return Err(Problem::invalid("scope", "Choose at least one collection, or all of the snapshot."));
     }
-    if let Some(unknown) = names.iter().find(|name| !all.iter().any(|found| found.display_name() == **name)) {
+    if let Some(unknown) = names.iter().find(|name| !all.iter().any(|found| found.display_name() == ***name))
+    {
         let detail = format!("The snapshot has no collection {unknown}. Name those that it lists.");
         return Err(Problem::invalid("scope", detail));
     }
-    Ok(all.into_iter().filter(|found| names.contains(&found.display_name())).map(pair).collect())
+    Ok(all.into_iter().filter(|found| names.contains(&&found.display_name())).map(pair).collect())
 }
 
 /// A snapshot goes back into the kind of database it came from.

@@ -169,9 +169,28 @@ async fn single_records_are_restored_by_the_ids_that_lists_give() {
     let sql = "SELECT string_agg(id::text, ',') FROM customers WHERE city = 'Rome'";
     assert_eq!(Cluster::shared().query_one(&shop.name, sql).await, "7");
 
+    // Beside it, too: the table with that row alone.
     let plan = |scope: Value, mode: &str| json!({ "snapshot": shop.snapshot, "scope": scope, "target": { "url": shop.url, "mode": mode } });
+    api.post("/restores/plan", plan(scope.clone(), "new")).await.problem(422, "target-not-empty");
+    let beside = format!("{}_beside", shop.name);
+    let target = Cluster::shared().superuser_url(&beside);
+    let body =
+        json!({ "snapshot": shop.snapshot, "scope": scope, "target": { "url": target, "mode": "new" } });
+    let planned = api.post("/restores/plan", body).await.expect(StatusCode::ACCEPTED);
+    assert_eq!(api.ended(&text(&planned["job_id"])).await["state"], "succeeded");
+    let path = format!("/restores/{}", text(&planned["id"]));
+    let found = api.get(&path).await.expect(StatusCode::OK);
+    assert_eq!((&found["confirm_phrase"], counts(&found, "public.customers")), (&json!(beside), [1, 0, 0]));
+    let order = json!({ "confirm": beside, "url": target });
+    let job = api.post(&format!("{path}/apply"), order).await.expect(StatusCode::ACCEPTED);
+    let job = api.ended(&text(&job["job_id"])).await;
+    assert_eq!((&job["state"], &job["result"]["records"]), (&json!("succeeded"), &json!(1)), "{job:#}");
+    assert_eq!(
+        Cluster::shared().query_one(&beside, "SELECT string_agg(id::text, ',') FROM customers").await,
+        "1500"
+    );
+
     for (scope, mode) in [
-        (scope, "new"),
         (json!({ "records": { "public.nonesuch": ["AAAA"] } }), "in_place"),
         (json!({ "records": { "public.customers": [] } }), "in_place"),
         (json!({ "records": {} }), "in_place"),

@@ -210,8 +210,7 @@ fn single(view: &RestoreNew, records: &Records) -> Markup {
         @for id in &records.ids { input type="hidden" name="record" value=(id); }
         p {
             (format::count_of(records.ids.len() as u64, "record")) " of " code { (records.of) } ", as the snapshot of "
-            (format::time(view.at_ms, view.shell.now_ms)) " has it. One that the snapshot has not is removed. Every other "
-            "record stays as it is."
+            (format::time(view.at_ms, view.shell.now_ms)) " has it."
         }
     }
 }
@@ -247,8 +246,18 @@ fn scope(view: &RestoreNew) -> Markup {
 
 /// A new database, or the collections themselves.
 fn mode(view: &RestoreNew) -> Markup {
-    let is_single = view.records.is_some();
     let (new, in_place) = match view.system {
+        System::PostgreSql if view.records.is_some() => (
+            "A new database, with the table, what it needs, and nothing else in it: no other rows, and no foreign keys. It is \
+             created if it does not exist, and refused if it holds anything.",
+            "In place: the row becomes what it is in the snapshot, and goes where that has none. Every other one stays as it \
+             is. What was there is kept in a safety snapshot first, and the restore can be undone.",
+        ),
+        System::MongoDb if view.records.is_some() => (
+            "A database that does not exist yet, or is empty: the collection is created there with that document alone.",
+            "In place: the document becomes what it is in the snapshot, and goes where that has none. Every other one stays as \
+             it is. What was there is kept in a safety snapshot first, and the restore can be undone.",
+        ),
         System::PostgreSql => (
             "A new database, beside the one that was backed up. It is created if it does not exist, and refused if it holds \
              anything. Everything in the snapshot goes into it.",
@@ -265,15 +274,11 @@ fn mode(view: &RestoreNew) -> Markup {
     html! {
         fieldset.scope {
             legend.visually-hidden { "Where to restore" }
-            @if !is_single {
+            @for (value, text, checked) in [("new", new, !view.in_place), ("in_place", in_place, view.in_place)] {
                 label {
-                    input type="radio" name="mode" value="new" required checked[!view.in_place];
-                    span { (new) }
+                    input type="radio" name="mode" value=(value) required checked[checked];
+                    span { (text) }
                 }
-            }
-            label {
-                input type="radio" name="mode" value="in_place" required checked[view.in_place || is_single];
-                span { (in_place) }
             }
         }
     }

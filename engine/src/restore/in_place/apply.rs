@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures::future::BoxFuture;
 use repo_format::id::SnapshotId;
 
+use super::checks::listed;
 use super::fit::{Chosen, choose};
 use super::{Standing, check_engine, mongodb, postgres};
 use crate::backup;
@@ -13,13 +14,32 @@ use crate::context::Context;
 use crate::error::{Error, Kind, Result};
 use crate::monitor::{Progress, Steps};
 use crate::repo::{Repository, Session, Snapshot};
-use crate::restore::apply::{Restored, check_order};
+use crate::restore::apply::{Conflicts, Restored, check_order};
 use crate::restore::{Plan, Scope};
 use crate::source::DatabaseUrl;
 
-/// Hears of a safety snapshot once it is committed, before anything is written. What it returns decides
-/// whether anything is: a restore that ends half-way can be taken back only by who knows the snapshot.
-pub type Kept = dyn Fn(SnapshotId) -> BoxFuture<'static, Result<()>> + Send + Sync;
+/// How far a restore may have come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// The snapshot of what was there before.
+    pub safety: SnapshotId,
+    /// Records that it wrote, of those that differed and in the order in which restores write.
+    pub records: u64,
+}
+
+/// Notes down how far a restore comes: before each of its transactions takes effect, and after one that
+/// turned out not to. What it returns decides whether the restore goes on: one that ends half-way can be taken
+/// back only by who knows of it.
+pub type NoteDown = dyn Fn(Reached) -> BoxFuture<'static, Result<()>> + Send + Sync;
+
+/// A restore that is taken back.
+#[derive(Clone, Copy, Debug)]
+pub struct Back<'a> {
+    /// The snapshot of what was there before.
+    pub safety: &'a Snapshot,
+    /// Records that it wrote, as [noted down](NoteDown); all that differed where nobody knows.
+    pub records: Option<u64>,
+}
 
 /// What carries a restore in place out.
 #[derive(Clone, Copy)]
@@ -28,8 +48,8 @@ pub struct Order<'a> {
     pub confirm: &'a str,
     /// What the safety snapshot is of. Its URL leads to the target, with the right to write.
     pub request: &'a backup::Request,
-    /// Hears of the safety snapshot, before anything that is written takes effect.
-    pub kept: &'a Kept,
+    /// Notes down how far it comes.
+    pub note: &'a NoteDown,
 }
 
 impl std::fmt::Debug for Order<'_> {
@@ -56,21 +76,21 @@ pub async fn apply_in_place(
     start(repo, snapshot, scope, plan, None, order, ctx).await
 }
 
-/// Takes a restore in place back: what it wrote becomes what `safety`, its safety snapshot, holds. Records
-/// that changed since then stay, and are told as conflicts.
+/// Takes a restore in place back: what it wrote becomes what its safety snapshot holds. Records that changed
+/// since then stay, and are told as conflicts.
 ///
 /// # Errors
 /// As [`apply_in_place`].
 pub async fn undo(
     repo: &Repository,
     snapshot: &Snapshot,
-    safety: &Snapshot,
+    back: &Back<'_>,
     scope: &Scope,
     plan: &Plan,
     order: &Order<'_>,
     ctx: &Context,
 ) -> Result<Restored> {
-    start(repo, snapshot, scope, plan, Some(safety), order, ctx).await
+    start(repo, snapshot, scope, plan, Some(back), order, ctx).await
 }
 
 async fn start(
@@ -78,7 +98,7 @@ async fn start(
     snapshot: &Snapshot,
     scope: &Scope,
     plan: &Plan,
-    safety: Option<&Snapshot>,
+    back: Option<&Back<'_>>,
     order: &Order<'_>,
     ctx: &Context,
 ) -> Result<Restored> {
@@ -93,19 +113,8 @@ async fn start(
     let steps = Arc::new(Steps::new(ctx.monitor.clone()));
     let ctx = Context { monitor: steps.clone(), ..ctx.clone() };
     let (sent, session_ref) = (Arc::default(), &session);
-    let attempt = Attempt {
-        repo,
-        snapshot,
-        scope,
-        standing,
-        safety,
-        order,
-        url,
-        session: session_ref,
-        steps,
-        ctx,
-        sent,
-    };
+    let attempt =
+        Attempt { repo, snapshot, scope, standing, back, order, url, session: session_ref, steps, ctx, sent };
     let restored = async {
         attempt.check_snapshots().await?;
         let chosen = choose(scope, repo, snapshot, &attempt.url).await?;
@@ -121,8 +130,8 @@ pub(super) struct Attempt<'a> {
     pub(super) snapshot: &'a Snapshot,
     pub(super) scope: &'a Scope,
     pub(super) standing: &'a Standing,
-    /// The safety snapshot of the restore that is taken back.
-    pub(super) safety: Option<&'a Snapshot>,
+    /// The restore that is taken back, if that is what it does.
+    pub(super) back: Option<&'a Back<'a>>,
     pub(super) order: &'a Order<'a>,
     pub(super) url: DatabaseUrl,
     pub(super) session: &'a Session,
@@ -142,7 +151,7 @@ impl Attempt<'_> {
 
     async fn check_snapshots(&self) -> Result<()> {
         let there = self.repo.snapshot_ids().await?;
-        let needed = std::iter::once(self.snapshot).chain(self.safety);
+        let needed = std::iter::once(self.snapshot).chain(self.back.map(|back| back.safety));
         match needed.into_iter().find(|snapshot| !there.contains(&snapshot.id)) {
             Some(gone) => Err(Error::new(Kind::NotFound, format!("there is no snapshot {}", gone.id))),
             None => Ok(()),
@@ -155,6 +164,41 @@ impl Attempt<'_> {
             () = self.ctx.cancel.cancelled() => Err(Error::cancelled()),
             result = work => result,
         }
+    }
+
+    /// The error for what is not as it was planned, or as the restore left it that is taken back.
+    pub(super) fn changed(&self, what: &str) -> Error {
+        let (since, help) = match self.back {
+            None => ("the restore was planned", "Nothing was written. Plan again, and look at what changed."),
+            Some(_) => (
+                "the restore",
+                "Nothing was written. The safety snapshot holds what was there before: restore what you need of it.",
+            ),
+        };
+        Error::new(Kind::Conflict, format!("the target changed since {since}: {what}")).with_help(help)
+    }
+
+    /// What to do when what is in the way is gone.
+    pub(super) fn again(&self) -> &'static str {
+        match self.back {
+            None => "Plan again once that is mended.",
+            Some(_) => "Undo the restore again once that is mended.",
+        }
+    }
+
+    /// An error of writing. What stays as it is, since it changed after the restore that is taken back, may
+    /// hold a value that is allowed once, or what another record needs.
+    pub(super) fn beside(&self, conflicts: &Conflicts, error: Error) -> Error {
+        if conflicts.count == 0 || error.kind() != Kind::Refused {
+            return error;
+        }
+        let named = listed(&conflicts.examples);
+        let help = format!(
+            "Records that changed since the restore stay as they are, and one of them may be in the way ({named}). \
+             Change it, then undo the restore again, or restore single records of the safety snapshot."
+        );
+        let message = error.message().to_owned();
+        Error::new(Kind::Refused, message).with_help(help).with_source(error)
     }
 
     pub(super) fn tell(&self, phase: &str) {

@@ -1,24 +1,21 @@
 //! Which collections of a snapshot can be written in a target, as both are. Pure but for the snapshot's
 //! catalog.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use repo_format::catalog::{CollectionKind, KeySource, Layout};
 use repo_format::manifest::Missing;
 
 use super::{Name, Standing};
-use crate::catalog::{self, Cataloged};
-use crate::error::{Error, Kind, Result};
+use crate::catalog::Cataloged;
+use crate::error::Result;
 use crate::reading::Target;
 use crate::repo::{Repository, Snapshot};
 use crate::restore::Scope;
 use crate::restore::plan::check_placement;
-use crate::rows;
+use crate::restore::records::{self, Ids};
 use crate::source::{Collection, DatabaseUrl, Incomplete, concerns};
 use crate::target::mongodb::in_place::Definition;
-
-/// Keys of single records.
-pub(super) type Ids = BTreeSet<Vec<u8>>;
 
 /// A collection in scope, as the snapshot has it.
 #[derive(Clone, Debug)]
@@ -55,7 +52,7 @@ impl Member {
 
     /// Whether equal rows are told apart by nothing but their number.
     pub fn is_multiset(&self) -> bool {
-        self.layout().key.source == KeySource::Multiset
+        records::is_multiset(&self.chosen.cataloged)
     }
 
     pub fn target(&self) -> Target {
@@ -80,42 +77,14 @@ pub(super) async fn choose(
     snapshot: &Snapshot,
     url: &DatabaseUrl,
 ) -> Result<Vec<Chosen>> {
-    let mut all = catalog::collections(repo, snapshot).await?;
-    let names: Option<Vec<&String>> = match scope {
-        Scope::All => None,
-        Scope::Collections(names) => Some(names.iter().collect()),
-        Scope::Records(records) => Some(records.keys().collect()),
-    };
-    if let Some(names) = names {
-        if names.is_empty() {
-            return Err(Error::new(Kind::Invalid, "no collection is named").with_help("Name at least one."));
-        }
-        let is_unknown = |name: &&&String| !all.iter().any(|found| found.display_name() == ***name);
-        if let Some(unknown) = names.iter().find(is_unknown) {
-            return Err(catalog::not_found(unknown));
-        }
-        all.retain(|found| names.contains(&&found.display_name()));
-    }
-    check_placement(url, &all)?;
-    let chosen = |mut cataloged: Cataloged| {
+    let selected = scope.select(repo, snapshot).await?;
+    check_placement(url, selected.iter().map(|(found, _)| found))?;
+    let chosen = |(mut cataloged, ids): (Cataloged, Option<Ids>)| {
         let origin = cataloged.display_name();
-        let ids = match scope {
-            Scope::Records(records) => Some(ids(&origin, records)?),
-            Scope::All | Scope::Collections(_) => None,
-        };
         cataloged.namespace = url.placed(&cataloged.namespace).to_owned();
-        Ok(Chosen { cataloged, origin, ids })
+        Chosen { cataloged, origin, ids }
     };
-    all.into_iter().map(chosen).collect()
-}
-
-fn ids(table: &str, records: &BTreeMap<String, Vec<String>>) -> Result<Ids> {
-    let listed = records.get(table).map(Vec::as_slice).unwrap_or_default();
-    if listed.is_empty() {
-        return Err(Error::new(Kind::Invalid, format!("no record of {table} is named"))
-            .with_help("Name at least one, by the id that lists of records give."));
-    }
-    listed.iter().map(|id| rows::decode_id(id)).collect()
+    Ok(selected.into_iter().map(chosen).collect())
 }
 
 impl Fit {

@@ -1,16 +1,28 @@
 //! What the collections are to hold, seen from what they hold now.
 
-use repo_format::tree::Root;
+use repo_format::tree::{Diff, Root};
 
 use super::apply::Attempt;
-use super::fit::Fit;
-use super::{goal, plan, reversal};
-use crate::catalog;
-use crate::error::{Error, Kind, Result};
+use super::fit::{Fit, Member};
+use super::reached::{Share, shares};
+use super::{Back, goal, plan, reversal};
+use crate::catalog::{self, Cataloged};
+use crate::error::Result;
 use crate::ingest::Output;
 use crate::overlay::Overlay;
-use crate::repo::{ObjectReader, Snapshot};
+use crate::repo::ObjectReader;
 use crate::restore::apply::Conflicts;
+
+/// What a restore wrote into a collection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Written {
+    /// What it held before.
+    pub before: Root,
+    /// What it was to hold.
+    pub after: Root,
+    /// How much of the difference was written, if not all of it.
+    pub share: Option<Share>,
+}
 
 impl Attempt<'_> {
     /// The goal of each member that now holds `live`, and what of an undo is in its way.
@@ -20,9 +32,9 @@ impl Attempt<'_> {
         live: &[Root],
         overlay: &Overlay,
     ) -> Result<(Vec<Root>, Conflicts)> {
-        match self.safety {
+        match self.back {
             None => Ok((self.goals_of_restore(fit, live, overlay).await?, Conflicts::default())),
-            Some(safety) => self.goals_of_undo(safety, fit, live, overlay).await,
+            Some(back) => self.goals_of_undo(back, fit, live, overlay).await,
         }
     }
 
@@ -34,7 +46,7 @@ impl Attempt<'_> {
             now.iter().zip(&self.standing.tables).find(|(now, planned)| now.root != planned.root)
         {
             let engine = self.url.engine();
-            return Err(changed(&engine.display_name(&table.namespace, &table.name)));
+            return Err(self.changed(&engine.display_name(&table.namespace, &table.name)));
         }
         let (keys, output) = (self.repo.keys().clone(), Output::Overlay(overlay.clone()));
         self.repo
@@ -47,28 +59,23 @@ impl Attempt<'_> {
 
     async fn goals_of_undo(
         &self,
-        safety: &Snapshot,
+        back: &Back<'_>,
         fit: &Fit,
         live: &[Root],
         overlay: &Overlay,
     ) -> Result<(Vec<Root>, Conflicts)> {
-        let kept = catalog::collections(self.repo, safety).await?;
+        let written = self.written(back, fit, overlay).await?;
         let (keys, output, ctx) =
             (self.repo.keys().clone(), Output::Overlay(overlay.clone()), self.ctx.clone());
         let (mut goals, mut conflicts) = (Vec::new(), Conflicts::default());
-        for (member, now) in fit.members.iter().cloned().zip(live.iter().copied()) {
-            let name = member.name();
-            let before = kept.iter().find(|kept| kept.namespace == name.0 && kept.name == name.1);
-            let before = before.ok_or_else(|| catalog::not_found(&member.display_name()))?.root();
+        for ((member, now), written) in fit.members.iter().cloned().zip(live.iter().copied()).zip(written) {
             let mut second = ObjectReader::new(self.repo);
             second.lay_over(overlay.clone());
             let (keys, output, ctx) = (keys.clone(), output.clone(), ctx.clone());
             let goal = self.repo.with_reader_over(Some(overlay), move |reader| {
-                let after = goal::of_restore(&member, &before, &keys, reader, output.clone())?;
                 let (name, is_multiset) = (member.display_name(), member.is_multiset());
-                let table = reversal::Table { name: &name, layout: member.layout(), is_multiset };
-                let trees = reversal::Trees { before, after, now };
-                reversal::goal(trees, table, &keys, reader, second, output, &ctx)
+                let table = reversal::Table { name: &name, layout: member.layout(), is_multiset, now };
+                reversal::goal(written, table, &keys, reader, second, output, &ctx)
             });
             let (goal, found) = goal.await?;
             goals.push(goal);
@@ -77,11 +84,35 @@ impl Attempt<'_> {
         }
         Ok((goals, conflicts))
     }
-}
 
-/// The error for what is not as planned.
-pub(super) fn changed(what: &str) -> Error {
-    let message = format!("the target changed since the restore was planned: {what}");
-    Error::new(Kind::Conflict, message)
-        .with_help("Nothing was written. Plan again, and look at what changed.")
+    /// What the restore that is taken back wrote into each member.
+    async fn written(&self, back: &Back<'_>, fit: &Fit, overlay: &Overlay) -> Result<Vec<Written>> {
+        let kept = catalog::collections(self.repo, back.safety).await?;
+        let before = |member: &Member| {
+            let name = member.name();
+            let is_it = |kept: &&Cataloged| kept.namespace == name.0 && kept.name == name.1;
+            let found = kept.iter().find(is_it).map(Cataloged::root);
+            Ok((member.clone(), found.ok_or_else(|| catalog::not_found(&member.display_name()))?))
+        };
+        let members = fit.members.iter().map(before).collect::<Result<Vec<_>>>()?;
+        let (keys, output, records) =
+            (self.repo.keys().clone(), Output::Overlay(overlay.clone()), back.records);
+        self.repo
+            .with_reader_over(Some(overlay), move |reader| {
+                let mut written = Vec::with_capacity(members.len());
+                for (member, before) in &members {
+                    let after = goal::of_restore(member, before, &keys, reader, output.clone())?;
+                    written.push(Written { before: *before, after, share: None });
+                }
+                let Some(records) = records else { return Ok(written) };
+                let counts =
+                    |written: &Written| Diff::new(&written.before, &written.after, None).count(reader);
+                let counts = written.iter().map(counts).collect::<std::result::Result<Vec<_>, _>>()?;
+                for (written, share) in written.iter_mut().zip(shares(counts, records)) {
+                    written.share = Some(share);
+                }
+                Ok(written)
+            })
+            .await
+    }
 }

@@ -22,12 +22,13 @@ mod mongodb;
 mod plan;
 mod postgres;
 mod proof;
+mod reached;
 mod reversal;
 mod safety;
 
 use serde::{Deserialize, Serialize};
 
-pub use apply::{Kept, Order, apply_in_place, undo};
+pub use apply::{Back, NoteDown, Order, Reached, apply_in_place, undo};
 pub use plan::{Preview, is_as_planned, plan_in_place};
 
 use crate::error::{Error, Kind, Result};

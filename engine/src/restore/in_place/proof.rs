@@ -1,20 +1,21 @@
 //! What the collections hold in the end, and what there is to say of it.
 
+use super::apply::Attempt;
 use super::checks::{definition_differences, listed};
 use super::delta::Delta;
 use super::fit::Fit;
-use super::goal;
 use crate::catalog::Cataloged;
 use crate::error::Result;
 use crate::ingest::Tree;
 use crate::overlay::Overlay;
 use crate::repo::Repository;
 use crate::restore::prove::{CollectionProof, Proof, compare_one};
+use crate::restore::records::with_root;
 use crate::target::Note;
 
 /// A collection as it is to be.
 pub(super) fn goal_of(delta: &Delta) -> Cataloged {
-    goal::with_root(&delta.member.chosen.cataloged, &delta.goal)
+    with_root(&delta.member.chosen.cataloged, &delta.goal)
 }
 
 /// Holds what collections hold now against what they are to hold.
@@ -43,17 +44,22 @@ pub(super) fn of(collections: Vec<CollectionProof>) -> Proof {
     }
 }
 
-/// What stays as it was.
-pub(super) fn notes(fit: &Fit) -> Vec<Note> {
-    let left_out = fit.left_out.iter();
-    let mut notes: Vec<Note> =
-        left_out.map(|(name, why)| Note::failed(format!("{name} stays as it was: {why}"))).collect();
-    let differing = definition_differences(&fit.members);
-    if !differing.is_empty() {
-        let what = listed(&differing);
-        notes.push(Note::remark(format!(
-            "Definitions stay as they are. They differ from the snapshot's: {what}"
-        )));
+impl Attempt<'_> {
+    /// What stays as it was. A restore has said it by the time when it is taken back.
+    pub(super) fn notes(&self, fit: &Fit) -> Vec<Note> {
+        if self.back.is_some() {
+            return Vec::new();
+        }
+        let left_out = fit.left_out.iter();
+        let mut notes: Vec<Note> =
+            left_out.map(|(name, why)| Note::failed(format!("{name} stays as it was: {why}"))).collect();
+        let differing = definition_differences(&fit.members);
+        if !differing.is_empty() {
+            let what = listed(&differing);
+            notes.push(Note::remark(format!(
+                "Definitions stay as they are. They differ from the snapshot's: {what}"
+            )));
+        }
+        notes
     }
-    notes
 }

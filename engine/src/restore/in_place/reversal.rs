@@ -4,42 +4,35 @@ use repo_format::catalog::Layout;
 use repo_format::keys::KeySchedule;
 use repo_format::tree::{Change, Diff, Root};
 
-use super::goal::base;
+use super::goals::Written;
+use super::reached::Share;
 use crate::context::Context;
 use crate::error::Result;
 use crate::ingest::Output;
 use crate::patch::{Edit, edit_tree};
 use crate::repo::ObjectReader;
 use crate::restore::apply::Conflicts;
+use crate::restore::records::base;
 use crate::rows;
 
 /// Conflicts that are named.
 const EXAMPLES: usize = 20;
 
-/// The trees of a table around a restore.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Trees {
-    /// What it held before.
-    pub before: Root,
-    /// What the restore left.
-    pub after: Root,
-    /// What it holds now.
-    pub now: Root,
-}
-
-/// The table they are of.
+/// A table that a restore wrote.
 #[derive(Clone, Copy)]
 pub(super) struct Table<'a> {
     pub name: &'a str,
     pub layout: &'a Layout,
     pub is_multiset: bool,
+    /// What it holds now.
+    pub now: Root,
 }
 
 /// The goal of taking a restore back: what the table holds now, with the records that the restore wrote as
 /// they were before it. Records that are neither as the restore left them nor as they were are conflicts,
 /// and stay. `second` is a reader of its own, for what differs.
 pub(super) fn goal(
-    trees: Trees,
+    written: Written,
     table: Table<'_>,
     keys: &KeySchedule,
     reader: &mut ObjectReader,
@@ -47,7 +40,7 @@ pub(super) fn goal(
     output: Output,
     ctx: &Context,
 ) -> Result<(Root, Conflicts)> {
-    let mut walk = Walk::new(trees, table, second, ctx);
+    let mut walk = Walk::new(written, table, second, ctx);
     let mut failure = None;
     let edits = std::iter::from_fn(|| match walk.next_edit() {
         Ok(edit) => edit,
@@ -56,7 +49,7 @@ pub(super) fn goal(
             None
         }
     });
-    let root = edit_tree(keys, &trees.now, edits, reader, output);
+    let root = edit_tree(keys, &table.now, edits, reader, output);
     // Edits that broke off make a tree that looks whole and is not.
     match failure {
         Some(error) => Err(error),
@@ -79,16 +72,21 @@ struct Walk<'a> {
 struct Side {
     diff: Diff,
     head: Option<Change>,
+    /// Which of them count, if not all do.
+    share: Option<Share>,
 }
 
 impl Side {
-    fn new(old: &Root, new: &Root) -> Self {
-        Self { diff: Diff::new(old, new, None), head: None }
+    fn new(old: &Root, new: &Root, share: Option<Share>) -> Self {
+        Self { diff: Diff::new(old, new, None), head: None, share }
     }
 
     fn head(&mut self, reader: &mut ObjectReader) -> Result<Option<&Change>> {
-        if self.head.is_none() {
-            self.head = self.diff.next(reader)?;
+        while self.head.is_none() {
+            let Some(change) = self.diff.next(reader)? else { break };
+            if self.share.as_mut().is_none_or(|share| share.takes(&change)) {
+                self.head = Some(change);
+            }
         }
         Ok(self.head.as_ref())
     }
@@ -108,11 +106,11 @@ impl Side {
 }
 
 impl<'a> Walk<'a> {
-    fn new(trees: Trees, table: Table<'a>, reader: ObjectReader, ctx: &'a Context) -> Self {
+    fn new(written: Written, table: Table<'a>, reader: ObjectReader, ctx: &'a Context) -> Self {
         Self {
             table,
-            written: Side::new(&trees.before, &trees.after),
-            since: Side::new(&trees.after, &trees.now),
+            written: Side::new(&written.before, &written.after, written.share),
+            since: Side::new(&written.after, &table.now, None),
             reader,
             ready: Vec::new().into_iter(),
             conflicts: Conflicts::default(),

@@ -89,18 +89,18 @@ impl std::fmt::Display for LeftOut {
     }
 }
 
-/// What makes the tables of these (namespace, name).
+/// What makes the tables of these (namespace, name), foreign keys between them only where those are wanted.
 ///
 /// # Errors
 /// [`Kind::Unsupported`] for an archive that cannot be read entry by entry, [`Kind::Invalid`] when a
 /// table cannot be made, or not without another one.
-pub(crate) fn subset(archive: &[u8], chosen: &[(String, String)]) -> Result<Subset> {
+pub(crate) fn subset(archive: &[u8], chosen: &[(String, String)], with_foreign_keys: bool) -> Result<Subset> {
     let Some(entries) = toc::read(archive) else {
         let message = "parts of this snapshot cannot be restored: the format or the encoding of its schema archive \
                        is not known entry by entry";
         return Err(Error::new(Kind::Unsupported, message).with_help("Restore the whole snapshot."));
     };
-    let graph = Graph::new(&entries, chosen)?;
+    let graph = Graph { with_foreign_keys, ..Graph::new(&entries, chosen)? };
     let (taken, left_out) = graph.pick()?;
     let keep = |at: usize| taken.contains(&at);
     let archive = toc::only(archive, &entries, &keep)
@@ -129,12 +129,13 @@ struct Graph<'a> {
     by_id: HashMap<i64, usize>,
     /// The chosen tables and their partitions.
     chosen: HashSet<usize>,
+    with_foreign_keys: bool,
 }
 
 impl<'a> Graph<'a> {
     fn new(entries: &'a [Entry], chosen: &[(String, String)]) -> Result<Self> {
         let by_id = entries.iter().enumerate().map(|(at, entry)| (entry.id, at)).collect();
-        let mut graph = Self { entries, by_id, chosen: HashSet::new() };
+        let mut graph = Self { entries, by_id, chosen: HashSet::new(), with_foreign_keys: true };
         for (namespace, name) in chosen {
             let is_it =
                 |entry: &Entry| graph.is_table(entry) && entry.namespace == *namespace && entry.tag == *name;
@@ -278,7 +279,13 @@ impl<'a> Graph<'a> {
                 continue;
             }
             let Some(owner) = self.owner(entry).filter(|owner| self.chosen.contains(owner)) else { continue };
-            match self.below(at, taken) {
+            let refers = |at: &usize| *at != owner && self.is_table(&self.entries[*at]);
+            let below = match entry.kind == "FK CONSTRAINT" && !self.with_foreign_keys {
+                // To itself, if to no other.
+                true => Err(self.needs(entry).find(refers).unwrap_or(owner)),
+                false => self.below(at, taken),
+            };
+            match below {
                 Ok(found) => taken.extend(found),
                 Err(other) if entry.kind == "DEFAULT" => return Err(self.inseparable(owner, other)),
                 Err(other) => {

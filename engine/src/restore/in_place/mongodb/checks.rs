@@ -35,6 +35,12 @@ pub(in crate::restore::in_place) async fn extent(
 ) -> Result<PreflightCheck> {
     const NAME: &str = "transactions";
     let documents: u64 = deltas.iter().map(Delta::differing).sum();
+    // What goes makes room in a transaction before. What changes can be in the way of what else changes.
+    let is_unique = |delta: &&Delta| {
+        delta.counts.changed > 1 && Definition::of(&delta.member.found.schema).has_unique_values
+    };
+    let unique: Vec<String> =
+        deltas.iter().filter(is_unique).map(|delta| delta.member.display_name()).collect();
     let transactions = repo.with_reader_over(Some(overlay), move |reader| portions(&deltas, reader)).await?;
     let counted = match documents {
         1 => "1 document".to_owned(),
@@ -44,11 +50,18 @@ pub(in crate::restore::in_place) async fn extent(
         0 => check(NAME, true, "nothing differs, so nothing will be written"),
         1 => check(NAME, true, format!("{counted} in one transaction: all of it is written, or nothing")),
         _ => {
-            let detail = format!(
+            let mut detail = format!(
                 "{counted} in {transactions} transactions, since one takes at most {DOCUMENTS} documents and {} MiB. If \
                  one fails, what those before it wrote stays, and can be undone",
                 BYTES >> 20
             );
+            if !unique.is_empty() {
+                detail.push_str(&format!(
+                    ". One fails where a value under a unique index has moved from one document to another that is \
+                     not in the same transaction: {}",
+                    listed(&unique)
+                ));
+            }
             PreflightCheck { warns: true, ..check(NAME, true, detail) }
         }
     })

@@ -12,7 +12,6 @@ use super::apply::Attempt;
 use super::checks::Checked;
 use super::delta::{Delta, deltas};
 use super::fit::{Chosen, Fit, Member};
-use super::goals::changed;
 use super::{Name, proof};
 use crate::error::{Error, Kind, Result};
 use crate::ingest::{Output, Tree};
@@ -83,14 +82,14 @@ impl Guarding<'_> {
             let kept = attempt.keep(&source, &fit.members, &[], &found, &writer).await?;
             safety_snapshot = Some(kept.to_string());
             source.close().await?;
-            self.write(&deltas, &overlay, kept).await?;
+            self.write(&deltas, &conflicts, &overlay, kept).await?;
             found = self.read_again(&fit, &overlay).await.map_err(|error| self.unproven(error))?;
         } else {
             source.close().await?;
         }
         let expected = deltas.iter().map(proof::goal_of).collect();
         let proof = proof::of(proof::compare(repo, &overlay, expected, found).await?);
-        let mut notes = proof::notes(&fit);
+        let mut notes = attempt.notes(&fit);
         if !proof.matches {
             let text = "Every document that was written was read again in its transaction and was as wanted. What differs \
                         now was written since, or has expired.";
@@ -107,13 +106,13 @@ impl Guarding<'_> {
         let fit = fit.narrowed_to(standing);
         let names: Vec<Name> = fit.members.iter().map(Member::name).collect();
         if names != standing.names() {
-            return Err(changed("its collections, or what they are"));
+            return Err(self.attempt.changed("its collections, or what they are"));
         }
         let scope = self.attempt.scope;
         let checked = Checked { snapshot, scope, fit: &fit, bystanders: &[], others_write: false };
         if let Some(check) = checks(&checked, &self.around).into_iter().find(|check| !check.ok) {
             let kind = if check.check == checks::RIGHTS { Kind::Denied } else { Kind::Conflict };
-            return Err(Error::new(kind, check.detail).with_help("Plan again once that is mended."));
+            return Err(Error::new(kind, check.detail).with_help(self.attempt.again()));
         }
         Ok(fit)
     }

@@ -1,8 +1,7 @@
 //! Writing the difference between what collections hold and what they are to hold.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use futures::future::BoxFuture;
 use repo_format::id::SnapshotId;
 use repo_format::record::logical_len;
 use repo_format::tree::{Change, Diff};
@@ -12,18 +11,13 @@ use super::Guarding;
 use crate::error::{Error, Kind, Result};
 use crate::overlay::Overlay;
 use crate::repo::ObjectReader;
+use crate::restore::apply::Conflicts;
+use crate::restore::in_place::Reached;
 use crate::restore::in_place::delta::Delta;
+use crate::restore::in_place::reached::{PASSES, Pass};
 use crate::restore::outgoing::whole;
 use crate::source::mongodb::connect;
 use crate::target::mongodb::in_place::{self as target, Definition, Destination, Portion, Portions, Writer};
-
-/// What a walk over differences is for. What goes makes room for what comes, also where they are not
-/// written together.
-const PASSES: [fn(&Change) -> bool; 3] = [
-    |change| matches!(change, Change::Removed { .. }),
-    |change| matches!(change, Change::Changed { .. }),
-    |change| matches!(change, Change::Added { .. }),
-];
 
 /// How far writing came.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,9 +27,15 @@ struct Written {
 }
 
 impl Guarding<'_> {
-    /// Writes what differs. The safety snapshot is told of before the first commit, so that nobody goes back
-    /// to it from a restore that wrote nothing. After an error it says what was written.
-    pub(super) async fn write(&self, deltas: &[Delta], overlay: &Overlay, safety: SnapshotId) -> Result<()> {
+    /// Writes what differs, and notes down how far it comes: what a transaction writes before it is committed,
+    /// since nobody may be there to do it afterwards. After an error it says what was written.
+    pub(super) async fn write(
+        &self,
+        deltas: &[Delta],
+        conflicts: &Conflicts,
+        overlay: &Overlay,
+        safety: SnapshotId,
+    ) -> Result<()> {
         let attempt = self.attempt;
         attempt.tell("writing");
         let destination = |delta: &Delta| {
@@ -52,15 +52,18 @@ impl Guarding<'_> {
         let reading =
             attempt.repo.with_reader_over(Some(overlay), move |reader| send(&sent, &sender, reader));
         let mut written = Written::default();
-        let mut before_commit: Option<BoxFuture<'_, Result<()>>> =
-            Some(Box::pin(async { (attempt.order.kept)(safety).await }));
+        let noted = AtomicU64::new(0);
+        let note = |records| {
+            noted.store(records, Ordering::Relaxed);
+            (attempt.order.note)(Reached { safety, records })
+        };
         let writing = async {
             // Gone with this, so that the reader hears of a failure.
             let mut portions = portions;
             while let Some(portion) = portions.recv().await {
-                writer.write(&portion, &mut before_commit).await?;
-                written.transactions += 1;
-                written.documents += portion.len() as u64;
+                let documents = written.documents + portion.len() as u64;
+                writer.write(&portion, &|| note(documents)).await?;
+                written = Written { documents, transactions: written.transactions + 1 };
                 attempt.sent.fetch_add(portion.len() as u64, Ordering::Relaxed);
                 attempt.tell("writing");
             }
@@ -69,16 +72,23 @@ impl Guarding<'_> {
         let (read, wrote) = tokio::join!(reading, writing);
         let is_unsettled = writer.is_unsettled();
         writer.close().await;
+        if !is_unsettled && noted.load(Ordering::Relaxed) != written.documents {
+            // What the last transaction was to write is not there, and is not taken back.
+            if let Err(error) = note(written.documents).await {
+                tracing::warn!(%error, "how far a restore came could not be noted down");
+            }
+        }
         // Reading that fails ends the writing early; writing that fails makes the reader stop, without an
         // error of its own.
         let total = deltas.iter().map(Delta::differing).sum();
-        read.and(wrote).map_err(|error| self.told(error, written, total, is_unsettled))
+        read.and(wrote)
+            .map_err(|error| self.told(attempt.beside(conflicts, error), written, total, is_unsettled))
     }
 
     /// The error, with what was written before it.
     fn told(&self, error: Error, written: Written, total: u64, is_unsettled: bool) -> Error {
         let Written { documents, transactions } = written;
-        let again = match self.attempt.safety {
+        let again = match self.attempt.back {
             None => "Undo the restore to take back what was written.",
             Some(_) => "Undo the restore again once that is mended.",
         };
@@ -140,11 +150,11 @@ fn walk(
     reader: &mut ObjectReader,
     mut visit: impl FnMut(usize, Change, &mut ObjectReader) -> Result<bool>,
 ) -> Result<bool> {
-    for is_visited in PASSES {
+    for pass in PASSES {
         for (at, delta) in deltas.iter().enumerate().filter(|(_, delta)| !delta.is_empty()) {
             let mut diff = Diff::new(&delta.live, &delta.goal, None);
             while let Some(change) = diff.next(reader)? {
-                if is_visited(&change) && !visit(at, change, reader)? {
+                if Pass::of(&change) == pass && !visit(at, change, reader)? {
                     return Ok(false);
                 }
             }

@@ -9,7 +9,6 @@ use crate::error::{Error, Kind, Result};
 use crate::restore::Scope;
 use crate::restore::in_place::checks::Checked;
 use crate::restore::in_place::fit::{Fit, Member};
-use crate::restore::in_place::goals::changed;
 use crate::source::postgres;
 use crate::source::{Collection, Source, sql_name};
 use crate::target::postgres::in_place::{Surroundings, TableName};
@@ -35,13 +34,13 @@ impl Locking<'_> {
         let bystanders = around.bystanders(&names);
         let (known, planned) = (&standing.bystanders, standing.names());
         if names != planned || !bystanders.iter().all(|table| known.contains(table)) {
-            return Err(changed("its tables, their columns or their foreign keys"));
+            return Err(self.attempt.changed("its tables, their columns or their foreign keys"));
         }
         let scope = self.attempt.scope;
         let checked = Checked { snapshot, scope, fit: &fit, bystanders: &bystanders, others_write: false };
         if let Some(check) = checks(&checked, &around).into_iter().find(|check| !check.ok) {
             let kind = if check.check == "right to write" { Kind::Denied } else { Kind::Conflict };
-            return Err(Error::new(kind, check.detail).with_help("Plan again once that is mended."));
+            return Err(Error::new(kind, check.detail).with_help(self.attempt.again()));
         }
         let listed = source.collections();
         let of_name = |table: &TableName| {
@@ -76,13 +75,13 @@ impl Locking<'_> {
             all.iter().find(|one| one.namespace == state.namespace && one.name == state.name).cloned()
         };
         let restored = &self.attempt.snapshot.manifest.sequences;
-        let wanted = match self.attempt.safety {
+        let wanted = match self.attempt.back {
             None => restored,
-            Some(safety) => &safety.manifest.sequences,
+            Some(back) => &back.safety.manifest.sequences,
         };
         let moves = |state: &&SequenceState| {
             let now = of(&held.sequences, state);
-            let is_as_left = self.attempt.safety.is_none() || now == of(restored, state);
+            let is_as_left = self.attempt.back.is_none() || now == of(restored, state);
             now.is_some_and(|now| now != **state) && is_as_left
         };
         wanted.iter().filter(is_ours).filter(moves).cloned().collect()

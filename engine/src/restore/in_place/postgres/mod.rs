@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use repo_format::tree::Root;
 
+use super::Reached;
 use super::apply::Attempt;
 use super::checks::listed;
 use super::delta::{Delta, deltas};
@@ -37,6 +38,17 @@ pub(super) async fn restore(
     chosen: Vec<Chosen>,
 ) -> Result<Restored> {
     Locking { attempt, address, chosen }.run().await
+}
+
+/// The error of a transaction that was taken back.
+fn unchanged(error: Error) -> Error {
+    const NOTHING: &str = "Nothing was changed";
+    let help = match error.help() {
+        Some(help) if help.contains("Nothing was") => return error,
+        Some(help) => format!("{NOTHING}. {help}"),
+        None => format!("{NOTHING}."),
+    };
+    error.with_help(help)
 }
 
 /// An attempt whose tables are locked.
@@ -76,7 +88,7 @@ impl Locking<'_> {
                     Kind::Cancelled => {
                         error.with_help("Nothing was changed: what was written was taken back.")
                     }
-                    _ => error,
+                    _ => unchanged(error),
                 })
             }
         }
@@ -129,12 +141,13 @@ impl Locking<'_> {
         let tables = held.fit.members.iter().cloned().zip(live.iter().copied()).zip(goals);
         let tables = tables.map(|((member, live), goal)| (member, live, goal)).collect();
         let deltas = deltas(repo, &overlay, tables).await?;
+        let records = deltas.iter().map(Delta::differing).sum();
         let sequences = self.sequences(&held);
         let safety_snapshot = if deltas.iter().all(Delta::is_empty) && sequences.is_empty() {
             None
         } else {
             let kept = attempt.keep(source, &held.fit.members, &held.bystanders, &trees, &writer).await?;
-            (attempt.order.kept)(kept).await?;
+            (attempt.order.note)(Reached { safety: kept, records }).await?;
             Some(kept.to_string())
         };
         target.dismiss_workers().await;
@@ -145,14 +158,14 @@ impl Locking<'_> {
             overlay: &overlay,
             sent: &attempt.sent,
         };
-        writing.write(&deltas, |phase| attempt.tell(phase)).await?;
+        let wrote = writing.write(&deltas, |phase| attempt.tell(phase)).await;
+        wrote.map_err(|error| attempt.beside(&conflicts, error))?;
         let left = set_sequences(target.holder(), &held.around, &sequences).await?;
         attempt.tell("proving");
         let found = read_own(target, &targets, repo, &Output::Overlay(overlay.clone()), ctx).await?;
         let collections = self.compare(&held, &deltas, &live, found, &overlay).await?;
         let proof = proven(collections, &held)?;
-        let records = deltas.iter().map(Delta::differing).sum();
-        let notes = notes(&held, &deltas, left);
+        let notes = notes(attempt, &held, &deltas, left);
         Ok(Restored { proof, records, notes, safety_snapshot, conflicts })
     }
 }

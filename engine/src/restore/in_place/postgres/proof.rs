@@ -9,6 +9,7 @@ use crate::catalog::Cataloged;
 use crate::error::{Error, Kind, Result};
 use crate::ingest::Tree;
 use crate::overlay::Overlay;
+use crate::restore::in_place::apply::Attempt;
 use crate::restore::in_place::checks::listed;
 use crate::restore::in_place::delta::Delta;
 use crate::restore::in_place::proof;
@@ -52,9 +53,14 @@ pub(super) fn proven(collections: Vec<CollectionProof>, held: &Held) -> Result<P
 }
 
 /// What there is to know of a restore beside its proof.
-pub(super) fn notes(held: &Held, deltas: &[Delta], sequences_left: Vec<String>) -> Vec<Note> {
+pub(super) fn notes(
+    attempt: &Attempt<'_>,
+    held: &Held,
+    deltas: &[Delta],
+    sequences_left: Vec<String>,
+) -> Vec<Note> {
     let mut notes: Vec<Note> = sequences_left.into_iter().map(Note::failed).collect();
-    notes.extend(proof::notes(&held.fit));
+    notes.extend(attempt.notes(&held.fit));
     let written: Vec<TableName> =
         deltas.iter().filter(|delta| !delta.is_empty()).map(|delta| delta.member.name()).collect();
     let ran = held.around.triggers.iter().filter(|found| !found.owns && written.contains(&found.table));

@@ -46,7 +46,7 @@ async fn write(server: &Scripted, change: Change) -> (Result<(), Error>, bool) {
         replaces: true,
     };
     let mut writer = Writer::open(client, vec![destination], Default::default()).await.unwrap();
-    let written = writer.write(&vec![change], &mut None).await;
+    let written = writer.write(&vec![change], &|| Box::pin(std::future::ready(Ok(())))).await;
     (written, writer.is_unsettled())
 }
 

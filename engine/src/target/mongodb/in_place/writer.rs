@@ -86,8 +86,8 @@ impl Writer {
     }
 
     /// Writes a portion whole or not at all. When this returns it is committed by most members, every
-    /// document was as expected before, and is as wanted. `before_commit` is done once, before the first
-    /// commit is asked for.
+    /// document was as expected before, and is as wanted. `before_commit` is done before each commit that is
+    /// asked for.
     ///
     /// # Errors
     /// [`Conflict`](Kind::Conflict) when a document is not what it was; [`Refused`](Kind::Refused) when
@@ -96,15 +96,13 @@ impl Writer {
     pub(crate) async fn write(
         &mut self,
         portion: &Portion,
-        before_commit: &mut Option<BoxFuture<'_, Result<()>>>,
+        before_commit: &(dyn Fn() -> BoxFuture<'static, Result<()>> + Sync),
     ) -> Result<()> {
         let mut attempt = 0;
         loop {
             let failure = match self.attempt(portion).await {
                 Ok(()) => {
-                    if let Some(done) = before_commit.take()
-                        && let Err(error) = done.await
-                    {
+                    if let Err(error) = before_commit().await {
                         self.abort().await;
                         return Err(error);
                     }
