@@ -76,6 +76,22 @@ async fn a_flipped_bit_is_found_and_named() {
     assert_eq!(damaged(&test, Mode::Full).await, []);
 }
 
+/// A sample of the same objects each time would never find what is wrong with the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_samples_read_every_object_once() {
+    let (_, _, url) = database(TABLES).await;
+    let test = TestRepo::in_folder().await;
+    test.backup(&url).await;
+    let structure = verified(&test, Mode::Structure).await.objects;
+    let full = verified(&test, Mode::Full).await.objects;
+    let mut sampled = Vec::new();
+    for turn in 40..60 {
+        sampled.push(verified(&test, Mode::Sample { turn }).await.objects - structure);
+    }
+    assert_eq!(sampled.iter().sum::<u64>(), full - structure, "{sampled:?}");
+    assert!(sampled.iter().filter(|objects| **objects > 0).count() > 10, "{sampled:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_pack_is_found_by_every_mode() {
     let (_, _, url) = database(TABLES).await;
@@ -84,7 +100,7 @@ async fn a_missing_pack_is_found_by_every_mode() {
     let pack = data_pack(&test);
     let kept = std::fs::read(&pack).unwrap();
     std::fs::remove_file(&pack).unwrap();
-    for mode in [Mode::Structure, Mode::Sample, Mode::Full] {
+    for mode in [Mode::Structure, Mode::Sample { turn: 0 }, Mode::Full] {
         let found = damaged(&test, mode).await;
         assert!(found.iter().any(|damage| damage.reason.contains("missing")), "{mode:?}: {found:?}");
     }
@@ -213,7 +229,7 @@ async fn what_any_mode_finds_the_next_backup_mends() {
     let (aside, pack) = (tempfile::tempdir().unwrap(), data_pack(&test));
     copy_files(&test.path(), aside.path());
     let len = std::fs::metadata(&pack).unwrap().len() as usize;
-    for mode in [Mode::Structure, Mode::Sample] {
+    for mode in [Mode::Structure, Mode::Sample { turn: 0 }] {
         let (mut found_lists, mut position) = (0, 4);
         while position < len {
             flip(&pack, position);
@@ -328,7 +344,7 @@ async fn a_snapshot_remembers_when_nothing_was_wrong_with_it() {
     let packs = files(&test.path().join("packs"));
     let lost = packs.iter().min_by_key(|path| std::fs::metadata(path).unwrap().modified().unwrap()).unwrap();
     std::fs::remove_file(lost).unwrap();
-    let report = verified(&test, Mode::Sample).await;
+    let report = verified(&test, Mode::Sample { turn: 0 }).await;
     assert!(!report.undamaged.contains(&first.id.to_string()), "{report:?}");
     let old = mark(first.id).await;
     assert_eq!((old.full_ms, old.structure_ms, old.sample_ms), (None, None, None));

@@ -28,8 +28,12 @@ use walk::Walk;
 pub enum Mode {
     /// Everything that leads to other objects, and that every pack is there with its length.
     Structure,
-    /// The structure, and one in twenty of the other objects.
-    Sample,
+    /// The structure, and one in twenty of the other objects: others in each turn, so that twenty turns in a
+    /// row read all.
+    Sample {
+        /// How many samples were read before.
+        turn: u64,
+    },
     /// Every byte.
     Full,
 }
@@ -91,7 +95,7 @@ pub async fn remember(repo: &Repository, report: &Report, mode: Mode, ctx: &Cont
     let verified_ms = Some(ctx.clock.now_ms());
     let set = move |mark: &mut Mark| match mode {
         Mode::Structure => mark.structure_ms = verified_ms,
-        Mode::Sample => mark.sample_ms = verified_ms,
+        Mode::Sample { .. } => mark.sample_ms = verified_ms,
         Mode::Full => mark.full_ms = verified_ms,
     };
     repo.mark_all(ids(&report.undamaged), ctx.clock.as_ref(), &set).await?;

@@ -14,7 +14,7 @@ use crate::repo::{Place, Repository, Standing};
 use crate::verify::{ABSENT, Mode, Verify};
 
 /// In a sample, one of so many objects is read.
-const SAMPLE: u8 = 20;
+const SAMPLE: u64 = 20;
 
 /// The objects that one pack is said to hold.
 type Contents = Vec<(ObjectId, Place)>;
@@ -126,7 +126,7 @@ impl Verify<'_> {
     fn is_wanted(&self, id: &ObjectId, place: &Place) -> bool {
         match self.mode {
             Mode::Full => true,
-            Mode::Sample => place.kind.is_tree() || id.0[0].is_multiple_of(SAMPLE),
+            Mode::Sample { turn } => place.kind.is_tree() || share(id) == turn % SAMPLE,
             Mode::Structure => place.kind.is_tree(),
         }
     }
@@ -192,6 +192,11 @@ impl Verify<'_> {
         }
         Ok(())
     }
+}
+
+/// The turn of twenty in which an object is read.
+fn share(id: &ObjectId) -> u64 {
+    u64::from(u16::from_be_bytes([id.0[0], id.0[1]])) % SAMPLE
 }
 
 /// What is wrong with the pack's directory, and with its objects.

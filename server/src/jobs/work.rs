@@ -145,7 +145,10 @@ async fn run_verify(app: &App, record: &JobRecord, mode: VerifyMode, context: &C
     let repository = app.repositories.get(record.project_id).await?;
     let mode = match mode {
         VerifyMode::Structure => verify::Mode::Structure,
-        VerifyMode::Sample => verify::Mode::Sample,
+        VerifyMode::Sample => {
+            let known = app.meta.damage(record.project_id).await?;
+            verify::Mode::Sample { turn: known.map_or(0, |known| known.samples) }
+        }
         VerifyMode::Full => verify::Mode::Full,
     };
     let report = verify::run(&repository, mode, context).await?;

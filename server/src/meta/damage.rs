@@ -6,7 +6,7 @@ use redb::WriteTransaction;
 use serde::{Deserialize, Serialize};
 
 use super::rows::{self, DAMAGE};
-use super::{JobRecord, Meta, Result};
+use super::{JobRecord, Meta, Result, VerifyMode, Work};
 use crate::ids::{JobId, ProjectId};
 use crate::schedule::is_ahead;
 
@@ -29,6 +29,9 @@ pub struct Damage {
     pub count: u64,
     /// The snapshots that cannot be restored whole.
     pub snapshots: BTreeMap<String, Finding>,
+    /// How many samples were read to their end: each reads others than the one before.
+    #[serde(default)]
+    pub samples: u64,
 }
 
 /// When a snapshot was found damaged first since it was whole, and by which verification last.
@@ -119,7 +122,8 @@ pub(super) fn of(tx: &WriteTransaction, project: ProjectId) -> Result<Damage> {
 pub(super) fn verified(tx: &WriteTransaction, job: &JobRecord, found: Findings) -> Result<()> {
     let began_ms = job.started_ms.unwrap_or(job.created_ms);
     let found_ms = job.finished_ms.unwrap_or(began_ms);
-    let damage = of(tx, job.project_id)?.after(found, job.id, began_ms, found_ms);
+    let mut damage = of(tx, job.project_id)?.after(found, job.id, began_ms, found_ms);
+    damage.samples += u64::from(matches!(job.work, Work::Verify { mode: VerifyMode::Sample }));
     rows::put(tx, DAMAGE, &job.project_id.to_string(), &damage)
 }
 
