@@ -179,7 +179,7 @@ impl Gauges {
             (
                 "dbsnap_last_success_age_seconds",
                 "gauge",
-                "Time since the last complete backup of a database ended, or since it was connected if there is none.",
+                "Time since the last complete backup of a database began, or since it was connected if there is none.",
                 samples(&age),
             ),
             (

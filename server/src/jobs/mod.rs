@@ -14,6 +14,7 @@ use repo_format::files;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::{Notify, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use crate::app::App;
@@ -21,7 +22,8 @@ use crate::audit::Detail;
 use crate::error::{JobError, Problem, Result};
 use crate::ids::{JobId, ProjectId, UserId};
 use crate::meta::{
-    self, DueRun, Findings, Finish, JobRecord, JobState, Page, PageRequest, Schedule, VerifyMode, Work,
+    self, DueRun, Findings, Finish, JobRecord, JobState, Page, PageRequest, Schedule, Subject, VerifyMode,
+    Work,
 };
 
 pub use run::{drain, recover, run};
@@ -115,6 +117,8 @@ pub struct Queue {
     scratch_dir: PathBuf,
     /// Held while what is due is queued.
     pub looking: tokio::sync::Mutex<()>,
+    /// Fires when the server ends and waits for no job any more.
+    given_up: CancellationToken,
     /// The newest job's id.
     last_id: Mutex<Option<JobId>>,
     feeds: Mutex<HashMap<JobId, Feed>>,
@@ -129,6 +133,7 @@ impl Queue {
             wake: Notify::new(),
             scratch_dir,
             looking: tokio::sync::Mutex::default(),
+            given_up: CancellationToken::new(),
             last_id: Mutex::default(),
             feeds: Mutex::default(),
             apply_orders: Mutex::default(),
@@ -332,7 +337,19 @@ pub async fn get(app: &App, id: JobId) -> Result<Option<Job>> {
 
 /// A project's jobs, newest first.
 pub async fn list(app: &App, project: ProjectId, page: PageRequest) -> Result<Page<Job>> {
-    let page = app.meta.jobs_of(project, page).await?;
+    shown(app, app.meta.jobs_of(project, page).await?)
+}
+
+/// How many of them are looked at.
+const RECENT: usize = 50;
+
+/// The newest jobs about something, newest first.
+pub async fn about(app: &App, subject: Subject) -> Result<Vec<Job>> {
+    let page = PageRequest { after: None, limit: RECENT };
+    Ok(shown(app, app.meta.jobs_about(subject, page).await?)?.items)
+}
+
+fn shown(app: &App, page: Page<JobRecord>) -> Result<Page<Job>> {
     let live = |record: JobRecord| match app.queue.feeds().get(&record.id).map(Feed::job) {
         Some(job) => Ok(job),
         None => opened(app, record),

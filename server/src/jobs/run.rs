@@ -6,7 +6,6 @@ use std::time::Duration;
 use engine::Context;
 use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::feed::{Feed, Gauge};
@@ -31,6 +30,9 @@ const LAST_ATTEMPTS: u32 = 5;
 const END_PAUSE: Duration = Duration::from_secs(2);
 /// How long running jobs may take to reach a safe point when the server stops.
 const DRAIN: Duration = Duration::from_secs(20);
+
+/// How long those that are given up then may take to notice.
+const GIVEN_UP: Duration = Duration::from_secs(2);
 
 /// Puts in order what the last process left: nothing of it runs any more, its spills are noise.
 pub async fn recover(app: &App) -> Result<()> {
@@ -132,6 +134,12 @@ pub async fn drain(app: &App) {
         tracing::warn!(job = %record.id, "did not stop in time");
         finish(app, &record, feed, JobState::Interrupted, Outcome::default()).await;
     }
+    // While there is a clock: what they wait for would else be gone from under them.
+    app.queue.given_up.cancel();
+    let ended = async { drop(app.queue.permits.acquire_many(all).await) };
+    if tokio::time::timeout(GIVEN_UP, ended).await.is_err() {
+        tracing::warn!("some jobs are still busy, and end with the process");
+    }
 }
 
 /// One job from its claim to its end.
@@ -210,7 +218,7 @@ async fn carry_out(app: &App, record: &JobRecord, feed: &Feed, context: Context)
     let span = tracing::info_span!("job", job = %record.id, kind = record.work.kind());
     // Fires when nobody waits for the job any more: the process ends, and takes away the clock that the
     // job's waits go by.
-    let abandoned = CancellationToken::new();
+    let abandoned = app.queue.given_up.child_token();
     let _guard = abandoned.clone().drop_guard();
     let work = move || {
         runtime.block_on(async {

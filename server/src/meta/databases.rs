@@ -77,7 +77,7 @@ pub struct ConnectedDatabase {
     /// The whole URL; gone with the connection when the database is removed.
     pub url: Option<Sealed>,
     pub created_ms: i64,
-    /// When its last complete backup ended, of those that this server took.
+    /// When its last complete backup began, of those that this server took.
     #[serde(default)]
     pub last_complete_ms: Option<i64>,
     /// When a verification last found one of its snapshots whole. The snapshot may be gone since.
@@ -92,7 +92,7 @@ pub struct ConnectedDatabase {
 pub struct Protection {
     pub database: DatabaseId,
     pub connected_ms: i64,
-    /// When its last complete backup ended, of those that this server took.
+    /// When its last complete backup began, of those that this server took.
     pub last_complete_ms: Option<i64>,
     /// How many runs its schedule has missed; none without a schedule.
     pub missed_runs: Option<u64>,
@@ -184,7 +184,7 @@ impl Meta {
     }
 }
 
-/// Remembers when a complete backup ended.
+/// Remembers when a complete backup began: what it holds is no newer for its having taken long.
 pub(super) fn backed_up(tx: &WriteTransaction, id: DatabaseId, at_ms: i64) -> Result<()> {
     let found: Option<ConnectedDatabase> = rows::get(&tx.open_table(DATABASES)?, &id.to_string())?;
     let Some(database) = found else { return Ok(()) };

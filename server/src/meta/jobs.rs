@@ -7,7 +7,7 @@ use engine::monitor::Progress;
 use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
-use super::rows::{self, JOBS, JOBS_BY_PROJECT, JOBS_QUEUED, JOBS_RUNNING, Order};
+use super::rows::{self, JOBS, JOBS_BY_PROJECT, JOBS_BY_SUBJECT, JOBS_QUEUED, JOBS_RUNNING, Order};
 use super::{Findings, Meta, Page, PageRequest, Result, Writing, audit, damage, databases, schedules};
 use crate::audit::{Detail, Outcome, action};
 use crate::ids::{DatabaseId, DiffId, JobId, ProjectId, RestoreId, UserId};
@@ -203,6 +203,17 @@ impl Work {
         matches!(self, Self::RestoreApply { in_steps: true, .. } | Self::RestoreUndo { in_steps: true, .. })
     }
 
+    /// What it is about, if pages tell of the newest such job.
+    fn subject(&self, project: ProjectId) -> Option<Subject> {
+        match self {
+            Self::Backup { database_id, .. } => Some(Subject::Backups(*database_id)),
+            Self::Verify { .. } => Some(Subject::Verifications(project)),
+            Self::Prune { dry_run: false } => Some(Subject::Prunes(project)),
+            Self::Cost { snapshot_id } => Some(Subject::Costs(project, snapshot_id.clone())),
+            _ => None,
+        }
+    }
+
     /// Jobs of one lane run one after the other; no lane, no order.
     fn lane(&self) -> String {
         match self {
@@ -218,6 +229,28 @@ impl Work {
             | Self::Verify { .. }
             | Self::Prune { .. }
             | Self::Cost { .. } => String::new(),
+        }
+    }
+}
+
+/// What jobs are about. The newest of them are found however many others there were since.
+#[derive(Clone, Debug)]
+pub enum Subject {
+    Backups(DatabaseId),
+    Verifications(ProjectId),
+    /// Those that delete.
+    Prunes(ProjectId),
+    /// Of a snapshot.
+    Costs(ProjectId, String),
+}
+
+impl std::fmt::Display for Subject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Backups(database) => write!(f, "backup/{database}"),
+            Self::Verifications(project) => write!(f, "verify/{project}"),
+            Self::Prunes(project) => write!(f, "prune/{project}"),
+            Self::Costs(project, snapshot) => write!(f, "cost/{project}/{snapshot}"),
         }
     }
 }
@@ -314,6 +347,15 @@ impl Meta {
         self.read(move |tx| {
             let links = tx.open_table(JOBS_BY_PROJECT)?;
             rows::child_rows(&links, &tx.open_table(JOBS)?, project, Order::NewestFirst, &page)
+        })
+        .await
+    }
+
+    /// The jobs about something, newest first.
+    pub async fn jobs_about(&self, subject: Subject, page: PageRequest) -> Result<Page<JobRecord>> {
+        self.read(move |tx| {
+            let links = tx.open_table(JOBS_BY_SUBJECT)?;
+            rows::child_rows(&links, &tx.open_table(JOBS)?, subject, Order::NewestFirst, &page)
         })
         .await
     }
@@ -454,8 +496,17 @@ pub(super) fn add(tx: &Writing, job: &JobRecord) -> Result<()> {
     let id = job.id.to_string();
     rows::put(tx, JOBS, &id, job)?;
     rows::link(tx, JOBS_BY_PROJECT, &rows::below(job.project_id, &id), "")?;
+    link_subject(tx, job)?;
     rows::link(tx, JOBS_QUEUED, &id, &job.work.lane())?;
     audit::job_begun(tx, job)
+}
+
+/// Lets a job be found by what it is about.
+pub(super) fn link_subject(tx: &WriteTransaction, job: &JobRecord) -> Result<()> {
+    match job.work.subject(job.project_id) {
+        Some(subject) => rows::link(tx, JOBS_BY_SUBJECT, &rows::below(subject, job.id), ""),
+        None => Ok(()),
+    }
 }
 
 fn counters(progress: Progress) -> Progress {
@@ -529,9 +580,10 @@ fn end(tx: &Writing, mut job: JobRecord, finish: Finish) -> Result<JobRecord> {
         if let Some(found) = finish.findings {
             damage::verified(tx, &job, found)?;
         }
+        let began_ms = job.started_ms.unwrap_or(job.created_ms);
         match (&job.work, job.state) {
             (Work::Backup { database_id, .. }, JobState::Succeeded) => {
-                databases::backed_up(tx, *database_id, finish.finished_ms)?;
+                databases::backed_up(tx, *database_id, began_ms)?;
                 schedules::backed_up(tx, *database_id, finish.finished_ms)?;
             }
             (Work::Backup { database_id, due_ms: Some(due_ms), .. }, JobState::Interrupted) => {
@@ -551,6 +603,10 @@ pub(super) fn remove_of_project(tx: &WriteTransaction, project: ProjectId) -> Re
     for id in &links.items {
         rows::unlink(tx, JOBS_QUEUED, id)?;
         rows::unlink(tx, JOBS_RUNNING, id)?;
+        let job: Option<JobRecord> = rows::get(&tx.open_table(JOBS)?, id)?;
+        if let Some(subject) = job.and_then(|job| job.work.subject(project)) {
+            rows::unlink(tx, JOBS_BY_SUBJECT, &rows::below(subject, id))?;
+        }
         rows::remove(tx, JOBS, id)?;
         rows::unlink(tx, JOBS_BY_PROJECT, &rows::below(project, id))?;
     }
@@ -611,6 +667,48 @@ mod tests {
         assert!(meta.claim_job(2).await.unwrap().is_none(), "the second backup of a waits");
         meta.finish_job(first.id, done()).await.unwrap();
         assert_eq!(lane(&meta.claim_job(3).await.unwrap().unwrap()), a);
+    }
+
+    /// However many other jobs there were since.
+    #[tokio::test]
+    async fn the_newest_job_about_something_is_found_until_its_project_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let meta = Meta::open(&folder.path().join("meta.redb")).unwrap();
+        let project = ProjectId::new(&System, &System);
+        let (a, b) = (DatabaseId::new(&System, &System), DatabaseId::new(&System, &System));
+        let failed = backup(a, project);
+        meta.add_job(failed.clone()).await.unwrap();
+        meta.finish_job(failed.id, Finish { state: JobState::Failed, ..done() }).await.unwrap();
+        for _ in 0..60 {
+            let other = backup(b, project);
+            meta.add_job(other.clone()).await.unwrap();
+            meta.finish_job(other.id, done()).await.unwrap();
+        }
+        let page = || PageRequest { after: None, limit: 2 };
+        let about = async |database| meta.jobs_about(Subject::Backups(database), page()).await.unwrap().items;
+        let of_a = about(a).await;
+        assert_eq!((of_a.len(), of_a[0].id, of_a[0].state), (1, failed.id, JobState::Failed));
+        assert_eq!(about(b).await.len(), 2);
+        meta.write(move |tx| remove_of_project(tx, project)).await.unwrap();
+        assert!(about(a).await.is_empty() && about(b).await.is_empty());
+    }
+
+    /// Twenty samples read everything, if none is read twice.
+    #[tokio::test]
+    async fn samples_that_came_to_their_end_are_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let meta = Meta::open(&folder.path().join("meta.redb")).unwrap();
+        let project = ProjectId::new(&System, &System);
+        for (mode, counted) in [(VerifyMode::Sample, 1), (VerifyMode::Full, 1), (VerifyMode::Sample, 2)] {
+            let job = JobRecord {
+                work: Work::Verify { mode },
+                ..backup(DatabaseId::new(&System, &System), project)
+            };
+            meta.add_job(job.clone()).await.unwrap();
+            let finish = Finish { findings: Some(Findings::default()), ..done() };
+            meta.finish_job(job.id, finish).await.unwrap();
+            assert_eq!(meta.damage(project).await.unwrap().unwrap().samples, counted);
+        }
     }
 
     #[tokio::test]

@@ -34,7 +34,7 @@ pub use damage::{Damage, Finding, Findings};
 pub use databases::{ConnectedDatabase, Endpoint, Environment, Protection};
 pub use diffs::{ComparedWith, Diff};
 pub use identities::{Identity, LinkOutcome, Provider, UnlinkOutcome};
-pub use jobs::{Finish, JobRecord, JobState, VerifyMode, Work};
+pub use jobs::{Finish, JobRecord, JobState, Subject, VerifyMode, Work};
 pub use projects::Project;
 pub use restores::{Restore, RestoreMode, Scope};
 pub use schedules::{DueRun, Schedule};
@@ -46,7 +46,7 @@ use crate::audit::Seal;
 
 /// The layout of the tables. A file of an older one is brought up to date when it is opened, one of a
 /// newer one is refused.
-const SCHEMA_VERSION: u32 = 3;
+const SCHEMA_VERSION: u32 = 4;
 
 /// A failure of the store itself; there is nothing a user could do differently.
 #[derive(Debug, thiserror::Error)]

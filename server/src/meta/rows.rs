@@ -28,6 +28,8 @@ pub const DATABASES: Rows = Rows::new("databases");
 pub const DATABASES_BY_PROJECT: Links = Links::new("databases_by_project");
 pub const JOBS: Rows = Rows::new("jobs");
 pub const JOBS_BY_PROJECT: Links = Links::new("jobs_by_project");
+/// Key: what they are about (see `jobs::Subject`), slash, job.
+pub const JOBS_BY_SUBJECT: Links = Links::new("jobs_by_subject");
 pub const JOBS_QUEUED: Links = Links::new("jobs_queued");
 pub const JOBS_RUNNING: Links = Links::new("jobs_running");
 pub const DIFFS: Rows = Rows::new("diffs");
@@ -60,7 +62,7 @@ const ALL_ROWS: [Rows; 14] = [
     AUDIT,
     AUDIT_HEADS,
 ];
-const ALL_LINKS: [Links; 13] = [
+const ALL_LINKS: [Links; 14] = [
     USERS_BY_EMAIL,
     IDENTITIES_BY_USER,
     SESSIONS_BY_USER,
@@ -68,6 +70,7 @@ const ALL_LINKS: [Links; 13] = [
     PROJECTS_BY_USER,
     DATABASES_BY_PROJECT,
     JOBS_BY_PROJECT,
+    JOBS_BY_SUBJECT,
     JOBS_QUEUED,
     JOBS_RUNNING,
     DIFFS_BY_PROJECT,

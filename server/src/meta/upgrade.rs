@@ -6,14 +6,14 @@ use std::collections::BTreeMap;
 use redb::{ReadableTable, WriteTransaction};
 use serde_json::Value;
 
-use super::rows::{self, DATABASES, JOBS};
+use super::rows::{self, DATABASES, JOBS, JOBS_BY_SUBJECT};
 use super::{Error, Result, SCHEMA_VERSION, settings};
 
 type Step = fn(&WriteTransaction) -> Result<()>;
 
 /// The step at place n leads from layout n + 1 to n + 2. Steps read rows as JSON: the types of today
 /// are not those that the rows were written by.
-const STEPS: [Step; SCHEMA_VERSION as usize - 1] = [remember_complete_backups, seal_audit];
+const STEPS: [Step; SCHEMA_VERSION as usize - 1] = [remember_complete_backups, seal_audit, link_jobs];
 
 /// Brings a store of an older layout up to date, and refuses one of a newer.
 pub(super) fn bring_up_to_date(tx: &WriteTransaction) -> Result<()> {
@@ -61,6 +61,30 @@ fn seal_audit(_: &WriteTransaction) -> Result<()> {
     Ok(())
 }
 
+/// 3 to 4: jobs are found by what they are about.
+fn link_jobs(tx: &WriteTransaction) -> Result<()> {
+    let mut found = Vec::new();
+    for entry in tx.open_table(JOBS)?.range::<&str>(..)? {
+        let job: Value = serde_json::from_slice(entry?.1.value())?;
+        let work = &job["work"];
+        let of = |value: &Value| value.as_str().map(str::to_owned);
+        let (Some(id), Some(project), Some(kind)) =
+            (of(&job["id"]), of(&job["project_id"]), of(&work["kind"]))
+        else {
+            continue;
+        };
+        let subject = match kind.as_str() {
+            "backup" => of(&work["database_id"]),
+            "verify" => Some(project),
+            "prune" if work["dry_run"] == false => Some(project),
+            "cost" => of(&work["snapshot_id"]).map(|snapshot| format!("{project}/{snapshot}")),
+            _ => None,
+        };
+        found.extend(subject.map(|subject| rows::below(format!("{kind}/{subject}"), &id)));
+    }
+    found.iter().try_for_each(|key| rows::link(tx, JOBS_BY_SUBJECT, key, ""))
+}
+
 #[cfg(test)]
 mod tests {
     use redb::{Database, ReadableDatabase};
@@ -68,7 +92,7 @@ mod tests {
 
     use super::*;
     use crate::ids::DatabaseId;
-    use crate::meta::Meta;
+    use crate::meta::{Meta, PageRequest, Subject};
 
     fn id(n: u8) -> String {
         format!("{n:032x}")
@@ -116,6 +140,10 @@ mod tests {
             let known: Vec<_> = known.iter().map(|one| (one.database, one.last_complete_ms)).collect();
             let expected = [(1, Some(70)), (2, None)];
             assert_eq!(known, expected.map(|(n, at_ms)| (DatabaseId::parse(&id(n)).unwrap(), at_ms)));
+            let subject = Subject::Backups(DatabaseId::parse(&id(1)).unwrap());
+            let backups = meta.jobs_about(subject, PageRequest::all()).await.unwrap().items;
+            let ids: Vec<String> = backups.iter().map(|job| job.id.to_string()).collect();
+            assert_eq!(ids, [id(13), id(12), id(11)]);
             assert!(meta.schedules().await.unwrap().is_empty());
             drop(meta);
             let database = Database::open(&path).unwrap();

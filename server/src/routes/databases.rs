@@ -18,14 +18,12 @@ use crate::auth::{PageUser, Visitor};
 use crate::error::{Problem, Result};
 use crate::ids::{DatabaseId, ProjectId};
 use crate::jobs::{self, Job};
-use crate::meta::{ConnectedDatabase, Environment, JobState, PageRequest, Work};
+use crate::meta::{ConnectedDatabase, Environment, JobState, PageRequest, Subject};
 use crate::service::{damage, databases, snapshots};
 use crate::view;
 
 /// Snapshots on a page of the history.
 const HISTORY_ROWS: usize = 50;
-/// How far back the newest backup of a database is looked for among its project's jobs.
-pub(super) const RECENT_JOBS: usize = 200;
 
 /// What the form for connecting sends.
 #[derive(Deserialize)]
@@ -223,12 +221,8 @@ pub(super) struct Backups {
 
 /// The newest backups of a database.
 pub(super) async fn backups_of(app: &App, database: &ConnectedDatabase) -> Result<Backups> {
-    let recent = PageRequest { after: None, limit: RECENT_JOBS };
-    let jobs = jobs::list(app, database.project_id, recent).await?.items;
-    let ours = jobs.into_iter().filter(
-        |job| matches!(job.record.work, Work::Backup { database_id, .. } if database_id == database.id),
-    );
-    let (open, ended): (Vec<Job>, Vec<Job>) = ours.partition(|job| !job.state().is_final());
+    let backups = jobs::about(app, Subject::Backups(database.id)).await?.into_iter();
+    let (open, ended): (Vec<Job>, Vec<Job>) = backups.partition(|job| !job.state().is_final());
     let left_none =
         |job: &Job| matches!(job.state(), JobState::Failed | JobState::Interrupted | JobState::Cancelled);
     Ok(Backups { open: open.into_iter().next_back(), failed: ended.into_iter().next().filter(left_none) })

@@ -7,25 +7,22 @@ use engine::repo::Snapshot;
 use engine::verify::Report;
 use serde::Deserialize;
 use web::components::damage::Damage;
+use web::components::tag::Thoroughness;
 use web::pages::project::RemovedRow;
-use web::pages::projects::{DatabaseRow, LastVerified, OpenBackup, ProjectCard, Projects};
+use web::pages::projects::{DatabaseRow, LastVerified, OpenBackup, ProjectCard, Projects, Trouble};
 use web::pages::schedule::DueTime;
 use web::pages::settings::{self, Settings};
 use web::pages::{Named, project, projects as page};
 use web::urls;
 
 use super::place::{environment, id};
-use super::{
-    again,
-    databases::{RECENT_JOBS, backups_of},
-    html, keys, see_other, shell, shown,
-};
+use super::{again, databases::backups_of, html, keys, see_other, shell, shown};
 use crate::app::App;
 use crate::auth::{PageUser, Visitor};
 use crate::error::{Problem, Result};
 use crate::ids::ProjectId;
 use crate::jobs;
-use crate::meta::{self, ConnectedDatabase, JobState, PageRequest, Project, VerifyMode, Work};
+use crate::meta::{self, ConnectedDatabase, JobState, PageRequest, Project, Subject, VerifyMode, Work};
 use crate::schedule::is_ahead;
 use crate::service::usage::{self, DatabaseUsage};
 use crate::service::{self, databases, diffs, example, existing, projects, schedules, snapshots};
@@ -80,19 +77,22 @@ pub async fn project_page(
 ) -> Result<Response> {
     let project = find(&app, &visitor, &project).await?;
     let Verifications { last, open } = verifications(&app, project.id).await?;
+    let trouble = trouble(&app, project.id, last.as_ref()).await?;
     let usage = usage::of_project(&app, visitor.user_id, project.id).await?;
     let view = project::Project {
         shell: shell(&app, &visitor),
-        databases: rows(&app, &visitor, &project).await?,
+        databases: rows(&app, &visitor, &project, last.as_ref()).await?,
         removed: usage.databases.into_iter().filter_map(removed).collect(),
         stored_bytes: usage.stored_bytes,
         verified: last.map(|found| LastVerified {
             at_ms: found.at_ms,
             job: Some(found.job),
-            damaged: found.found_damage,
+            damaged: found.count > 0,
             expired: false,
+            thoroughness: Some(found.thoroughness),
         }),
         verifying: open,
+        trouble,
         has_recovery_key: project.recovery_key_ms.is_some(),
         project: Named::new(project.id.to_string(), project.name),
     };
@@ -172,7 +172,9 @@ async fn overview(app: &App, visitor: &Visitor) -> Result<Projects> {
             || (!project.is_example
                 && !diffs::list(app, visitor.user_id, project.id, one).await?.items.is_empty());
         // One repository that is out of reach hides no other project.
-        let (databases, problem) = match rows(app, visitor, &project).await {
+        let last = verifications(app, project.id).await?.last;
+        let trouble = trouble(app, project.id, last.as_ref()).await?;
+        let (databases, problem) = match rows(app, visitor, &project, last.as_ref()).await {
             Ok(databases) => (databases, None),
             Err(problem) => (Vec::new(), Some(shown(&problem))),
         };
@@ -182,7 +184,7 @@ async fn overview(app: &App, visitor: &Visitor) -> Result<Projects> {
         };
         let is_example = project.is_example;
         let project = Named::new(project.id.to_string(), project.name);
-        cards.push(ProjectCard { project, databases, stored_bytes, is_example, problem });
+        cards.push(ProjectCard { project, databases, stored_bytes, trouble, is_example, problem });
     }
     // Asked of the storage only where it matters: each look costs requests.
     let is_new = cards.iter().all(|card| card.is_example);
@@ -191,12 +193,16 @@ async fn overview(app: &App, visitor: &Visitor) -> Result<Projects> {
     Ok(Projects { shell: shell(app, visitor), projects: cards, unclaimed, has_compared, name, problem: None })
 }
 
-async fn rows(app: &App, visitor: &Visitor, project: &Project) -> Result<Vec<DatabaseRow>> {
+async fn rows(
+    app: &App,
+    visitor: &Visitor,
+    project: &Project,
+    last: Option<&Verification>,
+) -> Result<Vec<DatabaseRow>> {
     let mut rows = Vec::new();
-    let last = verifications(app, project.id).await?.last;
     let damage = service::damage::of(app, project.id).await?;
     for database in databases::list(app, visitor.user_id, project.id, PageRequest::all()).await?.items {
-        rows.push(row(app, visitor, database, last.as_ref(), &damage).await?);
+        rows.push(row(app, visitor, database, last, &damage).await?);
     }
     Ok(rows)
 }
@@ -226,13 +232,13 @@ struct Verification {
     job: String,
     started_ms: i64,
     at_ms: i64,
-    found_damage: bool,
+    /// How much it found wrong.
+    count: u64,
+    thoroughness: Thoroughness,
 }
 
 async fn verifications(app: &App, project: ProjectId) -> Result<Verifications> {
-    let recent = PageRequest { after: None, limit: RECENT_JOBS };
-    let jobs = jobs::list(app, project, recent).await?.items;
-    let mut jobs = jobs.into_iter().filter(|job| matches!(job.record.work, Work::Verify { .. })).peekable();
+    let mut jobs = jobs::about(app, Subject::Verifications(project)).await?.into_iter().peekable();
     let open = jobs.peek().filter(|job| !job.state().is_final()).map(|job| job.record.id.to_string());
     let last = jobs.find(|job| job.state() == JobState::Succeeded).and_then(|job| {
         let report: Report = serde_json::from_value(job.result?).ok()?;
@@ -240,10 +246,34 @@ async fn verifications(app: &App, project: ProjectId) -> Result<Verifications> {
             job: job.record.id.to_string(),
             started_ms: job.record.started_ms.unwrap_or(job.record.created_ms),
             at_ms: job.record.finished_ms.unwrap_or(job.record.created_ms),
-            found_damage: !report.damaged.is_empty(),
+            count: report.damaged.len() as u64,
+            thoroughness: view::history::thoroughness(mode_of(&job.record.work)?),
         })
     });
     Ok(Verifications { last, open })
+}
+
+fn mode_of(work: &Work) -> Option<VerifyMode> {
+    match work {
+        Work::Verify { mode } => Some(*mode),
+        _ => None,
+    }
+}
+
+/// What went wrong in a project's storage beside what its databases' rows tell.
+async fn trouble(app: &App, project: ProjectId, last: Option<&Verification>) -> Result<Trouble> {
+    let damage = service::damage::of(app, project).await?;
+    let is_unlisted = |last: &&Verification| last.count > 0 && damage.snapshots.is_empty();
+    let mut prunes = jobs::about(app, Subject::Prunes(project)).await?.into_iter();
+    let pruned = prunes.find(|job| job.state().is_final());
+    let failed = pruned.filter(|job| job.state() == JobState::Failed);
+    Ok(Trouble {
+        unlisted_damage: last.filter(is_unlisted).map(|last| (last.count, last.job.clone())),
+        failed_prune: failed.map(|job| {
+            let message = job.error.map(|error| error.detail);
+            (job.record.id.to_string(), message.unwrap_or_default())
+        }),
+    })
 }
 
 /// What is known of a database's snapshots: that one is damaged, or when one of them was verified last, or
@@ -257,15 +287,16 @@ fn last_verified(
 ) -> Option<LastVerified> {
     if let Some(found) = damaged {
         let job = Some(found.job.clone());
-        return Some(LastVerified { at_ms: found.found_ms, job, damaged: true, expired: false });
+        let (at_ms, damaged) = (found.found_ms, true);
+        return Some(LastVerified { at_ms, job, damaged, expired: false, thoroughness: None });
     }
     let times = all.iter().filter_map(|snapshot| snapshots::verified(&snapshot.mark));
-    let times = times.map(|(_, at_ms)| at_ms);
     // Of a wrong clock's time it is not known how old it is.
-    let there = times.max_by_key(|at_ms| (!is_ahead(*at_ms, now_ms), *at_ms));
-    let at_ms = there.or(remembered_ms)?;
+    let there = times.max_by_key(|(_, at_ms)| (!is_ahead(*at_ms, now_ms), *at_ms));
+    let at_ms = there.map(|(_, at_ms)| at_ms).or(remembered_ms)?;
+    let thoroughness = there.map(|(mode, _)| view::history::thoroughness(mode));
     let job = last.filter(|last| at_ms >= last.started_ms).map(|last| last.job.clone());
-    Some(LastVerified { at_ms, job, damaged: false, expired: there.is_none() })
+    Some(LastVerified { at_ms, job, damaged: false, expired: there.is_none(), thoroughness })
 }
 
 /// A database in an overview. What is said of its snapshots is read from those that exist.

@@ -8,7 +8,6 @@ use web::pages::snapshot::{Costs, Counted};
 use web::pages::usage::{self as page_of, DatabaseUsage, SnapshotUsage};
 use web::urls;
 
-use super::databases::RECENT_JOBS;
 use super::place::{self, id};
 use super::{html, see_other, shell};
 use crate::app::App;
@@ -16,7 +15,7 @@ use crate::auth::{PageUser, Visitor};
 use crate::error::Result;
 use crate::ids::ProjectId;
 use crate::jobs;
-use crate::meta::{JobState, PageRequest, Work};
+use crate::meta::{JobState, Subject};
 use crate::service::snapshots::FoundSnapshot;
 use crate::service::usage;
 
@@ -69,10 +68,7 @@ pub async fn start_cost(
 /// What was last counted of a snapshot's cost, or the job that counts it.
 pub(super) async fn costs(app: &App, _: &Visitor, found: &FoundSnapshot) -> Result<Costs> {
     let wanted = found.snapshot.id.to_string();
-    let recent = PageRequest { after: None, limit: RECENT_JOBS };
-    let jobs = jobs::list(app, found.project_id, recent).await?.items;
-    let is_of = |work: &Work| matches!(work, Work::Cost { snapshot_id } if *snapshot_id == wanted);
-    let mut jobs = jobs.into_iter().filter(|job| is_of(&job.record.work)).peekable();
+    let mut jobs = jobs::about(app, Subject::Costs(found.project_id, wanted)).await?.into_iter().peekable();
     if let Some(open) = jobs.peek().filter(|job| !job.state().is_final()) {
         return Ok(Costs::Counting(open.record.id.to_string()));
     }

@@ -4,10 +4,7 @@ use crate::app::App;
 use crate::error::Result;
 use crate::ids::ProjectId;
 use crate::jobs;
-use crate::meta::{Damage, PageRequest};
-
-/// How far back the last verification of a project is looked for.
-const RECENT_JOBS: usize = 200;
+use crate::meta::{Damage, Subject};
 
 /// What is known to be damaged in a project that was found to be the caller's.
 pub async fn of(app: &App, project: ProjectId) -> Result<Damage> {
@@ -21,8 +18,7 @@ pub async fn recall(app: &App) -> Result<()> {
         if app.meta.damage(project).await?.is_some() {
             continue;
         }
-        let recent = PageRequest { after: None, limit: RECENT_JOBS };
-        let jobs = jobs::list(app, project, recent).await?.items.into_iter();
+        let jobs = jobs::about(app, Subject::Verifications(project)).await?.into_iter();
         let mut verified = jobs.filter_map(|job| {
             let found = jobs::findings(&job.record.work, job.result.as_ref())?;
             Some((job.record, found))

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::{
     Named,
-    projects::{DatabaseRow, LastVerified, databases},
+    projects::{DatabaseRow, LastVerified, Trouble, databases, troubles},
 };
 use crate::{
     components::{
@@ -51,6 +51,8 @@ pub struct Project {
     pub has_recovery_key: bool,
     /// The last verification.
     pub verified: Option<LastVerified>,
+    /// What else went wrong in its storage.
+    pub trouble: Trouble,
     /// The verification that is queued or running: its job.
     pub verifying: Option<String>,
 }
@@ -77,7 +79,9 @@ impl Project {
                 job: Some("j7".to_owned()),
                 damaged: false,
                 expired: false,
+                thoroughness: Some(Thoroughness::Sample),
             }),
+            trouble: Trouble::default(),
             verifying: None,
         }
     }
@@ -89,6 +93,7 @@ impl Project {
             job: Some("j7".to_owned()),
             damaged: true,
             expired: false,
+            thoroughness: Some(Thoroughness::Full),
         };
         Self {
             has_recovery_key: true,
@@ -125,7 +130,10 @@ pub fn page(view: &Project) -> Markup {
         @if view.databases.is_empty() {
             div.card { p.empty { "No database yet. Connect one with a role that can only read." } }
         } @else {
-            div.card { (databases(&view.databases, &view.project.name, Some(view.stored_bytes), view.shell.now_ms)) }
+            div.card {
+                (troubles(&view.trouble))
+                (databases(&view.databases, &view.project.name, Some(view.stored_bytes), view.shell.now_ms))
+            }
         }
         @if !view.removed.is_empty() { div.card { (removed(view)) } }
         @if !view.databases.is_empty() || !view.removed.is_empty() { (verification(view)) }
@@ -149,6 +157,7 @@ fn verification(view: &Project) -> Markup {
                     } @else {
                         span.state.good { (icons::ok()) "Nothing was wrong" }
                     }
+                    @if let Some(thoroughness) = verified.thoroughness { " in " (thoroughness.words()) }
                     " · " (format::time(verified.at_ms, view.shell.now_ms))
                     @if let Some(job) = &verified.job { " · " a href=(urls::job(job)) { "What was found" } }
                 }

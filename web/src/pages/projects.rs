@@ -13,7 +13,7 @@ use crate::{
         form::Field,
         icons,
         table::scrolling,
-        tag::{self, Environment},
+        tag::{self, Environment, Thoroughness},
     },
     format,
     layout::{Frame, Section, Shell},
@@ -73,6 +73,17 @@ pub struct LastVerified {
     pub damaged: bool,
     /// Whether none of the snapshots that are there now was looked at then.
     pub expired: bool,
+    /// How much was read, if that is known.
+    pub thoroughness: Option<Thoroughness>,
+}
+
+/// What went wrong in a project's storage and shows in no row of a database.
+#[derive(Clone, Debug, Default)]
+pub struct Trouble {
+    /// How much the last verification found wrong that hurts no snapshot which is listed, and its job.
+    pub unlisted_damage: Option<(u64, String)>,
+    /// The last clean-up, if it failed: its job and the message.
+    pub failed_prune: Option<(String, String)>,
 }
 
 /// A project in the dashboard.
@@ -84,6 +95,8 @@ pub struct ProjectCard {
     pub databases: Vec<DatabaseRow>,
     /// Bytes of everything in its repository; none where that could not be told.
     pub stored_bytes: Option<u64>,
+    /// What went wrong in its storage.
+    pub trouble: Trouble,
     /// Whether its history came with the program.
     pub is_example: bool,
     /// Why nothing can be told of its databases.
@@ -128,6 +141,7 @@ impl DatabaseRow {
                 job: Some("j7".to_owned()),
                 damaged: false,
                 expired: false,
+                thoroughness: Some(Thoroughness::Sample),
             }),
             snapshots: 31,
             added_bytes: 412_000_000,
@@ -153,6 +167,7 @@ impl DatabaseRow {
                     job: Some("j8".to_owned()),
                     damaged: true,
                     expired: false,
+                    thoroughness: None,
                 }),
                 snapshots: 4,
                 added_bytes: 38_100_000,
@@ -186,6 +201,13 @@ impl Projects {
                 project: Named::new("p1", "Web shop"),
                 databases: DatabaseRow::samples(),
                 stored_bytes: Some(546_400_000),
+                trouble: Trouble {
+                    unlisted_damage: Some((1, "j7".to_owned())),
+                    failed_prune: Some((
+                        "j6".to_owned(),
+                        "A snapshot is missing, so nothing is deleted.".to_owned(),
+                    )),
+                },
                 is_example: false,
                 problem: None,
             }],
@@ -213,6 +235,7 @@ impl Projects {
             project: Named::new("p9", "Example shop"),
             databases: Vec::new(),
             stored_bytes: Some(61_000),
+            trouble: Trouble::default(),
             is_example: true,
             problem: None,
         };
@@ -319,7 +342,25 @@ fn project_card(card: &ProjectCard, now_ms: i64) -> Markup {
             } @else if card.databases.is_empty() {
                 p.empty { "No database yet." }
             } @else {
+                (troubles(&card.trouble))
                 (databases(&card.databases, &card.project.name, card.stored_bytes, now_ms))
+            }
+        }
+    }
+}
+
+/// What went wrong in a project's storage, for the dashboard and the project's page.
+pub(super) fn troubles(trouble: &Trouble) -> Markup {
+    html! {
+        @if let Some((count, job)) = &trouble.unlisted_damage {
+            p.trouble {
+                span.state.bad { (icons::failed()) a href=(urls::job(job)) { "Damage found" } }
+                ": " (format::count_of(*count, "thing")) " that no snapshot shows, as when the file of one is lost."
+            }
+        }
+        @if let Some((job, message)) = &trouble.failed_prune {
+            p.trouble {
+                span.state.bad { (icons::failed()) a href=(urls::job(job)) { "Last clean-up failed" } } ": " (message)
             }
         }
     }
@@ -426,11 +467,12 @@ fn verified(row: &DatabaseRow, now_ms: i64) -> Markup {
         @match &row.verified {
             None if row.snapshots == 0 => { span.muted { "Nothing yet" } }
             None => { span.muted { "Never" } }
-            Some(LastVerified { at_ms, job, damaged: false, expired }) => {
+            Some(LastVerified { at_ms, job, damaged: false, expired, thoroughness }) => {
                 @match job {
                     Some(job) => { a href=(urls::job(job)) { (format::time_stacked(*at_ms, now_ms)) } }
                     None => { (format::time_stacked(*at_ms, now_ms)) }
                 }
+                @if let Some(thoroughness) = thoroughness { div.sub { (thoroughness.words()) } }
                 @if *expired { div.sub { "snapshots that are gone now" } }
             }
             Some(LastVerified { at_ms, job, damaged: true, .. }) => {
