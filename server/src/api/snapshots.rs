@@ -48,6 +48,8 @@ pub struct SnapshotBody {
     id: String,
     database_id: String,
     created_at: String,
+    /// When the backup began: how old what it holds may be.
+    started_at: String,
     #[schema(value_type = TriggerWord)]
     trigger: &'static str,
     #[schema(value_type = SnapshotStateWord)]
@@ -163,6 +165,7 @@ impl SnapshotBody {
         Self {
             id: id.to_string(),
             created_at: created_at(&manifest),
+            started_at: rfc3339(manifest.started_ms),
             trigger: trigger(&manifest),
             consistency: consistency(&manifest),
             state: if manifest.is_complete() { "complete" } else { "incomplete" },
