@@ -22,7 +22,7 @@ use crate::repositories::Repositories;
 use crate::server_key::{self, KeyFileError, Purpose, Sealer, ServerKey};
 use crate::service::{self, audit::Readings};
 
-const FIFTEEN_MINUTES_MS: i64 = 15 * 60 * 1000;
+const FIFTEEN_MINUTES_MS: u64 = 15 * 60 * 1000;
 
 /// A handle to all of it; cheap to clone.
 #[derive(Clone)]
@@ -128,7 +128,7 @@ impl App {
             credentials: server_key.sealer(Purpose::Credentials),
             summaries: server_key.sealer(Purpose::Summaries),
             sign_ins: server_key.sealer(Purpose::SignIn),
-            metrics: Metrics::new(clock.now_ms()),
+            metrics: Metrics::new(clock.elapsed_ms()),
             readings: Readings::default(),
             stopping: CancellationToken::new(),
             drained: CancellationToken::new(),
@@ -178,6 +178,11 @@ impl App {
     /// Milliseconds since 1970.
     pub fn now_ms(&self) -> i64 {
         self.clock.now_ms()
+    }
+
+    /// Milliseconds that have passed in this process, whatever the calendar was set to meanwhile.
+    pub fn elapsed_ms(&self) -> u64 {
+        self.clock.elapsed_ms()
     }
 }
 

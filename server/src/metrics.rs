@@ -15,11 +15,12 @@ use crate::meta::{Damage, JobRecord, JobState, Protection, Work};
 use crate::schedule::is_ahead;
 
 /// So often at most.
-const SNAPSHOTS_COUNTED_EVERY_MS: i64 = 60_000;
+const SNAPSHOTS_COUNTED_EVERY_MS: u64 = 60_000;
 
 /// What is counted since the process began.
 pub struct Metrics {
-    started_ms: i64,
+    /// As the process's own time was.
+    started_ms: u64,
     /// Answers by the first digit of their status, 1 to 5.
     answers: [AtomicU64; 5],
     answer_micros: AtomicU64,
@@ -32,7 +33,8 @@ pub struct Metrics {
 #[derive(Default)]
 struct Snapshots {
     counts: BTreeMap<String, u64>,
-    counted_ms: Option<i64>,
+    /// By time that only passes: a calendar that is set back would keep a count for years.
+    counted_ms: Option<u64>,
     is_counting: bool,
 }
 
@@ -48,6 +50,8 @@ struct Ended {
 #[derive(Default)]
 pub struct Gauges {
     pub now_ms: i64,
+    /// Milliseconds that have passed in this process.
+    pub elapsed_ms: u64,
     /// Whether the metadata takes writes.
     pub takes_writes: bool,
     /// Jobs that have not ended, by kind and state.
@@ -62,7 +66,7 @@ pub struct Gauges {
 }
 
 impl Metrics {
-    pub fn new(started_ms: i64) -> Self {
+    pub fn new(started_ms: u64) -> Self {
         Self {
             started_ms,
             answers: Default::default(),
@@ -73,21 +77,23 @@ impl Metrics {
     }
 
     /// The snapshots of each database as counted last, and whether the caller is to count them anew.
-    pub fn snapshots(&self, now_ms: i64) -> (BTreeMap<String, u64>, bool) {
+    pub fn snapshots(&self, elapsed_ms: u64) -> (BTreeMap<String, u64>, bool) {
         let mut known = self.snapshots.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_old = known.counted_ms.is_none_or(|at_ms| now_ms - at_ms >= SNAPSHOTS_COUNTED_EVERY_MS);
+        let is_old = known
+            .counted_ms
+            .is_none_or(|at_ms| elapsed_ms.saturating_sub(at_ms) >= SNAPSHOTS_COUNTED_EVERY_MS);
         let is_due = is_old && !known.is_counting;
         known.is_counting |= is_due;
         (known.counts.clone(), is_due)
     }
 
     /// Takes in what was counted; none if that failed.
-    pub fn snapshots_counted(&self, counts: Option<BTreeMap<String, u64>>, now_ms: i64) {
+    pub fn snapshots_counted(&self, counts: Option<BTreeMap<String, u64>>, elapsed_ms: u64) {
         let mut known = self.snapshots.lock().unwrap_or_else(PoisonError::into_inner);
         known.is_counting = false;
         if let Some(counts) = counts {
             known.counts = counts;
-            known.counted_ms = Some(now_ms);
+            known.counted_ms = Some(elapsed_ms);
         }
     }
 
@@ -114,7 +120,7 @@ impl Metrics {
         let one = |value: String| [(String::new(), value)];
         let version = [(format!("{{version=\"{}\"}}", env!("CARGO_PKG_VERSION")), "1".to_owned())];
         section("dbsnap_build_info", "gauge", "The running version.", &version);
-        let uptime = (gauges.now_ms - self.started_ms) / 1000;
+        let uptime = gauges.elapsed_ms.saturating_sub(self.started_ms) / 1000;
         section("dbsnap_uptime_seconds", "gauge", "Time since start.", &one(uptime.to_string()));
         let help = "1 while the data folder takes writes, 0 while its disk is full for example.";
         let takes_writes = u8::from(gauges.takes_writes).to_string();
@@ -290,6 +296,7 @@ mod tests {
         };
         let text = metrics.render(&Gauges {
             now_ms: 5_000,
+            elapsed_ms: 5_000,
             takes_writes: true,
             active: BTreeMap::from([(("backup", "running"), 2)]),
             protection: vec![

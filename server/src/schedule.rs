@@ -5,6 +5,8 @@
 //! that does not exist on a day, because clocks go forward over it, is due as much later as they go:
 //! 02:30 becomes 03:30. A time that exists twice, because clocks go back, is due the first time.
 
+mod looks;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -14,6 +16,8 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use serde::de::{self, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
+
+pub use looks::{Looks, Reading, Way};
 
 /// A run that begins later than this was missed, and is caught up. And one that began so much before its
 /// time, by a clock that was set right since, is run again at its time.
@@ -257,7 +261,7 @@ impl Timing {
             }
             look.run = Some(at_ms);
         }
-        if let Some(last) = look.run.filter(|last| now_ms - last > ON_TIME_MS) {
+        if let Some(last) = look.run.filter(|last| !is_on_time(*last, now_ms)) {
             look.missed = Some(last);
             look.missed_runs = look.missed_runs.saturating_add(1);
         }
@@ -306,6 +310,11 @@ pub fn believed(handled_ms: i64, now_ms: i64) -> i64 {
 /// tells by how much. A few minutes are no reason to distrust it.
 pub fn is_ahead(at_ms: i64, now_ms: i64) -> bool {
     at_ms.saturating_sub(now_ms) > ON_TIME_MS
+}
+
+/// Whether what was due is on time, or yet to come.
+pub fn is_on_time(due_ms: i64, now_ms: i64) -> bool {
+    now_ms.saturating_sub(due_ms) <= ON_TIME_MS
 }
 
 fn local_date(at_ms: i64, zone: &TimeZone) -> Option<Date> {

@@ -54,6 +54,7 @@ pub async fn metrics(State(app): State<App>) -> Response {
     };
     let text = app.metrics.render(&Gauges {
         now_ms: app.now_ms(),
+        elapsed_ms: app.elapsed_ms(),
         active: app.queue.active(),
         takes_writes: app.meta.check().await.is_ok(),
         protection: app.meta.protection().await.map_err(unknown).unwrap_or_default(),

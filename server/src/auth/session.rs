@@ -17,25 +17,25 @@ use crate::service::accounts;
 
 /// How long the successor of a refresh token is given out again. A browser sends several requests
 /// at once with the same cookie; only the first may rotate it, and the others are no theft.
-const REPEAT_MS: i64 = 10_000;
+const REPEAT_MS: u64 = 10_000;
 
 /// Rotations of the last seconds, by the token that was traded in. One at a time.
 #[derive(Default)]
-pub struct Rotations(Mutex<HashMap<TokenHash, (Tokens, i64)>>);
+pub struct Rotations(Mutex<HashMap<TokenHash, (Tokens, u64)>>);
 
 impl Rotations {
     /// The successor of a browser's refresh token; none if it is not accepted.
     async fn successor(&self, app: &App, refresh_token: &str) -> Result<Option<Tokens>> {
         let mut recent = self.0.lock().await;
-        let now_ms = app.now_ms();
-        recent.retain(|_, (_, at_ms)| now_ms - *at_ms < REPEAT_MS);
+        let elapsed_ms = app.elapsed_ms();
+        recent.retain(|_, (_, at_ms)| elapsed_ms.saturating_sub(*at_ms) < REPEAT_MS);
         let hash = hash_token(refresh_token);
         if let Some((tokens, _)) = recent.get(&hash) {
             return Ok(Some(tokens.clone()));
         }
         let tokens = accounts::refresh(app, refresh_token).await?;
         if let Some(tokens) = &tokens {
-            recent.insert(hash, (tokens.clone(), now_ms));
+            recent.insert(hash, (tokens.clone(), elapsed_ms));
         }
         Ok(tokens)
     }

@@ -1,4 +1,6 @@
-//! Slows down guessing: after a number of failures a key waits out its window.
+//! Slows down guessing: after a number of failures a key waits out its window. Windows are measured in time
+//! that only passes, [`engine::clock::Clock::elapsed_ms`]: a calendar that is set would hold people out for
+//! years, or let guesses in.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -9,14 +11,14 @@ use std::sync::{Mutex, PoisonError};
 const MAX_KEYS: usize = 100_000;
 
 struct Window {
-    started_ms: i64,
+    started_ms: u64,
     attempts: u32,
     /// Whether an attempt was refused in it.
     has_refused: bool,
 }
 
 impl Window {
-    fn new(started_ms: i64) -> Self {
+    fn new(started_ms: u64) -> Self {
         Self { started_ms, attempts: 0, has_refused: false }
     }
 }
@@ -49,31 +51,31 @@ pub struct Refusal {
 /// many, and is taken back when it succeeds.
 pub struct Throttle<K> {
     max_attempts: u32,
-    window_ms: i64,
+    window_ms: u64,
     windows: Mutex<HashMap<K, Window>>,
 }
 
 impl<K: Eq + Hash + Clone> Throttle<K> {
-    pub fn new(max_attempts: u32, window_ms: i64) -> Self {
+    pub fn new(max_attempts: u32, window_ms: u64) -> Self {
         Self { max_attempts, window_ms, windows: Mutex::new(HashMap::new()) }
     }
 
     /// Counts an attempt, or says for how long there may be none.
-    pub fn begin(&self, key: &K, now_ms: i64) -> Result<(), Refusal> {
+    pub fn begin(&self, key: &K, now_ms: u64) -> Result<(), Refusal> {
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         if windows.len() >= MAX_KEYS {
-            windows.retain(|_, window| now_ms - window.started_ms < self.window_ms);
+            windows.retain(|_, window| now_ms.saturating_sub(window.started_ms) < self.window_ms);
             if windows.len() >= MAX_KEYS {
                 windows.clear();
             }
         }
         let window = windows.entry(key.clone()).or_insert_with(|| Window::new(now_ms));
-        if now_ms - window.started_ms >= self.window_ms {
+        if now_ms.saturating_sub(window.started_ms) >= self.window_ms {
             *window = Window::new(now_ms);
         }
         if window.attempts >= self.max_attempts {
-            let left_ms = window.started_ms + self.window_ms - now_ms;
-            let seconds = u64::try_from(left_ms).unwrap_or(0).div_ceil(1000).max(1);
+            let left_ms = (window.started_ms + self.window_ms).saturating_sub(now_ms);
+            let seconds = left_ms.div_ceil(1000).max(1);
             let is_first = !std::mem::replace(&mut window.has_refused, true);
             return Err(Refusal { seconds, is_first });
         }

@@ -25,6 +25,7 @@ use crate::meta::{
     self, DueRun, Findings, Finish, JobRecord, JobState, Page, PageRequest, Schedule, Subject, VerifyMode,
     Work,
 };
+use crate::schedule::Looks;
 
 pub use run::{drain, recover, run};
 
@@ -115,8 +116,8 @@ pub struct Queue {
     workers: usize,
     wake: Notify,
     scratch_dir: PathBuf,
-    /// Held while what is due is queued.
-    pub looking: tokio::sync::Mutex<()>,
+    /// How the clock was looked at; held while what is due is queued.
+    pub looking: tokio::sync::Mutex<Looks>,
     /// Fires when the server ends and waits for no job any more.
     given_up: CancellationToken,
     /// The newest job's id.
@@ -233,6 +234,11 @@ pub fn new_record(app: &App, id: JobId, project_id: ProjectId, user_id: UserId, 
         progress: Default::default(),
         outcome: None,
     }
+}
+
+/// The clock was set: whoever waits for a time by it looks anew.
+pub fn clock_was_set(app: &App) {
+    app.queue.wake.notify_one();
 }
 
 /// Queues the backup of a due time, unless its schedule was changed meanwhile.

@@ -12,7 +12,7 @@ use super::feed::{Feed, Gauge};
 use super::{Job, Outcome, findings, work};
 use crate::app::App;
 use crate::error::{JobError, Problem, Result};
-use crate::meta::{Finish, JobRecord, JobState};
+use crate::meta::{Finish, JobRecord, JobState, RETRY_PAUSES};
 use crate::private;
 use crate::service::addresses;
 
@@ -22,9 +22,6 @@ const TICK: Duration = Duration::from_millis(250);
 const TICKS_PER_WRITE: u32 = 8;
 /// The queue is looked at this often even if nobody rang.
 const PATROL: Duration = Duration::from_secs(30);
-/// How long a job waits before each further attempt, after a failure that may pass by itself.
-/// Short: a database that restarts is back by then, and nobody waits long for one that is gone.
-const RETRY_PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
 /// How often a server that stops tries to write a job's end, and the longest pause before trying again.
 const LAST_ATTEMPTS: u32 = 5;
 const END_PAUSE: Duration = Duration::from_secs(2);

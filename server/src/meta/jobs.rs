@@ -2,6 +2,7 @@
 //! a crash nothing is running that is not, and nothing is queued twice.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use engine::monitor::Progress;
 use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
@@ -13,6 +14,10 @@ use crate::audit::{Detail, Outcome, action};
 use crate::ids::{DatabaseId, DiffId, JobId, ProjectId, RestoreId, UserId};
 use crate::schedule::is_ahead;
 use crate::server_key::Sealed;
+
+/// How long a job waits before each further attempt, after a failure that may pass by itself.
+/// Short: a database that restarts is back by then, and nobody waits long for one that is gone.
+pub const RETRY_PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
 
 /// Where a job stands. The last five are final.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -281,6 +286,16 @@ pub struct JobRecord {
     pub outcome: Option<Sealed>,
 }
 
+impl JobRecord {
+    /// Whether it waits for another attempt. A time further ahead than any pause is none of this clock's: the
+    /// clock was ahead when the job failed, and was set right since.
+    fn waits_at(&self, now_ms: i64) -> bool {
+        let left_ms = self.not_before_ms.saturating_sub(now_ms);
+        let longest_ms = RETRY_PAUSES.iter().map(Duration::as_millis).max();
+        u128::try_from(left_ms).is_ok_and(|left_ms| left_ms > 0 && Some(left_ms) <= longest_ms)
+    }
+}
+
 /// How a job ended.
 #[derive(Clone, Debug)]
 pub struct Finish {
@@ -525,7 +540,7 @@ fn first_claimable(tx: &WriteTransaction, now_ms: i64) -> Result<Option<String>>
             continue;
         }
         let job: Option<JobRecord> = rows::get(&jobs, id.value())?;
-        if job.is_some_and(|job| job.not_before_ms > now_ms) {
+        if job.is_some_and(|job| job.waits_at(now_ms)) {
             // Its lane waits with it: what came later does not overtake it.
             if !lane.value().is_empty() {
                 busy.insert(lane.value().to_owned());
@@ -843,12 +858,20 @@ mod tests {
         assert_eq!(meta.claim_job(99).await.unwrap().unwrap().id, other.id);
         assert!(meta.claim_job(99).await.unwrap().is_none());
         assert_eq!(meta.claim_job(100).await.unwrap().unwrap().id, first.id);
+        meta.retry_job(first.id, 101 + 4_000).await.unwrap();
+        assert!(meta.claim_job(101).await.unwrap().is_none(), "so long some wait");
+        // By a clock that was years ahead then.
+        assert_eq!(meta.claim_job(100).await.unwrap().unwrap().id, first.id);
         meta.retry_job(first.id, 1_000_000).await.unwrap();
         drop(meta);
 
         let meta = Meta::open(&path).unwrap();
-        meta.recover_jobs(101).await.unwrap();
-        assert_eq!(meta.claim_job(102).await.unwrap().unwrap().id, first.id, "a restart is not waited out");
+        meta.recover_jobs(999_998).await.unwrap();
+        assert_eq!(
+            meta.claim_job(999_999).await.unwrap().unwrap().id,
+            first.id,
+            "a restart is not waited out"
+        );
     }
 
     #[tokio::test]

@@ -1,9 +1,12 @@
 //! Schedules of databases, and up to when their due times are done with.
 
+mod clocks;
+
 use engine::retention::Keep;
 use redb::WriteTransaction;
 use serde::{Deserialize, Serialize};
 
+pub use self::clocks::PutAside;
 use super::rows::{self, SCHEDULES};
 use super::{ConnectedDatabase, JobRecord, JobState, Meta, Result, Work, Writing, audit, jobs};
 use crate::audit::{Actor, Event, Outcome, action};
@@ -37,30 +40,27 @@ pub struct Schedule {
     /// The due time whose backup the server's end cut off, and which became due again for it.
     #[serde(default)]
     pub repeated_ms: Option<i64>,
-}
-
-impl Schedule {
-    /// Without missed runs that have yet to come: only a clock that was wrong missed them.
-    fn without_what_is_ahead(self, now_ms: i64) -> Self {
-        if self.last_missed_ms.is_none_or(|last_ms| !is_ahead(last_ms, now_ms)) {
-            return self;
-        }
-        Self { last_missed_ms: None, missed_runs: 0, missed_because: None, ..self }
-    }
+    /// What was done with by clocks that read later.
+    #[serde(default)]
+    pub aside: Vec<PutAside>,
 }
 
 /// Why a backup did not begin when it was due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
-    /// Nobody looked at the clock then.
+    /// Nobody who is here now looked at the clock then.
     NotRunning,
+    /// The backup could not be queued then.
+    NotQueued,
+    /// The clock was set forward over that time, or the computer slept.
+    Leapt { from_ms: i64, to_ms: i64 },
     /// It began, and the server ended.
     CutOff,
-    /// The backup of an earlier time waited for a worker, since then.
-    Waiting { since_ms: i64 },
-    /// The backup of an earlier time ran, since then.
-    Running { since_ms: i64 },
+    /// The backup of an earlier time waited for a worker, since then; none if a clock that was ahead says so.
+    Waiting { since_ms: Option<i64> },
+    /// The backup of an earlier time ran, since then; none if a clock that was ahead says so.
+    Running { since_ms: Option<i64> },
     /// It waited for a worker itself, until then.
     BegunLate { at_ms: i64 },
 }
@@ -69,16 +69,31 @@ impl Reason {
     /// In a sentence.
     pub fn describe(self) -> String {
         let minute = |at_ms| Timing::utc(at_ms);
+        let since = |at_ms: Option<i64>| match at_ms {
+            Some(at_ms) => format!("since {}", minute(at_ms)),
+            None => "since before the clock was set right".to_owned(),
+        };
         match self {
-            Self::NotRunning => "The server was not running then.".to_owned(),
+            Self::NotRunning => {
+                "The server was not running then, or could not note down that a backup begins.".to_owned()
+            }
+            Self::NotQueued => {
+                "The server could not note down that the backup begins: its data folder took no writes."
+                    .to_owned()
+            }
+            Self::Leapt { from_ms, to_ms } => format!(
+                "The server's clock did not show that time: it went from {} to {}.",
+                minute(from_ms),
+                minute(to_ms)
+            ),
             Self::CutOff => "The server ended before the backup did.".to_owned(),
             Self::Waiting { since_ms } => format!(
-                "The scheduled backup before it was waiting for a worker, since {}: no other is queued behind it.",
-                minute(since_ms)
+                "The scheduled backup before it was waiting for a worker, {}: no other is queued behind it.",
+                since(since_ms)
             ),
             Self::Running { since_ms } => format!(
-                "The scheduled backup before it was still running, since {}: no other is queued behind it.",
-                minute(since_ms)
+                "The scheduled backup before it was still running, {}: no other is queued behind it.",
+                since(since_ms)
             ),
             Self::BegunLate { at_ms } => {
                 format!("Its backup waited for a worker and began at {}.", minute(at_ms))
@@ -100,6 +115,8 @@ pub struct DueRun {
     pub due_ms: i64,
     /// The last due time that was missed on the way to this one, and how many were.
     pub missed: Option<(i64, u32)>,
+    /// Why they were, unless an earlier run stood in the way.
+    pub because: Reason,
     pub job: JobRecord,
 }
 
@@ -143,18 +160,6 @@ impl Meta {
             .await
     }
 
-    /// Takes back what a wrong clock made of a schedule.
-    pub async fn set_handled(&self, database: DatabaseId, handled_ms: i64) -> Result<()> {
-        self.write(move |tx| {
-            let key = database.to_string();
-            let found: Option<Schedule> = rows::get(&tx.open_table(SCHEDULES)?, &key)?;
-            let Some(found) = found else { return Ok(()) };
-            let found = Schedule { handled_ms, repeated_ms: None, ..found };
-            rows::put(tx, SCHEDULES, &key, &found.without_what_is_ahead(handled_ms))
-        })
-        .await
-    }
-
     /// Queues the backup of a due time, in the one step in which the due time is done with, so that no
     /// crash loses or doubles it. False if the schedule is not as `seen` any more, or its last run waits or
     /// runs still: then the time is missed.
@@ -182,11 +187,12 @@ impl Meta {
 /// this one, too.
 fn missed_by(run: &DueRun, open: Option<&JobRecord>) -> Option<Missed> {
     let Some(open) = open else {
-        return run.missed.map(|(last_ms, runs)| Missed { last_ms, runs, because: Reason::NotRunning });
+        return run.missed.map(|(last_ms, runs)| Missed { last_ms, runs, because: run.because });
     };
+    let known = |at_ms: i64| Some(at_ms).filter(|at_ms| !is_ahead(*at_ms, run.job.created_ms));
     let because = match (open.state, open.started_ms) {
-        (JobState::Running, Some(since_ms)) => Reason::Running { since_ms },
-        _ => Reason::Waiting { since_ms: open.created_ms },
+        (JobState::Running, Some(since_ms)) => Reason::Running { since_ms: known(since_ms) },
+        _ => Reason::Waiting { since_ms: known(open.created_ms) },
     };
     let runs = match run.missed {
         Some((last_ms, runs)) if last_ms == run.due_ms => runs,
@@ -282,16 +288,16 @@ pub(super) fn remove_of_database(tx: &WriteTransaction, database: &str) -> Resul
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::audit::Detail;
     use crate::meta::Finish;
     use crate::schedule::Frequency;
     use engine::clock::System;
 
-    const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+    pub const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
-    fn midnights() -> Schedule {
+    pub fn midnights() -> Schedule {
         Schedule {
             database_id: DatabaseId::new(&System, &System),
             project_id: ProjectId::new(&System, &System),
@@ -304,6 +310,7 @@ mod tests {
             missed_because: None,
             missed_total: 0,
             repeated_ms: None,
+            aside: Vec::new(),
         }
     }
 
@@ -324,7 +331,7 @@ mod tests {
             progress: Default::default(),
             outcome: None,
         };
-        DueRun { due_ms, missed: None, job }
+        DueRun { due_ms, missed: None, because: Reason::NotRunning, job }
     }
 
     /// The server ends while a run is days behind: the last time that was missed for it is due again, once,
@@ -346,7 +353,7 @@ mod tests {
         assert!(meta.queue_due(first.clone(), run(&first, DAY_MS)).await.unwrap());
         let second = now().await;
         assert!(!meta.queue_due(second.clone(), run(&second, 2 * DAY_MS)).await.unwrap());
-        let waiting = Reason::Waiting { since_ms: DAY_MS };
+        let waiting = Reason::Waiting { since_ms: Some(DAY_MS) };
         let told =
             |schedule: &Schedule| (schedule.last_missed_ms, schedule.missed_because, schedule.missed_total);
         assert_eq!(told(&now().await), (Some(2 * DAY_MS), Some(waiting), 1));
@@ -359,6 +366,19 @@ mod tests {
         assert_eq!(told(&now().await), (Some(2 * DAY_MS), Some(waiting), 1), "that was told");
         cut_off(2 * DAY_MS + 1).await;
         assert_eq!(now().await.handled_ms, 2 * DAY_MS, "once is enough");
+    }
+
+    /// When the backup before it began is told by the clock that is right now, or not at all.
+    #[test]
+    fn a_time_of_a_clock_that_was_ahead_is_not_told() {
+        let schedule = midnights();
+        let before = run(&schedule, 9 * DAY_MS).job;
+        let ran = JobRecord { state: JobState::Running, started_ms: Some(9 * DAY_MS), ..before.clone() };
+        for open in [before, ran] {
+            let told = |due_ms| missed_by(&run(&schedule, due_ms), Some(&open)).unwrap().because.describe();
+            assert!(told(2 * DAY_MS).contains(", since before the clock was set right: no other is queued"));
+            assert!(told(10 * DAY_MS).contains(", since 1970-01-10 00:00 UTC: no other is queued"));
+        }
     }
 
     /// A run that waited for hours is told of when it begins, and one that failed meanwhile is not told of

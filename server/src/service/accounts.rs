@@ -27,7 +27,7 @@ const MAX_PASSWORD_BYTES: usize = 1024;
 pub async fn register(app: &App, email: &str, password: Zeroizing<String>, from: IpAddr) -> Result<Tokens> {
     let email = parse_email(email)?;
     check_password(&password)?;
-    throttled(app.addresses.begin(&from.into(), app.now_ms()))?;
+    throttled(app.addresses.begin(&from.into(), app.elapsed_ms()))?;
     // Hashed first: whether the address is known shows in the answer alone, not in its time.
     let password_hash = app.passwords.hash(password).await?;
     let id = UserId::new(app.clock.as_ref(), app.entropy.as_ref());
@@ -69,7 +69,7 @@ pub async fn login(app: &App, email: &str, password: Zeroizing<String>, from: Ip
     };
     let email = email.trim().to_lowercase();
     if email.len() > MAX_EMAIL_BYTES {
-        throttled(app.addresses.begin(&from.into(), app.now_ms()))?;
+        throttled(app.addresses.begin(&from.into(), app.elapsed_ms()))?;
         return Err(wrong());
     }
     let pair = (email.clone(), from.into());
@@ -97,8 +97,8 @@ pub async fn login(app: &App, email: &str, password: Zeroizing<String>, from: Ip
 /// Counts an attempt to sign in: for where it comes from, then for the account as well. What an origin
 /// that has used up its attempts names is not remembered, for it may name without end.
 fn begin_attempt(app: &App, pair: &(String, Origin)) -> std::result::Result<(), Refusal> {
-    app.addresses.begin(&pair.1, app.now_ms())?;
-    app.logins.begin(pair, app.now_ms()).inspect_err(|_| app.addresses.take_back(&pair.1))
+    app.addresses.begin(&pair.1, app.elapsed_ms())?;
+    app.logins.begin(pair, app.elapsed_ms()).inspect_err(|_| app.addresses.take_back(&pair.1))
 }
 
 /// A sign-in that comes too soon. The first of a window is told in the audit log.
@@ -240,7 +240,7 @@ async fn check_current(
     let user = app.meta.user(visitor.user_id).await?.ok_or_else(Problem::unauthorized)?;
     let Some(stored) = user.password_hash else { return Ok(()) };
     let pair = (visitor.email.clone(), from.into());
-    throttled(app.logins.begin(&pair, app.now_ms()))?;
+    throttled(app.logins.begin(&pair, app.elapsed_ms()))?;
     let password = password.unwrap_or_default();
     let fits = password.len() <= MAX_PASSWORD_BYTES;
     if !fits || !app.passwords.verify(password, Some(stored)).await? {

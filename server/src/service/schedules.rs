@@ -11,8 +11,8 @@ use crate::audit::{Event, action};
 use crate::error::{Problem, Result};
 use crate::ids::{DatabaseId, UserId};
 use crate::jobs;
-use crate::meta::{ConnectedDatabase, DueRun, PageRequest, Schedule, Work};
-use crate::schedule::{Frequency, Timing, TimingError, Weekday, believed, is_ahead};
+use crate::meta::{ConnectedDatabase, DueRun, PageRequest, Reason, Schedule, Work};
+use crate::schedule::{Frequency, Looks, Reading, Timing, TimingError, Way, Weekday, believed, is_ahead};
 
 /// The most a rule may keep.
 const MAX_KEEP: u32 = 10_000;
@@ -97,8 +97,10 @@ pub async fn set(app: &App, user: UserId, id: DatabaseId, new: NewSchedule) -> R
     let (timing, keep) = checked(&new)?;
     // A run that is due at this moment stays due, unless the times are others now.
     let same = app.meta.schedule(id).await?.filter(|before| before.timing == timing);
-    let (handled_ms, repeated_ms) =
-        same.map_or_else(|| (app.now_ms(), None), |same| (same.handled_ms, same.repeated_ms));
+    let (handled_ms, repeated_ms, aside) = match same {
+        Some(same) => (same.handled_ms, same.repeated_ms, same.aside),
+        None => (app.now_ms(), None, Vec::new()),
+    };
     let schedule = Schedule {
         database_id: id,
         project_id: database.project_id,
@@ -107,6 +109,7 @@ pub async fn set(app: &App, user: UserId, id: DatabaseId, new: NewSchedule) -> R
         keep,
         handled_ms,
         repeated_ms,
+        aside,
         last_missed_ms: None,
         missed_runs: 0,
         missed_because: None,
@@ -215,15 +218,25 @@ fn checked(new: &NewSchedule) -> Result<(Timing, Keep)> {
 /// Looks at the clock once: queues a backup for every schedule that is due. What fails stays due.
 pub async fn queue_due(app: &App) -> Result<()> {
     // One after the other, or who has waited longest would not be first in the queue.
-    let _one_at_a_time = app.queue.looking.lock().await;
-    let now_ms = app.now_ms();
+    let mut looks = app.queue.looking.lock().await;
+    let reading = Reading { now_ms: app.now_ms(), elapsed_ms: app.elapsed_ms() };
+    let way = looks.way_to(reading);
+    if let Way::SetBack | Way::Leapt { .. } = way {
+        jobs::clock_was_set(app);
+    }
+    let done = queue_due_at(app, &looks, reading.now_ms, way).await;
+    looks.looked(reading, done.is_ok());
+    done
+}
+
+async fn queue_due_at(app: &App, looks: &Looks, now_ms: i64, way: Way) -> Result<()> {
     let mut due = Vec::new();
-    for schedule in app.meta.schedules().await? {
-        let handled_ms = believed(schedule.handled_ms, now_ms);
-        if handled_ms != schedule.handled_ms {
-            tracing::warn!(database = %schedule.database_id, "the clock was set back; its schedule goes on from now");
-            app.meta.set_handled(schedule.database_id, handled_ms).await?;
-            continue;
+    for mut schedule in app.meta.schedules().await? {
+        if schedule.settled(now_ms, way) != schedule {
+            tracing::warn!(database = %schedule.database_id, ?way, "the clock was set; a schedule is put right by it");
+            let settled = app.meta.settle_schedule(schedule.database_id, now_ms, way).await?;
+            let Some(settled) = settled else { continue };
+            schedule = settled;
         }
         let look = schedule.timing.look(schedule.handled_ms, now_ms);
         if let Some(due_ms) = look.run {
@@ -235,9 +248,14 @@ pub async fn queue_due(app: &App) -> Result<()> {
     for (due_ms, schedule, look) in due {
         let (database, project, user) = (schedule.database_id, schedule.project_id, schedule.user_id);
         let missed = look.missed.map(|missed_ms| (missed_ms, look.missed_runs));
+        let because = match way {
+            Way::Leapt { from_ms } if look.missed > Some(from_ms) => Reason::Leapt { from_ms, to_ms: now_ms },
+            _ if look.missed.is_some_and(|missed_ms| looks.has_failed_at(missed_ms)) => Reason::NotQueued,
+            _ => Reason::NotRunning,
+        };
         let work = Work::Backup { database_id: database, note: None, due_ms: Some(due_ms) };
         let job = jobs::scheduled_record(app, project, user, work);
-        jobs::enqueue_due(app, schedule, DueRun { due_ms, missed, job }).await?;
+        jobs::enqueue_due(app, schedule, DueRun { due_ms, missed, because, job }).await?;
     }
     Ok(())
 }

@@ -109,12 +109,12 @@ pub async fn freed(app: &App, project: ProjectId, going: &[Snapshot]) -> Result<
 /// How many snapshots each database has, as far as that is known. What is old is counted anew in the
 /// background: who asks every few seconds must not wait for a storage.
 pub fn snapshot_counts(app: &App) -> BTreeMap<String, u64> {
-    let (counts, is_due) = app.metrics.snapshots(app.now_ms());
+    let (counts, is_due) = app.metrics.snapshots(app.elapsed_ms());
     if is_due {
         let app = app.clone();
         tokio::spawn(async move {
             let counted = count(&app).await.inspect_err(Problem::log).ok();
-            app.metrics.snapshots_counted(counted, app.now_ms());
+            app.metrics.snapshots_counted(counted, app.elapsed_ms());
         });
     }
     counts

@@ -4,13 +4,19 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use engine::clock::Clock;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use server::ids::ProjectId;
+use server::meta::JobState;
+use server::service::schedules::queue_due;
 
 use crate::harness::{Answer, Api, Server, shop, text};
 use crate::queue::locked;
+use crate::schedules::{Month, Set, ms};
 
 /// A file system of a few MiB. Only root can mount one.
 struct SmallDisk(tempfile::TempDir);
@@ -137,4 +143,50 @@ async fn a_full_disk_is_told_by_readyz_and_the_server_goes_on_once_there_is_room
     rename(&api, &database, "shop").await.expect(StatusCode::OK);
     api.back_up(&database).await;
     assert_eq!(ready(&server).await.status, StatusCode::OK);
+}
+
+/// A run that is due while the disk is full is caught up once there is room, and why it was missed is told.
+#[tokio::test]
+async fn a_run_that_a_full_disk_kept_from_beginning_says_so() {
+    let Some(disk) = SmallDisk::mount("size=12m") else {
+        println!("not run: a file system of a few MiB can be mounted by root only");
+        return;
+    };
+    let (_, url) = shop().await;
+    let kept = tempfile::tempdir().unwrap();
+    let variables = [("DBSNAP_SIGNUP", "open"), ("DBSNAP_STORAGE", &*storage(kept.path()))];
+    let clock = Set::at("2026-05-01T02:55:00Z");
+    let server = Server::start_at(disk.folder(), &variables, Arc::clone(&clock) as Arc<dyn Clock>).await;
+    let api = server.user("ada@example.com").await;
+    let project = api.project("shop").await;
+    let database = api.database(&project, &url).await;
+    let schedule = format!("/databases/{database}/schedule");
+    let body = json!({ "frequency": "daily", "time": "03:00", "timezone": "UTC" });
+    api.send(Method::PUT, &schedule, body).await.expect(StatusCode::OK);
+    queue_due(&server.app).await.unwrap();
+
+    disk.fill();
+    let mut renamed = 0;
+    while rename(&api, &database, &format!("{} {renamed}", "x".repeat(80))).await.status == StatusCode::OK {
+        renamed += 1;
+    }
+    for (minutes, at) in [(5, "2026-05-01T03:00:00Z"), (20, "2026-05-01T03:20:00Z")] {
+        clock.pass(minutes * 60 * 1000);
+        clock.set(ms(at));
+        assert!(queue_due(&server.app).await.is_err(), "there was room at {at}");
+    }
+    disk.make_room();
+    let begun = Instant::now();
+    while ready(&server).await.status != StatusCode::OK {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it is not ready again");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let project = ProjectId::parse(&project).unwrap();
+    let month = Month { clock, server: Some(server), project };
+    month.look(ms("2026-05-01T03:20:00Z")).await;
+    let due = "2026-05-01T03:00:00.000Z";
+    assert_eq!(month.runs(&database).await, [(due.to_owned(), JobState::Succeeded)]);
+    let told = month.signed_in().await.get(&schedule).await.expect(StatusCode::OK);
+    let reason = "The server could not note down that the backup begins: its data folder took no writes.";
+    assert_eq!((&told["last_missed"], &told["missed_reason"]), (&json!(due), &json!(reason)));
 }

@@ -33,4 +33,5 @@ mod schemathesis;
 mod secrets;
 mod security;
 mod server_key;
+mod set_clocks;
 mod sign_in;

@@ -1,10 +1,10 @@
 //! Schedules over the API and their page, and a month of them by a clock that the test sets.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use engine::clock::Clock;
+use engine::clock::{Clock, System};
 use engine_testutils::postgres::Cluster;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -24,15 +24,26 @@ pub const OPEN: [(&str, &str); 1] = [("DBSNAP_SIGNUP", "open")];
 pub struct Set {
     at_ms: AtomicI64,
     step_ms: i64,
+    /// So much more time has passed than really has.
+    passed_ms: AtomicU64,
 }
 
 impl Set {
     pub fn at(text: &str) -> Arc<Self> {
-        Arc::new(Self { at_ms: AtomicI64::new(ms(text)), step_ms: 0 })
+        Self::by(0, text)
     }
 
     fn stepping(text: &str) -> Arc<Self> {
-        Arc::new(Self { at_ms: AtomicI64::new(ms(text)), step_ms: 1 })
+        Self::by(1, text)
+    }
+
+    fn by(step_ms: i64, text: &str) -> Arc<Self> {
+        Arc::new(Self { at_ms: AtomicI64::new(ms(text)), step_ms, passed_ms: AtomicU64::new(0) })
+    }
+
+    /// Lets time pass that the calendar does not show.
+    pub fn pass(&self, passed_ms: u64) {
+        self.passed_ms.fetch_add(passed_ms, Ordering::SeqCst);
     }
 
     pub fn set(&self, at_ms: i64) {
@@ -43,6 +54,10 @@ impl Set {
 impl Clock for Set {
     fn now_ms(&self) -> i64 {
         self.at_ms.fetch_add(self.step_ms, Ordering::SeqCst)
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        System.elapsed_ms() + self.passed_ms.load(Ordering::SeqCst)
     }
 }
 

@@ -135,7 +135,8 @@ impl Schedule {
                 missed: Some(Missed {
                     last_ms: now - 90_000_000,
                     runs: 2,
-                    because: "The server was not running then.".to_owned(),
+                    because: "The server was not running then, or could not note down that a backup begins."
+                        .to_owned(),
                     is_caught_up: true,
                 }),
             }),
