@@ -166,6 +166,9 @@ fn storage_urls_say_what_is_wrong_with_them() {
         ("s3://bucket?colour=red", "colour"),
         ("s3://bucket?region=a&exclusive=yes", "exclusive"),
         ("http://bucket", "neither"),
+        ("s3://bucket?region=a&endpoint=nowhere", "endpoint \"nowhere\" is no URL"),
+        ("s3://bucket?region=a&endpoint=localhost:9000", "is no URL"),
+        ("s3://bucket?region=a&endpoint=", "is no URL"),
     ] {
         let error = Storage::parse(wrong).unwrap_err();
         assert_eq!(error.kind(), Kind::Invalid);

@@ -65,11 +65,14 @@ fn tell(line: String) -> Result<(), String> {
 fn stop_on_signals(app: &App) -> Result<(), String> {
     let listen = |kind| signal(kind).map_err(|error| error.to_string());
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    // Of a terminal that closes.
+    let mut hangup = listen(SignalKind::hangup())?;
     let stopping = app.stopping.clone();
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            _ = hangup.recv() => {}
         }
         tracing::info!("stopping: no new jobs, running ones stop at a safe point");
         stopping.cancel();

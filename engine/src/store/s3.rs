@@ -109,7 +109,13 @@ impl Bucket {
         for (setting, value) in url.query_pairs() {
             builder = match (setting.as_ref(), value.as_ref()) {
                 ("region", region) => builder.region(region),
-                ("endpoint", endpoint) => builder.endpoint(endpoint),
+                ("endpoint", endpoint) if is_address(endpoint) => builder.endpoint(endpoint),
+                ("endpoint", endpoint) => {
+                    let message = format!("the storage's endpoint {endpoint:?} is no URL");
+                    let help =
+                        "Give the endpoint's scheme, too, as in &endpoint=https://s3.example.com:9000.";
+                    return Err(Error::new(Kind::Invalid, message).with_help(help));
+                }
                 ("exclusive", "true" | "false") => {
                     exclusive = value == "true";
                     builder
@@ -348,6 +354,11 @@ pub(super) async fn read_range(
             Err(if is_short { too_short(name) } else { failed("reading", name)(error) })
         }
     }
+}
+
+/// Whether an endpoint is an address that requests can be sent to.
+fn is_address(endpoint: &str) -> bool {
+    Url::parse(endpoint).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
 }
 
 fn invalid(message: impl Into<String>) -> Error {

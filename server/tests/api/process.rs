@@ -42,10 +42,16 @@ impl Program {
     }
 
     /// Asks it to stop, as an operator does, and gives its exit code and how long it took.
-    pub fn terminate(mut self) -> (Option<i32>, Duration) {
+    pub fn terminate(self) -> (Option<i32>, Duration) {
+        self.end_by("TERM")
+    }
+
+    pub fn end_by(mut self, signal: &str) -> (Option<i32>, Duration) {
         let begun = Instant::now();
         let pid = self.child.id().to_string();
-        assert!(Command::new("sh").args(["-c", &format!("kill -TERM {pid}")]).status().unwrap().success());
+        assert!(
+            Command::new("sh").args(["-c", &format!("kill -{signal} {pid}")]).status().unwrap().success()
+        );
         (self.child.wait().unwrap().code(), begun.elapsed())
     }
 
@@ -278,6 +284,16 @@ async fn the_operator_resets_a_forgotten_password() {
     api.post("/auth/login", account).await.expect(StatusCode::OK);
 }
 
+/// A terminal that closes ends the server in order, like a service that is stopped.
+#[test]
+fn a_hangup_ends_it_as_a_termination_does() {
+    for signal in ["HUP", "INT", "TERM"] {
+        let folder = tempfile::tempdir().unwrap();
+        let (code, _) = Program::start(folder.path()).end_by(signal);
+        assert_eq!(code, Some(0), "SIG{signal}");
+    }
+}
+
 #[test]
 fn what_is_wrong_at_the_start_is_said_in_words() {
     let folder = tempfile::tempdir().unwrap();
@@ -291,6 +307,9 @@ fn what_is_wrong_at_the_start_is_said_in_words() {
     assert!(message.contains("DBSNAP_WORKERS=\"0\" cannot be used"), "{message}");
     let message = refused(Program::command(folder.path()).env("DBSNAP_STORAGE", "ftp://x"));
     assert!(message.contains("ftp://x"), "{message}");
+    let nowhere = "s3://bucket?region=x&endpoint=nowhere";
+    let message = refused(Program::command(folder.path()).env("DBSNAP_STORAGE", nowhere));
+    assert!(message.contains("endpoint \"nowhere\" is no URL"), "{message}");
 
     let program = Program::start(folder.path());
     let message = refused(&mut Program::command(folder.path()));
