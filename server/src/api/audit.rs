@@ -9,7 +9,7 @@ use futures::stream;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{ListQuery, Query};
+use super::extract::{ListQuery, Queries, Query};
 use crate::app::App;
 use crate::audit::{Break, Entry, Filter, Outcome, action};
 use crate::auth::ApiUser;
@@ -96,8 +96,7 @@ pub struct VerifiedBody {
 pub async fn list(
     State(app): State<App>,
     ApiUser(visitor): ApiUser,
-    Query(query): Query<ListQuery>,
-    Query(filter): Query<FilterQuery>,
+    Queries(query, filter): Queries<ListQuery, FilterQuery>,
 ) -> Result<axum::Json<Page<Entry>>> {
     let (limit, cursor) = query.limit_and_cursor()?;
     Ok(axum::Json(audit::list(&app, &visitor, filter.filter()?, cursor.as_deref(), limit).await?))

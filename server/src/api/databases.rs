@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use zeroize::Zeroizing;
 
-use super::extract::{Json, ListQuery, Path, Query};
+use super::extract::{Json, ListQuery, Path, Queries, Query};
 use super::openapi::ProblemBody;
 use super::words::ConsistencyWord;
 use super::{Accepted, rfc3339};
@@ -159,8 +159,7 @@ pub async fn list(
     State(app): State<App>,
     ApiUser(visitor): ApiUser,
     Path(project): Path<ProjectId>,
-    Query(query): Query<ListQuery>,
-    Query(which): Query<Which>,
+    Queries(query, which): Queries<ListQuery, Which>,
 ) -> Result<axum::Json<Page<DatabaseBody>>> {
     let page = match which.removed {
         false => databases::list(&app, visitor.user_id, project, query.page()?).await?,

@@ -7,6 +7,8 @@ use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::{StatusCode, request::Parts};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use url::form_urlencoded;
+use utoipa::IntoParams;
 
 use crate::error::{Problem, Result};
 use crate::meta::PageRequest;
@@ -62,9 +64,7 @@ fn wrong_field(text: &str) -> Option<&str> {
         Some((name, _)) => name,
         None => text.split_once(": ")?.0.split(['.', '[']).next()?,
     };
-    // A name that is none of ours may be a secret in the wrong place.
-    let is_ours = |name: &&str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-    Some(name).filter(is_ours)
+    Some(name).filter(is_name)
 }
 
 /// The error that the others are about.
@@ -107,36 +107,100 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T>
     }
 }
 
-/// The parameters of a query.
+/// The parameters of a query. One that the document does not name is refused: a filter that means nothing
+/// would answer with what it was to leave out.
 pub struct Query<T>(pub T);
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
+impl<S: Send + Sync, T: DeserializeOwned + IntoParams> FromRequestParts<S> for Query<T> {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
-        let query = axum::extract::Query::from_request_parts(parts, state).await;
-        query.map(|axum::extract::Query(value)| Self(value)).map_err(|rejection: QueryRejection| {
-            let (field, detail) = wrong_parameter(&rejection.body_text());
-            let status = StatusCode::UNPROCESSABLE_ENTITY;
-            let problem = Problem::new(status, "invalid", "The request cannot be used", detail);
-            match field {
-                Some(field) => problem.with("field", field),
-                None => problem,
-            }
-        })
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
+        let names = names::<T>();
+        check_names(parts, &names)?;
+        read(parts).map(Self)
     }
+}
+
+/// As [`Query`], of what two types name together.
+pub struct Queries<A, B>(pub A, pub B);
+
+impl<S, A, B> FromRequestParts<S> for Queries<A, B>
+where
+    S: Send + Sync,
+    A: DeserializeOwned + IntoParams,
+    B: DeserializeOwned + IntoParams,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
+        let names = [names::<A>(), names::<B>()].concat();
+        check_names(parts, &names)?;
+        Ok(Self(read(parts)?, read(parts)?))
+    }
+}
+
+/// The parameters of an address that browsers are sent to: others add theirs to it.
+pub struct OpenQuery<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for OpenQuery<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
+        read(parts).map(Self)
+    }
+}
+
+fn read<T: DeserializeOwned>(parts: &Parts) -> Result<T> {
+    let query = axum::extract::Query::try_from_uri(&parts.uri);
+    query.map(|axum::extract::Query(value)| value).map_err(|rejection: QueryRejection| {
+        let (field, detail) = wrong_parameter(&rejection.body_text());
+        unusable(field.as_deref(), detail)
+    })
+}
+
+fn unusable(field: Option<&str>, detail: String) -> Problem {
+    let status = StatusCode::UNPROCESSABLE_ENTITY;
+    let problem = Problem::new(status, "invalid", "The request cannot be used", detail);
+    match field {
+        Some(field) => problem.with("field", field),
+        None => problem,
+    }
+}
+
+/// What the document calls the parameters of a query.
+fn names<T: IntoParams>() -> Vec<String> {
+    T::into_params(|| None).into_iter().map(|parameter| parameter.name).collect()
+}
+
+fn check_names(parts: &Parts, known: &[String]) -> Result<()> {
+    let query = parts.uri.query().unwrap_or_default();
+    let sent = form_urlencoded::parse(query.as_bytes()).map(|(name, _)| name);
+    match sent.into_iter().find(|name| !known.iter().any(|known| known == name)) {
+        Some(name) => {
+            let named = Some(&*name).filter(is_name);
+            let parameter = named.map_or_else(|| "A parameter of the address".to_owned(), of_name);
+            Err(unusable(named, format!("{parameter} means nothing here. Use one of {}.", known.join(", "))))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Whether a name may be one of ours: another may be a secret in the wrong place.
+fn is_name(name: &&str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+}
+
+fn of_name(name: &str) -> String {
+    format!("The parameter {name}")
 }
 
 /// Which parameter of a query cannot be used, and what could, without repeating what was sent. The
 /// text is the extractor's: "...: kind: unknown variant `moved`, expected one of `added`, `removed`".
 fn wrong_parameter(text: &str) -> (Option<String>, String) {
     let reason = text.split_once(": ").map_or(text, |(_, reason)| reason);
-    let is_name = |name: &&str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
     let field = reason.split_once(": ").map(|(name, _)| name).filter(is_name).map(str::to_owned);
     let expected = reason.rsplit_once("`, expected ").map(|(_, expected)| expected);
-    let name = field
-        .as_deref()
-        .map_or_else(|| "A parameter of the address".to_owned(), |name| format!("The parameter {name}"));
+    let name = field.as_deref().map_or_else(|| "A parameter of the address".to_owned(), of_name);
     let detail = match expected {
         Some(expected) => format!("{name} has an unknown value. Use {expected}."),
         None => format!("{name} has a value that cannot be used."),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use web::urls;
 
-use super::extract::{From, ListQuery, Path, Query};
+use super::extract::{From, ListQuery, OpenQuery, Path, Query};
 use super::openapi::ProblemBody;
 use super::rfc3339;
 use crate::app::App;
@@ -51,7 +51,7 @@ pub async fn start(
     State(app): State<App>,
     visitor: Option<PageUser>,
     Path(provider): Path<Provider>,
-    Query(query): Query<Start>,
+    OpenQuery(query): OpenQuery<Start>,
     headers: HeaderMap,
 ) -> Result<Response> {
     if visitor.is_some() {
@@ -88,7 +88,7 @@ pub async fn callback(
     visitor: Option<PageUser>,
     From(address): From,
     Path(provider): Path<Provider>,
-    Query(returned): Query<Returned>,
+    OpenQuery(returned): OpenQuery<Returned>,
     headers: HeaderMap,
 ) -> Response {
     let visitor = visitor.map(|PageUser(visitor)| visitor);

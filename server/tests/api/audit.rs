@@ -86,6 +86,14 @@ async fn what_was_done_is_told_with_actor_target_result_and_the_snapshots_root()
     assert_eq!(entries(&api, "?to=2999-01-01&from=2020-01-01T00:00:00Z").await.len(), 11);
     api.get("/audit?from=yesterday").await.problem(422, "invalid");
     api.get("/audit?result=perhaps").await.problem(422, "invalid");
+    let jobs = format!("/projects/{project}/jobs?limit=1&colour=red");
+    for path in ["/audit?action=backup&colour=red", "/audit/export?colour=red&actor=x", &jobs] {
+        let problem = api.get(path).await.problem(422, "invalid");
+        assert_eq!(problem["field"], "colour", "{path}");
+        assert!(text(&problem["detail"]).starts_with("The parameter colour means nothing here. Use one of "));
+    }
+    let problem = api.get("/audit?Hunter2=x").await.problem(422, "invalid");
+    assert!(!problem.to_string().contains("Hunter2"), "{problem:#}");
     for path in ["/audit?action=zzz", "/audit?action=backup.", "/audit/export?action=zzz"] {
         let problem = api.get(path).await.problem(422, "invalid");
         assert_eq!(problem["field"], "action");
