@@ -19,7 +19,7 @@ pub type Detail = Map<String, Value>;
 /// The chain of what concerns no account, such as a sign-in with an address that nobody has.
 pub const NOBODY: &str = "nobody";
 
-/// The actions. Those of jobs are named after their kind.
+/// The actions. Those that jobs begin and end with are named after their kind.
 pub mod action {
     macro_rules! actions {
         ($($name:ident = $word:literal,)*) => {
@@ -61,6 +61,7 @@ pub mod action {
         SERVER_KEY_REPLACE = "server-key.replace",
         AUDIT_EXPORT = "audit.export",
         RECORDS_READ = "records.read",
+        JOB_CANCEL = "job.cancel",
         BACKUP_START = "backup.start",
         BACKUP_END = "backup.end",
         LIVE_DIFF_START = "live-diff.start",

@@ -17,7 +17,7 @@ use crate::events;
 use crate::ids::{JobId, ProjectId};
 use crate::jobs::{self, Job};
 use crate::meta::{JobState, Page};
-use crate::service::projects;
+use crate::service::{self, projects};
 
 #[derive(Serialize, ToSchema)]
 pub struct JobBody {
@@ -100,8 +100,7 @@ pub async fn cancel(
     ApiUser(visitor): ApiUser,
     Path(id): Path<JobId>,
 ) -> Result<StatusCode> {
-    jobs::find(&app, visitor.user_id, id).await?;
-    jobs::cancel(&app, id).await?;
+    service::jobs::cancel(&app, visitor.user_id, id).await?;
     Ok(StatusCode::ACCEPTED)
 }
 

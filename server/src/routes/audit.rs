@@ -19,7 +19,7 @@ use crate::service::audit;
 const ROWS: usize = 50;
 
 /// Actions as the filter offers them: in groups, then the groups' members by name.
-const CHOICES: [(&str, &str); 16] = [
+const CHOICES: [(&str, &str); 17] = [
     ("account", "Account"),
     (action::SIGN_IN, "Signing in"),
     ("project", "Projects"),
@@ -34,6 +34,7 @@ const CHOICES: [(&str, &str); 16] = [
     ("restore", "Restores"),
     ("verify", "Verifications"),
     ("prune", "Clean-ups"),
+    ("job", "Cancelled jobs"),
     ("key", "Keys"),
     ("audit", "Audit log"),
 ];
@@ -146,6 +147,7 @@ fn target_url(target: &str) -> Option<String> {
         "snapshot" => Some(urls::snapshot(id)),
         "restore" => Some(urls::restore(id)),
         "diff" => Some(urls::diff(id)),
+        "job" => Some(urls::job(id)),
         _ => None,
     }
 }

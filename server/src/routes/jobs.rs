@@ -17,7 +17,7 @@ use crate::events;
 use crate::ids::JobId;
 use crate::jobs::{self, Job};
 use crate::meta::Work;
-use crate::view;
+use crate::{service, view};
 
 /// A job on a page of its own.
 pub async fn page(
@@ -49,8 +49,7 @@ pub async fn cancel(
     PageUser(visitor): PageUser,
     Path(job): Path<String>,
 ) -> Result<Response> {
-    let found = find(&app, &visitor, &job).await?;
-    jobs::cancel(&app, found.record.id).await?;
+    service::jobs::cancel(&app, visitor.user_id, id(JobId::parse, &job)?).await?;
     Ok(see_other(&urls::job(&job)))
 }
 

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::{addresses, audit, projects, snapshots};
 use crate::app::App;
-use crate::audit::{Actor, Event, action};
+use crate::audit::{Actor, Event, Outcome, action};
 use crate::error::{self, Problem, Result};
 use crate::ids::{DatabaseId, JobId, ProjectId, UserId};
 use crate::jobs;
@@ -56,7 +56,9 @@ pub async fn test(
     let report = source::test(&url, consistency).await;
     let event = Event::new(action::CONNECTION_TEST, audit::project(project));
     let event = event.with("address", endpoint(&url).to_string()).with("ok", report.ok);
-    audit::record(app, user, event, Ok(report)).await
+    let outcome = if report.ok { Outcome::Succeeded } else { Outcome::Failed };
+    app.meta.append_audit(Some(user), app.now_ms(), event, outcome).await?;
+    Ok(report)
 }
 
 /// Connects a database, if it can be read and not written. Its credentials are sealed.

@@ -11,6 +11,7 @@ pub mod diffs;
 pub mod example;
 pub mod existing;
 pub mod in_place;
+pub mod jobs;
 pub mod keys;
 pub mod projects;
 pub mod restores;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Answer, Api, Browser, PASSWORD, Server, shop, text};
 use crate::process::Program;
+use crate::queue::locked;
 
 const AUDIT: TableDefinition<&str, &[u8]> = TableDefinition::new("audit");
 const HEADS: TableDefinition<&str, &[u8]> = TableDefinition::new("audit_heads");
@@ -509,4 +510,66 @@ async fn a_refused_removal_and_a_refused_plan_are_told() {
         removal,
     ];
     assert_eq!(told, expected.map(|(action, target, slug)| (action.to_owned(), target, slug.to_owned())));
+}
+
+/// Who asked a job to stop is told, from the API and from the page, before how it ended; of one that has
+/// ended nothing is.
+#[tokio::test]
+async fn who_cancelled_a_job_is_told() {
+    let (name, url) = shop().await;
+    let server = Server::start().await;
+    let api = server.user("ada@example.com").await;
+    let database = api.database(&api.project("shop").await, &url).await;
+    let lock = locked(&name).await;
+    let running = api.start_backup(&database).await;
+    api.job_when(&running, |job| job["state"] == "running").await;
+    let waiting = api.start_backup(&database).await;
+    let eve = server.user("eve@example.com").await;
+    eve.post(&format!("/jobs/{running}/cancel"), json!({})).await.problem(404, "not-found");
+    for _ in 0..2 {
+        api.post(&format!("/jobs/{waiting}/cancel"), json!({})).await.expect(StatusCode::ACCEPTED);
+    }
+    let browser = Browser::signed_in(&server.base, "ada@example.com", PASSWORD).await;
+    let answer = browser.send(Method::POST, &format!("/jobs/{running}/cancel"), &[]).await;
+    assert_eq!(answer.status, StatusCode::SEE_OTHER);
+    api.ended(&running).await;
+    drop(lock);
+
+    let told = entries(&api, "?actor=ada@example.com").await;
+    let told: Vec<_> = told
+        .iter()
+        .filter(|entry| entry["action"] == "job.cancel" || entry["action"] == "backup.end")
+        .map(|entry| {
+            [&entry["action"], &entry["target"], &entry["result"], &entry["detail"]].map(Clone::clone)
+        })
+        .collect();
+    let asked = |job: &str| {
+        [json!("job.cancel"), json!(format!("job/{job}")), json!("succeeded"), json!({ "kind": "backup" })]
+    };
+    assert_eq!(told.len(), 4, "{told:#?}");
+    for (at, job) in [(0, &running), (2, &waiting)] {
+        assert_eq!((&told[at][0], &told[at][2]), (&json!("backup.end"), &json!("cancelled")));
+        assert_eq!(told[at][3]["job_id"], json!(job));
+        assert_eq!(told[at + 1], asked(job));
+    }
+    assert!(entries(&eve, "?action=job").await.is_empty());
+    let page = browser.get("/audit?action=job").await.text;
+    assert!(page.contains(&format!("href=\"/jobs/{running}\"")), "{page}");
+}
+
+/// A connection that does not work is told as what failed, with the address it was to.
+#[tokio::test]
+async fn a_failed_connection_test_is_told_as_failed() {
+    let (_, url) = shop().await;
+    let server = Server::start().await;
+    let api = server.user("ada@example.com").await;
+    let path = format!("/projects/{}/connection-test", api.project("shop").await);
+    for (url, ok) in [(url.as_str(), true), ("postgres://u:p@127.0.0.1:1/d", false)] {
+        let report = api.post(&path, json!({ "url": url })).await.expect(StatusCode::OK);
+        assert_eq!(report["ok"], ok, "{report:#}");
+    }
+    let told = entries(&api, "?action=connection.test").await;
+    assert_eq!(actions(&told), ["connection.test failed", "connection.test succeeded"]);
+    assert_eq!((&told[0]["detail"]["ok"], &told[1]["detail"]["ok"]), (&json!(false), &json!(true)));
+    assert!(text(&told[0]["detail"]["address"]).contains("127.0.0.1:1"), "{told:#?}");
 }
