@@ -87,6 +87,13 @@ pub enum StartError {
 }
 
 impl StartError {
+    fn opening(error: meta::Error) -> Self {
+        match error {
+            meta::Error::Store(store) if matches!(*store, redb::Error::DatabaseAlreadyOpen) => Self::InUse,
+            other => Self::Meta(other),
+        }
+    }
+
     pub(crate) fn storage(config: &Config, error: &engine::Error) -> Self {
         let help = error.help().map(|help| format!(". {help}")).unwrap_or_default();
         Self::Storage { storage: config.storage.clone(), reason: format!("{}{help}", causes(error)) }
@@ -105,7 +112,7 @@ impl App {
         let metadata = config.data_dir.join("meta.redb");
         let meta = open_meta(&metadata)?;
         let kms = kms(&config).await;
-        let server_key = unlock_meta(&config, &meta, kms.as_ref(), entropy.as_ref()).await?;
+        let server_key = unlock_meta(&config, &meta, kms.as_ref(), entropy.as_ref(), clock.now_ms()).await?;
         let server_id = meta.server_id(entropy.as_ref()).await.map_err(StartError::Meta)?;
         let storage =
             Storage::parse(&config.storage).map_err(|error| StartError::storage(&config, &error))?;
@@ -187,10 +194,7 @@ impl App {
 }
 
 pub(crate) fn open_meta(path: &std::path::Path) -> Result<Meta, StartError> {
-    Meta::open(path).map_err(|error| match error {
-        meta::Error::Store(store) if matches!(*store, redb::Error::DatabaseAlreadyOpen) => StartError::InUse,
-        other => StartError::Meta(other),
-    })
+    Meta::open(path).map_err(StartError::opening)
 }
 
 /// AWS KMS, where it wraps keys.
@@ -205,6 +209,7 @@ pub(crate) async fn unlock_meta(
     meta: &Meta,
     kms: Option<&Kms>,
     entropy: &dyn Entropy,
+    now_ms: i64,
 ) -> Result<ServerKey, StartError> {
     let (file, known) = (&config.server_key_file, meta.key_fingerprint().map_err(StartError::Meta)?);
     // A store without a fingerprint never sealed anything, so a new key harms nothing.
@@ -217,6 +222,16 @@ pub(crate) async fn unlock_meta(
         Some(known) if known == key.fingerprint() => key,
         Some(known) => server_key::finish(file, kms, &known).await?.ok_or(StartError::OtherKey)?,
     };
-    meta.unlock_audit(&key, entropy).await.map_err(StartError::Meta)?;
+    meta.unlock_audit(&key, entropy, now_ms).await.map_err(StartError::Meta)?;
     Ok(key)
+}
+
+/// The metadata, for whoever only checks its audit log: neither it nor the server key's file is changed.
+pub(crate) async fn read_meta(config: &Config, path: &std::path::Path) -> Result<Meta, StartError> {
+    let meta = Meta::open_to_read(path).map_err(StartError::opening)?;
+    let (file, known) = (&config.server_key_file, meta.key_fingerprint().map_err(StartError::Meta)?);
+    let key = server_key::read(file, kms(config).await.as_ref(), known.as_deref()).await?;
+    let key = key.ok_or(StartError::OtherKey)?;
+    meta.unlock_audit_to_read(&key).await.map_err(StartError::Meta)?;
+    Ok(meta)
 }

@@ -60,6 +60,7 @@ pub mod action {
         RECOVERY_KEY_EXPORT = "key.recovery-export",
         SERVER_KEY_REPLACE = "server-key.replace",
         AUDIT_EXPORT = "audit.export",
+        AUDIT_SEAL = "audit.seal",
         RECORDS_READ = "records.read",
         JOB_CANCEL = "job.cancel",
         BACKUP_START = "backup.start",

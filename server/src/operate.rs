@@ -1,11 +1,12 @@
 //! What an operator does with the program beside serving. Each command opens the data folder by
 //! itself, so no server may be running on it.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use engine::clock::{Clock, Entropy, System};
+use engine::clock::{Clock, System};
 
-use crate::app::{kms, open_meta, unlock_meta};
+use crate::app::{StartError, kms, open_meta, read_meta, unlock_meta};
 use crate::audit::{Actor, Event, Outcome, action};
 use crate::config::Config;
 use crate::meta::{self, Meta, Provider, Verified};
@@ -68,35 +69,18 @@ impl Operation {
             let folder = config.data_dir.display();
             return Err(format!("{folder} holds no DBSnap data: set DBSNAP_DATA_DIR to the server's"));
         }
-        let meta = open_meta(&path).map_err(|error| error.to_string())?;
-        let entropy: Arc<dyn Entropy> = Arc::new(System);
-        // The audit log's entries are made and checked with a key that it opens.
-        let kms = kms(config).await;
-        let unlocked = unlock_meta(config, &meta, kms.as_ref(), entropy.as_ref()).await;
-        unlocked.map_err(|error| error.to_string())?;
         match self {
-            Self::VerifyAudit => {
-                let chains = meta.verify_all_audit().await.map_err(|error| error.to_string())?;
-                let broken = |(chain, found): &(String, Verified)| {
-                    let sentence = found.broken?.describe();
-                    Some(format!("the chain of {chain} is broken: {sentence}"))
-                };
-                match chains.iter().filter_map(broken).collect::<Vec<_>>() {
-                    broken if broken.is_empty() => {
-                        let entries: u64 = chains.iter().map(|(_, found)| found.entries).sum();
-                        Ok(format!("{} chains with {entries} entries are whole", chains.len()))
-                    }
-                    broken => Err(broken.join("\n")),
-                }
-            }
+            Self::VerifyAudit => verify_audit(config, &path).await,
             Self::ResetPassword { email } => {
-                let reset = accounts::reset_password(&meta, &System, entropy, &email).await;
+                let meta = unlocked(config, &path).await.map_err(|error| error.to_string())?;
+                let reset = accounts::reset_password(&meta, &System, Arc::new(System), &email).await;
                 match reset.map_err(|problem| problem.describe())? {
                     Some(password) => Ok(format!("the new password of {email}: {password}")),
                     None => Err(without_password(&meta, &email).await.map_err(|error| error.to_string())?),
                 }
             }
             Self::RotateServerKey => {
+                let meta = unlocked(config, &path).await.map_err(|error| error.to_string())?;
                 let rotated = rotate(config, &meta).await.map_err(|error| error.to_string())?;
                 let event = Event::new(action::SERVER_KEY_REPLACE, "server").by(Actor::Operator);
                 let told = meta.append_audit(None, System.now_ms(), event, Outcome::Succeeded).await;
@@ -108,6 +92,30 @@ impl Operation {
                 ))
             }
         }
+    }
+}
+
+/// The metadata, with the server key: the audit log's entries are made with a key that it opens.
+async fn unlocked(config: &Config, path: &Path) -> Result<Meta, StartError> {
+    let (meta, kms) = (open_meta(path)?, kms(config).await);
+    unlock_meta(config, &meta, kms.as_ref(), &System, System.now_ms()).await?;
+    Ok(meta)
+}
+
+/// Follows every chain, and changes nothing: what it finds is what there was.
+async fn verify_audit(config: &Config, path: &Path) -> Result<String, String> {
+    let meta = read_meta(config, path).await.map_err(|error| error.to_string())?;
+    let chains = meta.verify_all_audit().await.map_err(|error| error.to_string())?;
+    let broken = |(chain, found): &(String, Verified)| {
+        let sentence = found.broken?.describe();
+        Some(format!("the chain of {chain} is broken: {sentence}"))
+    };
+    match chains.iter().filter_map(broken).collect::<Vec<_>>() {
+        broken if broken.is_empty() => {
+            let entries: u64 = chains.iter().map(|(_, found)| found.entries).sum();
+            Ok(format!("{} chains with {entries} entries are whole", chains.len()))
+        }
+        broken => Err(broken.join("\n")),
     }
 }
 

@@ -18,7 +18,7 @@ use zeroize::{Zeroize, Zeroizing};
 mod rotation;
 mod wrapped;
 
-pub use rotation::{Rotated, finish, rotate};
+pub use rotation::{Rotated, finish, read, rotate};
 
 const NONCE_LEN: usize = 12;
 
@@ -64,6 +64,16 @@ impl ServerKey {
             None => Self::load_plain(path, may_create, entropy),
             Some(kms) => Self::load_wrapped(path, kms, may_create).await,
         }
+    }
+
+    /// As [`load`](Self::load), and nothing is made or wrapped.
+    async fn read(path: &Path, kms: Option<&Kms>) -> Result<Self, KeyFileError> {
+        let wrapped = match kms {
+            Some(kms) => wrapped::load(path, kms).await?,
+            None => None,
+        };
+        // Never made here.
+        wrapped.map_or_else(|| Self::load_plain(path, false, &System), |key| Ok(Self(Arc::new(key))))
     }
 
     /// The key in `path`. A missing file is made if `may_create`: on a data folder's first start

@@ -26,6 +26,13 @@ impl Seal {
         blake3::keyed_hash(&self.0, text.as_bytes()).to_hex().to_string()
     }
 
+    /// Whether a line has the seal that it should.
+    fn is_on(&self, line: &str) -> bool {
+        let text = without_last_field(line, BEFORE_HASH).map(|(text, _)| text);
+        let sealed = text.and_then(|text| without_last_field(&text, BEFORE_SEAL));
+        sealed.is_some_and(|(text, found)| self.of(&text) == found)
+    }
+
     /// The seal of where a chain ends.
     fn of_head(&self, chain: &str, head: &Head) -> String {
         let Head { entries, hash, sealed_from, lost_from, .. } = head;
@@ -78,7 +85,11 @@ impl Head {
             _ => {}
         }
         let entry: Option<Entry> = last.and_then(|(_, line)| serde_json::from_str(line).ok());
-        let known = written.as_ref().map_or(there, |head| head.entries.min(there));
+        // The seal of the last entry proves those before it, by their hashes. Without one nothing does.
+        let known = match (last, seal) {
+            (Some((_, line)), Some(seal)) if !seal.is_on(line) => 0,
+            _ => written.as_ref().map_or(there, |head| head.entries.min(there)),
+        };
         let lost_from =
             (known.saturating_add(1)).min(written.and_then(|head| head.lost_from).unwrap_or(u64::MAX));
         let hash = entry.map_or_else(|| BEGINNING.to_owned(), |entry| entry.hash);
@@ -150,6 +161,10 @@ pub enum Break {
     End(u64),
     /// What is kept of the chain's end was removed or exchanged when this entry was to be the next.
     Lost(u64),
+    /// No entry has a seal, nor has the end: whoever has the file can have made all of it.
+    Unsealed(u64),
+    /// The key that seals entries is gone.
+    Keyless(u64),
 }
 
 impl Break {
@@ -161,7 +176,9 @@ impl Break {
             | Self::Added(at)
             | Self::Link(at)
             | Self::End(at)
-            | Self::Lost(at) => at,
+            | Self::Lost(at)
+            | Self::Unsealed(at)
+            | Self::Keyless(at) => at,
         }
     }
 
@@ -182,6 +199,14 @@ impl Break {
             Self::Lost(at) => format!(
                 "What is kept of the log's end was removed or exchanged, and entries may be gone: nothing proves that \
                  what stands from number {at} on is what was written there."
+            ),
+            Self::Unsealed(at) => format!(
+                "The entries from number {at} on are not sealed by the log's key, nor is their end: nothing proves that \
+                 they are what was written."
+            ),
+            Self::Keyless(at) => format!(
+                "The key that seals the log is not there: nothing proves that what stands from number {at} on is what was \
+                 written there."
             ),
         }
     }
@@ -240,10 +265,15 @@ impl<'a> Follower<'a> {
         if self.entries < self.written.entries {
             return Err(Break::Missing(self.entries + 1));
         }
+        let is_sealed = self.written.is_sealed_by(self.chain, self.seal);
+        // An end that is not sealed says nothing of since when entries are, and what is sealed has sealed
+        // entries behind it: here none is.
+        if !is_sealed && !self.is_sealed {
+            return Err(if self.entries == 0 { Break::Lost(1) } else { Break::Unsealed(1) });
+        }
         if let Some(from) = self.written.lost_from {
             return Err(Break::Lost(from));
         }
-        let is_sealed = self.written.is_sealed_by(self.chain, self.seal);
         if is_sealed && self.hash == self.written.hash { Ok(()) } else { Err(Break::End(self.entries)) }
     }
 
@@ -258,10 +288,7 @@ impl<'a> Follower<'a> {
         let is_sealed = !entry.seal.is_empty();
         let is_due = self.is_sealed || (from > 0 && seq >= from);
         let is_sealed_well = match self.seal {
-            Some(seal) if is_sealed => {
-                let (text, found) = without_last_field(&text, BEFORE_SEAL)?;
-                seal.of(&text) == found
-            }
+            Some(seal) if is_sealed => seal.is_on(line),
             _ => is_sealed || !is_due,
         };
         (is_whole && is_sealed_well).then_some(Whole { previous: entry.previous, hash, is_sealed })
@@ -416,8 +443,19 @@ mod tests {
             let (line, next) = forged.extend(entry(action), None).unwrap();
             (forged, _) = (next, lines.push(line));
         }
-        assert_eq!(follow(&lines, &forged), Err(Break::End(4)));
+        assert_eq!(follow(&lines, &forged), Err(Break::Unsealed(1)));
         assert_eq!(follow(&lines, &head), Err(Break::Changed(1)));
+        // Nor does an end that is made up with it hide from which number on nothing is proven, and what is
+        // written behind it proves nothing of it.
+        let told_late = Head { sealed_from: 4, lost_from: Some(4), ..forged.clone() };
+        assert_eq!(follow(&lines[..3], &Head { entries: 3, ..told_late }), Err(Break::Unsealed(1)));
+        let last = (4, lines[3].clone());
+        for written in [None, Some(forged)] {
+            let found = Head::found("a", written, Some(&last), true, Some(&seal()));
+            let (line, head) = found.extend(entry("key.add"), Some(&seal())).unwrap();
+            let lines: Vec<String> = lines.iter().cloned().chain([line]).collect();
+            assert_eq!(follow(&lines, &head), Err(Break::Lost(1)));
+        }
     }
 
     #[test]

@@ -4,14 +4,16 @@
 use std::collections::BTreeSet;
 
 use engine::clock::Entropy;
-use redb::{ReadTransaction, ReadableTable, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, WriteTransaction};
 
 use super::rows::{self, AUDIT, AUDIT_HEADS, USERS};
 use super::{ConnectedDatabase, Diff, JobRecord, Meta, Page, Restore, Result, User, Work, Writing, settings};
 use crate::api::rfc3339;
-use crate::audit::{Actor, Break, Detail, Entry, Event, Filter, Follower, Head, NOBODY, Outcome, Seal};
+use crate::audit::{
+    Actor, Break, Detail, Entry, Event, Filter, Follower, Head, NOBODY, Outcome, Seal, action,
+};
 use crate::ids::UserId;
-use crate::server_key::{Purpose, SealBroken, ServerKey};
+use crate::server_key::{Purpose, SealBroken, Sealed, Sealer, ServerKey};
 
 /// Entries that are read in one go when a chain is exported.
 const EXPORT_ROWS: usize = 1000;
@@ -48,10 +50,21 @@ pub(super) fn append(
     result: Outcome,
 ) -> Result<()> {
     let chain = user.map_or_else(|| NOBODY.to_owned(), |user| user.to_string());
+    append_to(tx, chain, tx.seal(), at_ms, event, result)
+}
+
+fn append_to(
+    tx: &WriteTransaction,
+    chain: String,
+    seal: Option<&Seal>,
+    at_ms: i64,
+    event: Event,
+    result: Outcome,
+) -> Result<()> {
     let account: Option<User> = rows::get(&tx.open_table(USERS)?, &chain)?;
     let written = written_head(&tx.open_table(AUDIT_HEADS)?, &chain)?;
     let last = last_entry(&tx.open_table(AUDIT)?, &chain)?;
-    let head = Head::found(&chain, written, last.as_ref(), account.is_some(), tx.seal());
+    let head = Head::found(&chain, written, last.as_ref(), account.is_some(), seal);
     let actor = match event.actor {
         Actor::Account => account.map_or_else(|| chain.clone(), |account| account.email),
         Actor::Schedule => "schedule".to_owned(),
@@ -71,7 +84,7 @@ pub(super) fn append(
         seal: String::new(),
         hash: String::new(),
     };
-    let (line, head) = head.extend(entry, tx.seal())?;
+    let (line, head) = head.extend(entry, seal)?;
     tx.open_table(AUDIT)?.insert(key(&chain, head.entries).as_str(), line.as_bytes())?;
     rows::put(tx, AUDIT_HEADS, &chain, &head)
 }
@@ -165,28 +178,62 @@ fn of_job(tx: &WriteTransaction, job: &JobRecord, action: &'static str, detail: 
 }
 
 impl Meta {
-    /// From here on entries are sealed. The key is drawn once, and the server key opens it; chains from
-    /// before have none up to here, which their ends say.
-    pub async fn unlock_audit(&self, server_key: &ServerKey, entropy: &dyn Entropy) -> Result<()> {
+    /// From here on entries are sealed, by a key that the server key opens and that is drawn once. What
+    /// stands in the log when it is drawn is sealed as it was found only where a version that made no seals
+    /// wrote it, and then an entry in every chain tells of that. Anything else is left as it is, and found to
+    /// be not sealed by the key: its own was taken away.
+    pub async fn unlock_audit(
+        &self,
+        server_key: &ServerKey,
+        entropy: &dyn Entropy,
+        at_ms: i64,
+    ) -> Result<()> {
         let sealer = server_key.sealer(Purpose::Audit);
-        let sealed = match self.read(settings::audit_key).await? {
-            Some(sealed) => sealed,
-            None => {
+        let known = self.read(|tx| Ok((settings::audit_key(tx)?, settings::is_audit_unsealed(tx)?)));
+        let seal = match known.await? {
+            (Some(sealed), is_unsealed) => {
+                // The layout's number went back, and there is nothing to seal: nor is there later.
+                if is_unsealed {
+                    self.write(|tx| settings::take_audit_unsealed(tx)).await?;
+                }
+                opened(&sealer, &sealed)?
+            }
+            (None, _) => {
                 let mut key = zeroize::Zeroizing::new([0; 32]);
                 entropy.fill(key.as_mut());
-                let sealed = sealer.seal(SEAL_OWNER, key.as_slice(), entropy);
-                let (drawn, seal) = (sealed.clone(), Seal::new(*key));
-                self.write(move |tx| {
-                    settings::put_audit_key(tx, &drawn)?;
-                    seal_ends(tx, &seal)
-                })
-                .await?;
-                sealed
+                let drawn = sealer.seal(SEAL_OWNER, key.as_slice(), entropy);
+                let seal = Seal::new(*key);
+                self.begin_seals(drawn, seal.clone(), at_ms).await?;
+                seal
             }
         };
-        let key = sealer.open(SEAL_OWNER, &sealed)?;
-        let seal = Seal::new(key.as_slice().try_into().map_err(|_| SealBroken)?);
         self.seal.get_or_init(|| seal);
+        Ok(())
+    }
+
+    /// For whoever only checks the log: what is not there is not made.
+    pub async fn unlock_audit_to_read(&self, server_key: &ServerKey) -> Result<()> {
+        if let Some(sealed) = self.read(settings::audit_key).await? {
+            let seal = opened(&server_key.sealer(Purpose::Audit), &sealed)?;
+            self.seal.get_or_init(|| seal);
+        }
+        Ok(())
+    }
+
+    async fn begin_seals(&self, drawn: Sealed, seal: Seal, at_ms: i64) -> Result<()> {
+        let is_robbed = self.write(move |tx| {
+            settings::put_audit_key(tx, &drawn)?;
+            if settings::take_audit_unsealed(tx)? {
+                return seal_as_found(tx, &seal, at_ms).map(|()| false);
+            }
+            let is_used = |rows| -> Result<bool> { Ok(!tx.open_table(rows)?.is_empty()?) };
+            Ok(is_used(AUDIT)? || is_used(AUDIT_HEADS)? || is_used(USERS)?)
+        });
+        if is_robbed.await? {
+            tracing::error!(
+                "the key that sealed the audit log is gone: nothing in it so far is proven any more"
+            );
+        }
         Ok(())
     }
 
@@ -288,25 +335,39 @@ impl Meta {
     }
 }
 
-/// Says of every chain that was begun without seals where it ends, and that what follows has some. So has
-/// an account's that was made before there was a log.
-fn seal_ends(tx: &WriteTransaction, seal: &Seal) -> Result<()> {
-    let mut heads: Vec<(String, Head)> = Vec::new();
-    for entry in tx.open_table(AUDIT_HEADS)?.range::<&str>(..)? {
-        let (chain, head) = entry?;
-        heads.push((chain.value().to_owned(), serde_json::from_slice(head.value())?));
-    }
-    for user in tx.open_table(USERS)?.range::<&str>(..)? {
-        let chain = user?.0.value().to_owned();
-        let is_there = heads.iter().any(|(known, _)| *known == chain)
-            || last_entry(&tx.open_table(AUDIT)?, &chain)?.is_some();
-        if !is_there {
-            heads.push((chain, Head::empty()));
+/// The key that seals entries.
+fn opened(sealer: &Sealer, sealed: &Sealed) -> Result<Seal> {
+    let key = sealer.open(SEAL_OWNER, sealed)?;
+    Ok(Seal::new(key.as_slice().try_into().map_err(|_| SealBroken)?))
+}
+
+/// Says of every chain that was begun without seals where it ends, and that what follows has some: an entry
+/// that tells how much was sealed unseen comes first. Whoever takes a file back to the layout without seals
+/// has that entry made once more. So it goes into chains without entries, too, and into that of nobody.
+fn seal_as_found(tx: &WriteTransaction, seal: &Seal, at_ms: i64) -> Result<()> {
+    let mut chains = BTreeSet::from([NOBODY.to_owned()]);
+    for rows in [AUDIT_HEADS, USERS] {
+        for row in tx.open_table(rows)?.range::<&str>(..)? {
+            chains.insert(row?.0.value().to_owned());
         }
     }
-    heads
-        .into_iter()
-        .try_for_each(|(chain, head)| rows::put(tx, AUDIT_HEADS, &chain, &head.sealed(&chain, seal)))
+    for chain in chains {
+        let (head, is_broken) = {
+            let (heads, entries) = (tx.open_table(AUDIT_HEADS)?, tx.open_table(AUDIT)?);
+            let (written, last) = (written_head(&heads, &chain)?, last_entry(&entries, &chain)?);
+            let is_broken = written.is_none() && (last.is_some() || heads.get(chain.as_str())?.is_some());
+            (written.unwrap_or_else(Head::empty), is_broken)
+        };
+        let found = head.entries;
+        // Entries without an end are not made whole: what follows tells that it is lost.
+        if !is_broken {
+            rows::put(tx, AUDIT_HEADS, &chain, &head.sealed(&chain, seal))?;
+        }
+        let target = if chain == NOBODY { "server".to_owned() } else { format!("account/{chain}") };
+        let event = Event::new(action::AUDIT_SEAL, target).by(Actor::Operator).with("entries", found);
+        append_to(tx, chain, Some(seal), at_ms, event, Outcome::Succeeded)?;
+    }
+    Ok(())
 }
 
 fn verify(tx: &ReadTransaction, chain: &str, seal: Option<&Seal>) -> Result<Verified> {
@@ -322,6 +383,10 @@ fn verify(tx: &ReadTransaction, chain: &str, seal: Option<&Seal>) -> Result<Veri
             Head::found(chain, None, last.as_ref(), is_account, seal)
         }
     };
+    if seal.is_none() {
+        let broken = Some(Break::Keyless(1));
+        return Ok(Verified { entries: written.entries, broken, head: written.hash });
+    }
     let mut follower = Follower::new(chain, &written, seal);
     let (first, end) = bounds(chain);
     let mut broken = None;

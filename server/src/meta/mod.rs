@@ -39,7 +39,7 @@ pub use projects::Project;
 pub use restores::{Restore, RestoreMode, Scope};
 pub use schedules::{DueRun, Reason, Schedule};
 pub use sessions::{Rotation, Session, TokenHash};
-use store::Store;
+use store::{ReadOnly, Store};
 pub use users::{PasswordOutcome, Registration, User};
 
 use crate::audit::Seal;
@@ -166,6 +166,12 @@ impl Meta {
         let store = Store::new(Database::create(path)?, path.to_owned())?;
         let room = Some(Arc::new((path.to_owned(), AtomicU64::new(0))));
         Ok(Self { store: Arc::new(store), seal: Arc::default(), room })
+    }
+
+    /// Opens the store in `path` without changing the file. One process at a time.
+    pub fn open_to_read(path: &Path) -> Result<Self> {
+        let store = Store::to_read(ReadOnly(path.to_owned()))?;
+        Ok(Self { store: Arc::new(store), seal: Arc::default(), room: None })
     }
 
     /// Whether the store answers and would take a write, and the disk has room for one.

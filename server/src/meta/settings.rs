@@ -12,6 +12,7 @@ const KEY_FINGERPRINT: &str = "server_key_fingerprint";
 const TOKEN_KEYS: &str = "token_keys";
 const SERVER_ID: &str = "server_id";
 const AUDIT_KEY: &str = "audit_key";
+const AUDIT_UNSEALED: &str = "audit_unsealed";
 
 /// The layout that a store was written in; none if it is new.
 pub fn version(tx: &WriteTransaction) -> Result<Option<u32>> {
@@ -35,6 +36,21 @@ pub fn audit_key(tx: &ReadTransaction) -> Result<Option<Sealed>> {
 
 pub fn put_audit_key(tx: &WriteTransaction, key: &Sealed) -> Result<()> {
     rows::put(tx, SETTINGS, AUDIT_KEY, key)
+}
+
+/// Remembers that a version that made no seals wrote the audit log, until it is sealed.
+pub fn set_audit_unsealed(tx: &WriteTransaction) -> Result<()> {
+    rows::put(tx, SETTINGS, AUDIT_UNSEALED, &true)
+}
+
+/// Whether that is remembered.
+pub fn is_audit_unsealed(tx: &ReadTransaction) -> Result<bool> {
+    Ok(tx.open_table(SETTINGS)?.get(AUDIT_UNSEALED)?.is_some())
+}
+
+/// Whether that was remembered; from here on it is not.
+pub fn take_audit_unsealed(tx: &WriteTransaction) -> Result<bool> {
+    Ok(tx.open_table(SETTINGS)?.remove(AUDIT_UNSEALED)?.is_some())
 }
 
 /// Changes the sealed key that seals entries of the audit log, if there is one yet.

@@ -57,6 +57,23 @@ impl Place for PathBuf {
     }
 }
 
+/// A file that stays as it is, whatever becomes of it.
+pub(super) struct ReadOnly(pub PathBuf);
+
+impl Place for ReadOnly {
+    fn prove_room(&self) -> io::Result<()> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "it was opened to be read"))
+    }
+
+    fn open(&self) -> Result<Database, DatabaseError> {
+        self.open_to_read()
+    }
+
+    fn open_to_read(&self) -> Result<Database, DatabaseError> {
+        self.0.open_to_read()
+    }
+}
+
 /// A database that leaves the file as it is.
 fn over(file: impl redb::StorageBackend) -> Result<Database, DatabaseError> {
     Database::builder().create_with_backend(Overlay::new(file).map_err(StorageError::from)?)
@@ -92,13 +109,29 @@ impl Store {
         rows::create_tables(&tx)?;
         upgrade::bring_up_to_date(&tx)?;
         tx.commit()?;
-        Ok(Self {
-            state: RwLock::new(State { open: Open::ToWrite(database), failure: None }),
+        Ok(Self::with_open(Open::ToWrite(database), place))
+    }
+
+    /// Opens a file that stays as it is. Of an older layout, too: the tables that it lacks are empty, and its
+    /// rows are as that version wrote them.
+    pub fn to_read(place: ReadOnly) -> Result<Self> {
+        let database = place.open_to_read()?;
+        // In memory alone.
+        let tx = database.begin_write()?;
+        upgrade::refuse_newer(&tx)?;
+        rows::create_tables(&tx)?;
+        tx.commit()?;
+        Ok(Self::with_open(Open::ToRead(database), place))
+    }
+
+    fn with_open(open: Open, place: impl Place + 'static) -> Self {
+        Self {
+            state: RwLock::new(State { open, failure: None }),
             has_failed: AtomicBool::new(false),
             is_spent: AtomicBool::new(false),
             place: Box::new(place),
             pause_ms: PAUSE_MS,
-        })
+        }
     }
 
     /// Lets `work` read. After a failure that is what was committed before, until writes work again.

@@ -55,10 +55,19 @@ fn remember_complete_backups(tx: &WriteTransaction) -> Result<()> {
     Ok(())
 }
 
-/// 2 to 3: entries of the audit log are sealed. That begins once the server key is there; here only the
-/// number changes, so that a version that makes no seals leaves the file alone.
-fn seal_audit(_: &WriteTransaction) -> Result<()> {
-    Ok(())
+/// 2 to 3: entries of the audit log are sealed. That begins once the server key is there; here it is only
+/// remembered that there is something to seal, which nothing else may say: otherwise a log whose key was
+/// taken away would be sealed as whoever took it left it.
+fn seal_audit(tx: &WriteTransaction) -> Result<()> {
+    settings::set_audit_unsealed(tx)
+}
+
+/// Refuses a store that cannot be read as it is, of a newer layout.
+pub(super) fn refuse_newer(tx: &WriteTransaction) -> Result<()> {
+    match settings::version(tx)? {
+        Some(found) if found > SCHEMA_VERSION => Err(Error::Version { found }),
+        _ => Ok(()),
+    }
 }
 
 /// 3 to 4: jobs are found by what they are about.

@@ -12,7 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use engine::clock::{Entropy, System};
+use engine::clock::{Clock, Entropy, System};
 use engine::kms::Kms;
 use engine::repo::{Keyring, SlotKind, UnlockKey};
 use engine::store::Storage;
@@ -35,7 +35,7 @@ pub struct Rotated {
 pub async fn rotate(config: &Config, meta: &Meta) -> Result<Rotated, StartError> {
     let entropy: Arc<dyn Entropy> = Arc::new(System);
     let kms = kms(config).await;
-    let old = unlock_meta(config, meta, kms.as_ref(), entropy.as_ref()).await?;
+    let old = unlock_meta(config, meta, kms.as_ref(), entropy.as_ref(), System.now_ms()).await?;
     let next_file = next(&config.server_key_file);
     let new = ServerKey::load(&next_file, kms.as_ref(), true, entropy.as_ref()).await?;
 
@@ -83,6 +83,25 @@ pub async fn finish(
     put_in_place(key_file)?;
     tracing::warn!("an interrupted rotation of the server key was brought to its end");
     Ok(Some(key))
+}
+
+/// The server key, for whoever leaves its files as they are: the one with this fingerprint where there is
+/// one, also if a rotation was interrupted when it was beside the old one. None if it is another.
+pub async fn read(
+    key_file: &Path,
+    kms: Option<&Kms>,
+    fingerprint: Option<&str>,
+) -> Result<Option<ServerKey>, KeyFileError> {
+    let is_meant = |key: &ServerKey| fingerprint.is_none_or(|known| key.fingerprint() == known);
+    let key = ServerKey::read(key_file, kms).await?;
+    if is_meant(&key) {
+        return Ok(Some(key));
+    }
+    match ServerKey::read(&next(key_file), kms).await {
+        Ok(key) => Ok(Some(key).filter(is_meant)),
+        Err(KeyFileError::Missing { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn put_in_place(key_file: &Path) -> Result<(), KeyFileError> {

@@ -11,6 +11,7 @@ use crate::queue::locked;
 
 const AUDIT: TableDefinition<&str, &[u8]> = TableDefinition::new("audit");
 const HEADS: TableDefinition<&str, &[u8]> = TableDefinition::new("audit_heads");
+const SETTINGS: TableDefinition<&str, &[u8]> = TableDefinition::new("settings");
 
 async fn entries(api: &Api, query: &str) -> Vec<Value> {
     let body = api.get(&format!("/audit{query}")).await.expect(StatusCode::OK);
@@ -302,6 +303,151 @@ async fn an_end_that_was_removed_or_exchanged_is_told_and_nothing_is_written_ove
         assert!(now.starts_with(&before), "what there was is there: {now}");
         assert_eq!(now.lines().count(), before.lines().count() + 3);
     }
+}
+
+/// The log as a version that made no seals would have left it, changed by `change`: without the key, seals
+/// and sealed ends, every link and hash made anew.
+fn forge(path: &std::path::Path, change: impl Fn(&str) -> String) {
+    let database = Database::open(path).unwrap();
+    let tx = database.begin_write().unwrap();
+    {
+        tx.open_table(SETTINGS).unwrap().remove("audit_key").unwrap().expect("there is a key");
+        let (mut entries, mut heads) = (tx.open_table(AUDIT).unwrap(), tx.open_table(HEADS).unwrap());
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let lines: Vec<(String, String)> = entries
+            .iter()
+            .unwrap()
+            .map(|row| row.map(|(key, line)| (key.value().to_owned(), text(line.value()))).unwrap())
+            .collect();
+        let (mut account, mut previous) = (String::new(), String::new());
+        for (at, line) in lines {
+            let (chain, seq) = at.split_once('/').unwrap();
+            if account != chain {
+                (account, previous) = (chain.to_owned(), "0".repeat(64));
+            }
+            // What was sealed as it was found has none.
+            let ends = [",\"seal\":\"", ",\"hash\":\""].map(|end| line.rsplit_once(end));
+            let (open, _) = ends.into_iter().flatten().next().unwrap();
+            let (open, link) = open.rsplit_once("\"previous\":\"").unwrap();
+            let open = format!("{}\"previous\":\"{previous}\"{}", change(open), &link[65..]);
+            let line = hashed_anew(&format!("{open},\"hash\":\"\"}}"));
+            let entry: Value = serde_json::from_str(&line).unwrap();
+            previous = text(entry["hash"].as_str().unwrap().as_bytes());
+            entries.insert(at.as_str(), line.as_bytes()).unwrap();
+            let head = json!({ "entries": u64::from_str_radix(seq, 16).unwrap(), "hash": previous });
+            heads.insert(chain, head.to_string().as_bytes()).unwrap();
+        }
+    }
+    tx.commit().unwrap();
+}
+
+/// The server started again on what somebody left of its folder, and the account's client.
+async fn started_again(folder: tempfile::TempDir, api: &Api) -> (Server, Api) {
+    let server = Server::start_in(folder, &[("DBSNAP_SIGNUP", "open")]).await;
+    let api = Api { base: server.base.clone(), ..api.clone() };
+    (server, api)
+}
+
+/// Whoever takes the log's key away and makes all entries anew has made nothing whole: no key is drawn to
+/// seal what is there, and checking alone changes nothing.
+#[tokio::test]
+async fn a_log_that_was_made_anew_without_its_key_is_not_sealed_again() {
+    let server = Server::start().await;
+    let api = server.user("ada@example.com").await;
+    api.project("shop").await;
+    let folder = server.stop().await;
+    forge(&path_of(&folder), |line| line.replace("ada@example.com", "eve@example.com"));
+    let left = std::fs::read(path_of(&folder)).unwrap();
+    let key = std::fs::read(folder.path().join("server.key")).unwrap();
+    for _ in 0..2 {
+        let operator = Program::command(folder.path()).arg("verify-audit").output().unwrap();
+        let told = String::from_utf8(operator.stderr).unwrap();
+        assert!(!operator.status.success() && told.contains("key that seals the log is not there"), "{told}");
+        assert!(told.contains("from number 1 on"), "{told}");
+        assert!(std::fs::read(path_of(&folder)).unwrap() == left, "checking changes nothing");
+    }
+    assert_eq!(std::fs::read(folder.path().join("server.key")).unwrap(), key);
+
+    let (server, api) = started_again(folder, &api).await;
+    let forged = entries(&api, "?action=project").await;
+    assert_eq!(forged[0]["actor"], "eve@example.com");
+    for round in 0..3 {
+        let verified = api.get("/audit/verify").await.expect(StatusCode::OK);
+        assert_eq!((&verified["ok"], &verified["broken_at"]), (&json!(false), &json!(1)), "{verified:#}");
+        api.project(&format!("round {round}")).await;
+    }
+    let folder = server.stop().await;
+    let operator = Program::command(folder.path()).arg("verify-audit").output().unwrap();
+    let told = String::from_utf8(operator.stderr).unwrap();
+    assert!(!operator.status.success() && told.contains("number 1 on"), "{told}");
+    // Nor does taking the ends away as well as all entries leave an account that never did anything.
+    change_ends(&path_of(&folder), |heads, entries| {
+        heads.retain(|_, _| false).unwrap();
+        entries.retain(|_, _| false).unwrap();
+    });
+    change_settings(&path_of(&folder), |settings| {
+        settings.remove("audit_key").unwrap().expect("a new one was drawn");
+    });
+    let (_server, api) = started_again(folder, &api).await;
+    let verified = api.get("/audit/verify").await.expect(StatusCode::OK);
+    assert_eq!((&verified["ok"], &verified["broken_at"]), (&json!(false), &json!(1)), "{verified:#}");
+}
+
+/// What somebody does to the settings who has the file.
+fn change_settings(path: &std::path::Path, change: impl FnOnce(&mut Table<'_, &str, &[u8]>)) {
+    let database = Database::open(path).unwrap();
+    let tx = database.begin_write().unwrap();
+    change(&mut tx.open_table(SETTINGS).unwrap());
+    tx.commit().unwrap();
+}
+
+fn take_back_the_layout(settings: &mut Table<'_, &str, &[u8]>) {
+    settings.insert("schema_version", &b"2"[..]).unwrap();
+}
+
+/// A log from before there were seals is sealed as it is found, once, and says so in every chain: also where
+/// somebody only makes it look like one.
+#[tokio::test]
+async fn sealing_a_log_from_before_there_were_seals_leaves_an_entry() {
+    let server = Server::start().await;
+    let api = server.user("ada@example.com").await;
+    let idle = server.user("eve@example.com").await;
+    api.project("shop").await;
+    let wrong = json!({ "email": "joe@example.com", "password": PASSWORD });
+    api.post("/auth/login", wrong).await.problem(401, "wrong-credentials");
+    let mut folder = server.stop().await;
+    for (round, found) in [(1, 2), (2, 4)] {
+        forge(&path_of(&folder), str::to_owned);
+        change_settings(&path_of(&folder), take_back_the_layout);
+        let (server, api) = started_again(folder, &api).await;
+        let told = entries(&api, "?action=audit.seal").await;
+        assert_eq!(told.len(), round);
+        assert_eq!(
+            (&told[0]["actor"], &told[0]["detail"]),
+            (&json!("operator"), &json!({ "entries": found }))
+        );
+        api.project(&format!("round {round}")).await;
+        for api in [&api, &Api { base: server.base.clone(), ..idle.clone() }] {
+            let verified = api.get("/audit/verify").await.expect(StatusCode::OK);
+            assert_eq!(verified["ok"], true, "{verified:#}");
+            assert_eq!(entries(api, "?action=audit.seal").await.len(), round);
+        }
+        let chains = server.app.meta.verify_all_audit().await.unwrap();
+        assert!(chains.iter().any(|(chain, found)| chain == "nobody" && found.entries == round as u64 + 1));
+        folder = server.stop().await;
+        let operator = Program::command(folder.path()).arg("verify-audit").output().unwrap();
+        assert!(operator.status.success(), "{operator:?}");
+    }
+    // With its key there, a layout that goes back has nothing sealed.
+    change_settings(&path_of(&folder), take_back_the_layout);
+    let (server, api) = started_again(folder, &api).await;
+    assert_eq!(entries(&api, "?action=audit.seal").await.len(), 2);
+    let folder = server.stop().await;
+    // Nor has it later, when the key goes.
+    forge(&path_of(&folder), str::to_owned);
+    let (_server, api) = started_again(folder, &api).await;
+    assert_eq!(api.get("/audit/verify").await.expect(StatusCode::OK)["broken_at"], 1);
+    assert_eq!(entries(&api, "?action=audit.seal").await.len(), 2);
 }
 
 fn path_of(folder: &tempfile::TempDir) -> std::path::PathBuf {
