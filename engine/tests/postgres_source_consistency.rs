@@ -9,10 +9,9 @@ mod support;
 use std::time::Duration;
 
 use engine::error::Kind;
-use engine::source::postgres::{Options, PostgresUrl, Snapshot};
+use engine::source::postgres::{Options, Snapshot};
 use engine_testutils::postgres::Cluster;
 use support::{Database, collection, names, quick, row_key, rows, scan};
-use tokio::io::AsyncReadExt;
 use tokio_util::sync::CancellationToken;
 
 /// PG-C01, PG-C03: `pg_dump` reads 0 rows from both tables here.
@@ -95,58 +94,6 @@ async fn c09_a_table_that_somebody_waits_to_change_is_read() {
         changing.await.unwrap();
     }
     assert_eq!(Cluster::shared().query_one(&database.name, "SELECT count(*) FROM b").await, "0");
-}
-
-/// A proxy that takes connections and passes on what the server sends, up to so many bytes of the largest
-/// answer. Returns its port.
-async fn proxy_that_stops_after(bytes: u64) -> u16 {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    tokio::spawn(async move {
-        while let Ok((client, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let server =
-                    tokio::net::TcpStream::connect(("127.0.0.1", Cluster::shared().port())).await.unwrap();
-                let (mut from_client, mut to_client) = client.into_split();
-                let (from_server, mut to_server) = server.into_split();
-                let asking =
-                    tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_server).await });
-                let mut some = from_server.take(bytes);
-                let _ = tokio::io::copy(&mut some, &mut to_client).await;
-                // Both connections stay open.
-                let _ = asking.await;
-            });
-        }
-    });
-    port
-}
-
-/// A server behind something that went silent is given up; one that is long at work is not.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_goes_silent_is_given_up() {
-    let database = Database::with(
-        "CREATE TABLE t (id int PRIMARY KEY, body text);
-         INSERT INTO t SELECT n, repeat(md5(n::text), 30) FROM generate_series(1, 20000) n;
-         CREATE TABLE dead (id int) WITH (autovacuum_enabled = off);
-         INSERT INTO dead SELECT generate_series(1, 4000000); DELETE FROM dead;",
-    )
-    .await;
-    let port = proxy_that_stops_after(2 << 20).await;
-    let proxied = format!("postgres://{0}:{0}-password@127.0.0.1:{port}/{1}", database.role, database.name);
-    let begin = async |url: &PostgresUrl, patience: u64| {
-        let options = Options { patience: Duration::from_millis(patience), ..quick() };
-        Snapshot::begin(url, &options, &CancellationToken::new()).await.unwrap()
-    };
-    let snapshot = begin(&PostgresUrl::parse(&proxied).unwrap(), 200).await;
-    let error = scan(&snapshot, collection(&snapshot, "t")).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Unreachable, "{error:?}");
-    assert!(error.message().contains("said nothing"), "{error:?}");
-    drop(snapshot);
-
-    let snapshot = begin(&database.url, 10).await;
-    assert_eq!(rows(&snapshot, "dead").await.len(), 0);
-    assert_eq!(rows(&snapshot, "t").await.len(), 20_000);
-    snapshot.close().await.unwrap();
 }
 
 /// PG-C04: tables created, dropped and renamed between listing and locking.

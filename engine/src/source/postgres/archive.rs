@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 use super::dump_settings::DumpSettings;
 use super::session::{Session, qualified};
@@ -82,9 +82,12 @@ impl Snapshot {
         };
         let worker = self.worker().await?;
         let withheld = Withheld::find(&worker).await?;
-        let settings = DumpSettings::choose(&worker, self.connector.url()).await?;
+        let settings = DumpSettings::choose(&worker, &self.connector).await?;
         self.keep(worker).await;
-        let written = match run(self.dump_command(tool, &settings), &[], "pg_dump").await {
+        let child = start(self.dump_command(tool, &settings), &[], "pg_dump")?;
+        let (id, application) = (child.id(), self.dump_application());
+        let ended = finish(child, &[], "pg_dump");
+        let written = match self.holder.process_answered(ended, id, &application).await? {
             Ok(written) => written,
             Err(error) if error.message().contains(locks::NO_ROOM) => {
                 return Err(error.with_help(locks::advice(&self.worker().await?).await?));
@@ -111,6 +114,7 @@ impl Snapshot {
 
     fn dump_command(&self, tool: &Tool, settings: &DumpSettings) -> Command {
         let mut command = tool.command(self.connector.url());
+        command.env("PGAPPNAME", self.dump_application());
         // The server that holds the snapshot, whatever else its name may mean by now.
         command.env("PGHOSTADDR", self.holder.address().ip().to_string());
         // Bounds and defaults are printed in it, and a database may have one of its own.
@@ -130,6 +134,11 @@ impl Snapshot {
             command.arg(format!("--exclude-table={}", qualified(&table.namespace, &table.name)));
         }
         command
+    }
+
+    /// No other connection has this name.
+    fn dump_application(&self) -> String {
+        format!("dbsnap pg_dump {}", self.evidence().snapshot_name)
     }
 
     fn excluded(&self) -> Vec<Incomplete> {
@@ -179,7 +188,7 @@ impl Withheld {
 }
 
 async fn count(worker: &Session, sql: &str) -> Result<u64> {
-    let rows = worker.rows(sql).await;
+    let rows = worker.answered(worker.rows(sql)).await?;
     let rows = rows.map_err(|error| fault::statement("listing what holds passwords", error))?;
     Ok(rows.first().map_or(0, |row| row.number(0)))
 }
@@ -301,14 +310,23 @@ pub(crate) struct Answer {
 }
 
 /// Runs a program to its end, feeding it `input`. It is killed when the future is dropped.
-pub(crate) async fn run(mut command: Command, input: &[u8], name: &str) -> Result<Answer> {
-    let failed = |error: std::io::Error| {
-        Error::new(Kind::Internal, format!("{name} does not run: {error}")).with_source(error)
-    };
+pub(crate) async fn run(command: Command, input: &[u8], name: &str) -> Result<Answer> {
+    finish(start(command, input, name)?, input, name).await
+}
+
+fn start(mut command: Command, input: &[u8], name: &str) -> Result<Child> {
     if !input.is_empty() {
         command.stdin(Stdio::piped());
     }
-    let mut child = command.spawn().map_err(failed)?;
+    command.spawn().map_err(|error| does_not_run(name, error))
+}
+
+fn does_not_run(name: &str, error: std::io::Error) -> Error {
+    Error::new(Kind::Internal, format!("{name} does not run: {error}")).with_source(error)
+}
+
+async fn finish(mut child: Child, input: &[u8], name: &str) -> Result<Answer> {
+    let failed = |error| does_not_run(name, error);
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let feed = async move {
         if let Some(mut stdin) = stdin {

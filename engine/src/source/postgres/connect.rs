@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::counted::{Counted, Passed};
 use super::fault;
 use super::session::Session;
 use super::silence::PATIENCE;
@@ -123,9 +124,13 @@ impl Connector {
         let address = stream.peer_addr().map_err(|error| Error::new(Kind::Unreachable, error.to_string()))?;
         let config = self.url.config();
         let tls = Noting { inner: self.tls_connect(), has_tls };
+        let passed = Passed::default();
+        let stream = Counted::new(stream, passed.clone());
         let attempt = timeout(self.url.connect_timeout(), config.connect_raw(stream, tls)).await;
         match attempt {
-            Ok(Ok((client, connection))) => Ok(Session::new(client, connection, self.clone(), address)),
+            Ok(Ok((client, connection))) => {
+                Ok(Session::new(client, connection, self.clone(), address, passed))
+            }
             Ok(Err(error)) => Err(fault::login(&self.url, &error)),
             Err(_) => Err(Error::new(
                 Kind::Unreachable,
@@ -159,12 +164,12 @@ struct Noting<'a, T> {
     has_tls: &'a AtomicBool,
 }
 
-impl<T: TlsConnect<TcpStream>> TlsConnect<TcpStream> for Noting<'_, T> {
+impl<T: TlsConnect<Counted>> TlsConnect<Counted> for Noting<'_, T> {
     type Stream = T::Stream;
     type Error = T::Error;
     type Future = T::Future;
 
-    fn connect(self, stream: TcpStream) -> T::Future {
+    fn connect(self, stream: Counted) -> T::Future {
         self.has_tls.store(true, Ordering::Relaxed);
         self.inner.connect(stream)
     }

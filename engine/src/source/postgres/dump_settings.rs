@@ -11,7 +11,6 @@
 use super::connect::Connector;
 use super::fault;
 use super::session::Session;
-use super::url::PostgresUrl;
 use crate::error::Result;
 
 /// Names and the values that they are meant to have.
@@ -32,17 +31,19 @@ pub(super) struct DumpSettings {
 
 impl DumpSettings {
     /// `worker` has the settings of every session of this user in this database.
-    pub(super) async fn choose(worker: &Session, url: &PostgresUrl) -> Result<Self> {
+    pub(super) async fn choose(worker: &Session, connector: &Connector) -> Result<Self> {
         let failed = |error| fault::statement("reading settings", error);
         // What holds for the session, whatever its transaction has pinned.
-        let other = differing(worker, "reset_val").await.map_err(failed)?;
+        let other = worker.answered(differing(worker, "reset_val")).await?.map_err(failed)?;
         if other.is_empty() {
             return Ok(Self::default());
         }
-        let options = options(url.options());
+        let options = options(connector.url().options());
+        let with_options = Connector::new(&connector.url().with_options(&options))?;
         // A pooler may refuse options, or take them and do nothing.
-        if let Ok(session) = Connector::new(&url.with_options(&options))?.connect().await
-            && differing(&session, "setting").await.is_ok_and(|other| other.is_empty())
+        if let Ok(session) = with_options.with_patience(connector.patience()).connect().await
+            && let Ok(other) = session.answered(differing(&session, "setting")).await?
+            && other.is_empty()
         {
             return Ok(Self { options: Some(options), other: Vec::new() });
         }

@@ -5,6 +5,8 @@ use tokio_postgres::error::SqlState;
 use super::url::{PostgresUrl, SslMode};
 use crate::error::{Error, Kind};
 
+/// What [`login`] says of a server that takes no more connections.
+const NO_ROOM: &str = "has no connection left";
 /// How a failed handshake's message begins. The driver keeps its error kinds to itself.
 const NO_TLS: &str = "no TLS with";
 
@@ -46,7 +48,7 @@ pub(super) fn login(url: &PostgresUrl, error: &tokio_postgres::Error) -> Error {
         ),
         code if *code == SqlState::TOO_MANY_CONNECTIONS => failed(
             Kind::Unreachable,
-            format!("{host} has no connection left: {message}"),
+            format!("{host} {NO_ROOM}: {message}"),
             "Raise max_connections or the user's connection limit, or try again later.",
         ),
         code if *code == SqlState::CANNOT_CONNECT_NOW => failed(
@@ -90,6 +92,11 @@ fn handshake(url: &PostgresUrl, error: &tokio_postgres::Error) -> Error {
 /// Whether [`login`] failed before the user was asked for.
 pub(super) fn failed_at_tls(error: &Error) -> bool {
     error.message().starts_with(NO_TLS)
+}
+
+/// Whether [`login`] was refused by a server that is there and has enough to do.
+pub(super) fn has_no_room(error: &Error) -> bool {
+    error.message().contains(NO_ROOM)
 }
 
 /// A failed statement. `doing` is what was tried ("reading public.orders").

@@ -17,7 +17,8 @@ pub(super) async fn advice(session: &Session) -> Result<String> {
          (current_setting('max_connections')::int + current_setting('max_prepared_transactions')::int)::text, \
          (SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
           WHERE relkind IN ('r', 'p') AND nspname !~ '^pg_' AND nspname <> 'information_schema')::text";
-    let rows = session.rows(sql).await.map_err(|error| fault::statement("reading settings", error))?;
+    let rows = session.answered(session.rows(sql)).await?;
+    let rows = rows.map_err(|error| fault::statement("reading settings", error))?;
     let row = rows.first();
     let number = |at: usize| row.map_or(0, |row| row.number::<u64>(at));
     let (now, transactions, tables) = (number(0), number(1), number(2));

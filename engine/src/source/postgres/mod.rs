@@ -25,6 +25,7 @@ mod archive_header;
 mod catalog;
 mod columns;
 pub(crate) mod connect;
+mod counted;
 mod dependents;
 pub(crate) mod dump_settings;
 mod fault;

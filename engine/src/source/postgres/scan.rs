@@ -77,13 +77,13 @@ impl Snapshot {
         if let Some(worker) = self.idle.lock().await.pop() {
             return Ok(worker);
         }
-        let mut worker = self.connector.connect().await?;
+        let worker = self.connector.connect().await?;
         let import = format!(
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}; {}",
             literal(&self.evidence().snapshot_name),
             self.server.pins(self.options.lock_timeout)
         );
-        worker.run(&import).await.map_err(|error| {
+        worker.answered(worker.run(&import)).await?.map_err(|error| {
             let why =
                 error.as_db_error().map_or_else(|| error.to_string(), |answer| answer.message().to_owned());
             Error::new(Kind::SourceChanged, format!("a worker cannot join the snapshot: {why}"))
@@ -92,7 +92,8 @@ impl Snapshot {
                 )
                 .with_source(error)
         })?;
-        worker.note_backend().await.map_err(|error| fault::statement("joining the snapshot", error))?;
+        let noted = worker.answered(worker.note_backend()).await?;
+        noted.map_err(|error| fault::statement("joining the snapshot", error))?;
         Ok(worker)
     }
 
@@ -207,7 +208,7 @@ impl Scan<'_> {
         let session = self.snapshot.worker().await?;
         let guard = session.cancel_guard();
         if let Some(table) = table
-            && !self.lock(&session, table).await?
+            && !session.answered(self.lock(&session, table)).await??
         {
             guard.disarm();
             return Ok(None);
@@ -273,7 +274,7 @@ impl Scan<'_> {
             return Ok(());
         }
         // A relation without a kind is newer than the snapshot.
-        let newer = locked(worker).await?.iter().any(|(_, kind)| kind.is_empty());
+        let newer = worker.answered(locked(worker)).await??.iter().any(|(_, kind)| kind.is_empty());
         if newer { Err(self.changed()) } else { Ok(()) }
     }
 
@@ -291,7 +292,7 @@ impl Scan<'_> {
     ) -> Result<(), Failure> {
         let sort = if statement.contains(" ORDER BY ") { "off" } else { "on" };
         let set = format!("SET LOCAL enable_sort = {sort}");
-        let prepared = worker.run(&set).await;
+        let prepared = worker.answered(worker.run(&set)).await?;
         prepared.map_err(|error| Failure::Reading(fault::statement("preparing to read", error)))?;
         let begun = worker.answered(worker.copy_out(statement)).await?;
         let mut rows = pin!(begun.map_err(Failure::Refused)?);
@@ -397,8 +398,10 @@ impl Scan<'_> {
             lengths.join(" + ")
         );
         let worker = self.snapshot.worker().await?;
-        let rows =
-            worker.rows(&sql).await.map_err(|error| fault::statement("looking for long rows", error))?;
+        let rows = worker
+            .answered(worker.rows(&sql))
+            .await?
+            .map_err(|error| fault::statement("looking for long rows", error))?;
         Ok(rows.iter().map(|row| row.text(0)).collect())
     }
 }

@@ -17,7 +17,8 @@ pub(super) async fn read(snapshot: &Snapshot) -> Result<Vec<SequenceState>> {
             format!("SELECT {position}::text, last_value::text, is_called::text FROM {}", sequence.sql())
         };
         let sql = chunk.iter().enumerate().map(select).collect::<Vec<_>>().join(" UNION ALL ");
-        let rows = worker.rows(&sql).await.map_err(|error| fault::statement("reading sequences", error))?;
+        let rows = worker.answered(worker.rows(&sql)).await?;
+        let rows = rows.map_err(|error| fault::statement("reading sequences", error))?;
         states.extend(rows.iter().map(|row| {
             let sequence = &chunk[row.number::<usize>(0)];
             SequenceState {

@@ -1,16 +1,17 @@
 //! One connection, and how its answers are read.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio_postgres::tls::TlsStream;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Client, Connection, CopyInSink, CopyOutStream, Row};
 
 use super::connect::Connector;
+use super::counted::{Counted, Passed};
 
 /// A logged-in connection. Dropping it closes the socket at once.
 pub(crate) struct Session {
@@ -18,35 +19,42 @@ pub(crate) struct Session {
     driver: AbortHandle,
     connector: Connector,
     address: SocketAddr,
+    passed: Passed,
     /// The server's number for it, once it was asked.
-    backend: u32,
+    backend: AtomicU32,
 }
 
 impl Session {
     pub(super) fn new<T>(
         client: Client,
-        connection: Connection<TcpStream, T>,
+        connection: Connection<Counted, T>,
         connector: Connector,
         address: SocketAddr,
+        passed: Passed,
     ) -> Self
     where
         T: TlsStream + tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     {
         // What ends the connection is also what the pending query reports, so it is not kept here.
         let driver = tokio::spawn(async move { drop(connection.await) }).abort_handle();
-        Self { client, driver, connector, address, backend: 0 }
+        Self { client, driver, connector, address, passed, backend: AtomicU32::new(0) }
     }
 
     /// Asks for the server's number for this session. In a transaction: to the next one, a pooler may
     /// give another session.
-    pub(super) async fn note_backend(&mut self) -> Result<(), tokio_postgres::Error> {
+    pub(super) async fn note_backend(&self) -> Result<(), tokio_postgres::Error> {
         let rows = self.rows("SELECT pg_backend_pid()::text").await?;
-        self.backend = rows.first().map_or(0, |row| row.number(0));
+        self.backend.store(rows.first().map_or(0, |row| row.number(0)), Ordering::Relaxed);
         Ok(())
     }
 
     pub(super) fn backend(&self) -> u32 {
-        self.backend
+        self.backend.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes went either way since it began.
+    pub(super) fn bytes_passed(&self) -> u64 {
+        self.passed.bytes()
     }
 
     pub(super) fn patience(&self) -> Duration {

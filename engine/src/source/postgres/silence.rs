@@ -1,7 +1,8 @@
 //! Telling a server that works on an answer for long from one that has gone silent.
 //!
 //! A scan of a table that is mostly dead rows says nothing for hours, and so does a connection whose
-//! other end is gone behind a proxy. From time to time another connection asks what the server is doing.
+//! other end is gone behind a proxy. Any byte is a sign of life, since one row may take its time. Where
+//! there is none, another connection asks from time to time what the server is doing.
 
 use std::pin::pin;
 use std::task::Poll;
@@ -9,7 +10,8 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::session::Session;
+use super::fault;
+use super::session::{Session, literal};
 use crate::error::{Error, Kind, Result};
 
 /// How long nothing may come until the server is asked.
@@ -17,23 +19,50 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// Times in a row that it must not be working, to be given up.
 const UNANSWERED: u32 = 5;
 
+/// Who waits for the server.
+enum Waiting<'a> {
+    /// The session itself.
+    Session,
+    /// A process of ours with a connection of its own.
+    Process { id: Option<u32>, application: &'a str },
+}
+
 impl Session {
-    /// Waits for an answer for as long as the server works on it.
+    /// Waits for an answer on this session for as long as the server works on it.
     ///
     /// # Errors
     /// [`Unreachable`](Kind::Unreachable) when it does not, or cannot be asked.
     pub(super) async fn answered<T>(&self, answer: impl Future<Output = T>) -> Result<T> {
+        self.watched(answer, &Waiting::Session).await
+    }
+
+    /// As [`answered`](Self::answered), for the end of a process that is connected to the same server under
+    /// the name of `application`.
+    pub(super) async fn process_answered<T>(
+        &self,
+        end: impl Future<Output = T>,
+        id: Option<u32>,
+        application: &str,
+    ) -> Result<T> {
+        self.watched(end, &Waiting::Process { id, application }).await
+    }
+
+    async fn watched<T>(&self, answer: impl Future<Output = T>, waiting: &Waiting<'_>) -> Result<T> {
         let mut answer = pin!(answer);
         // Most rows are there already, and need no clock.
         if let Poll::Ready(answer) = futures::poll!(answer.as_mut()) {
             return Ok(answer);
         }
-        let mut unanswered = 0;
+        let (mut unanswered, mut before) = (0, self.signs_of_life(waiting).await);
         while unanswered < UNANSWERED {
             if let Ok(answer) = timeout(self.patience(), &mut answer).await {
                 return Ok(answer);
             }
-            unanswered = if self.is_working().await { 0 } else { unanswered + 1 };
+            let signs = self.signs_of_life(waiting).await;
+            // What cannot be known is no silence.
+            let is_alive = signs.is_none() || signs != before || self.is_working(waiting).await;
+            unanswered = if is_alive { 0 } else { unanswered + 1 };
+            before = signs;
         }
         let silent = self.patience() * UNANSWERED;
         let message = format!("the server said nothing for {} s, and is not at work on it", silent.as_secs());
@@ -42,17 +71,42 @@ impl Session {
         ))
     }
 
-    async fn is_working(&self) -> bool {
-        // Waiting for the client means that its answer gets no further: it would have arrived by now.
+    /// A number that another one follows with every sign of life.
+    async fn signs_of_life(&self, waiting: &Waiting<'_>) -> Option<u64> {
+        match waiting {
+            Waiting::Session => Some(self.bytes_passed()),
+            Waiting::Process { id, .. } => wakings((*id)?).await,
+        }
+    }
+
+    async fn is_working(&self, waiting: &Waiting<'_>) -> bool {
+        let whose = match waiting {
+            Waiting::Session => format!("pid = {}", self.backend()),
+            Waiting::Process { application, .. } => format!("application_name = {}", literal(application)),
+        };
+        // Waiting for the client means that bytes get no further: they would have arrived by now.
         let sql = format!(
-            "SELECT (coalesce(state, 'disabled') IN ('active', 'disabled') AND wait_event IS DISTINCT FROM 'ClientWrite')::text \
-             FROM pg_stat_activity WHERE pid = {}",
-            self.backend()
+            "SELECT (coalesce(state, 'disabled') IN ('active', 'disabled') AND wait_event_type IS DISTINCT FROM 'Client')::text \
+             FROM pg_stat_activity WHERE {whose}"
         );
         let asking = async {
-            let other = self.beside().await.ok()?;
-            Some(other.rows(&sql).await.ok()?.first().is_some_and(|row| row.flag(0)))
+            match self.beside().await {
+                Ok(other) => other.rows(&sql).await.is_ok_and(|rows| rows.iter().any(|row| row.flag(0))),
+                // It speaks, and may well be at work.
+                Err(error) => fault::has_no_room(&error),
+            }
         };
-        timeout(PATIENCE, asking).await.ok().flatten().unwrap_or(false)
+        timeout(PATIENCE, asking).await.unwrap_or(false)
     }
+}
+
+/// How often a process was put to sleep or to wait, which one that waits for nothing but the network is not
+/// again until something arrives. Known on Linux.
+async fn wakings(process: u32) -> Option<u64> {
+    let status = tokio::fs::read_to_string(format!("/proc/{process}/status")).await.ok()?;
+    let counts = status.lines().filter_map(|line| {
+        let (name, count) = line.split_once(':')?;
+        name.ends_with("voluntary_ctxt_switches").then(|| count.trim().parse::<u64>().ok())?
+    });
+    counts.reduce(|voluntary, others| voluntary + others)
 }

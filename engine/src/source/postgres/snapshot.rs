@@ -169,33 +169,9 @@ impl Snapshot {
 
     async fn begin_inner(url: &PostgresUrl, options: &Options) -> Result<Self> {
         let connector = Connector::new(url)?.with_patience(options.patience);
-        let mut holder = connector.connect().await?;
+        let holder = connector.connect().await?;
         let guard = holder.cancel_guard();
-        let server = Server::read(&holder).await?;
-        let mut restarts = 0;
-        let mut passing = Passing::new(options.is_restless);
-        let mut found = loop {
-            let (error, is_passing) = match take(&holder, &server, url.user(), options, &mut passing).await {
-                Ok(found) => break found,
-                Err(Setback::Passing(error)) => (error, true),
-                Err(Setback::Failed(error)) => (error, false),
-            };
-            if error.kind() != ErrorKind::SourceChanged || holder.is_closed() {
-                return Err(error);
-            }
-            holder.run("ROLLBACK").await.map_err(|error| fault::statement("starting over", error))?;
-            if is_passing && passing.look_again() {
-                tokio::time::sleep(passing.pause()).await;
-                continue;
-            }
-            if restarts == options.max_restarts || is_passing {
-                return Err(gave_up(&holder, &error, restarts + passing.moments()).await);
-            }
-            restarts += 1;
-            tokio::time::sleep(Duration::from_millis(100) * restarts).await;
-        };
-        holder.note_backend().await.map_err(|error| fault::statement("beginning the snapshot", error))?;
-        found.evidence.restarts = restarts + passing.moments();
+        let (server, found) = holder.answered(hold(&holder, url.user(), options)).await??;
         guard.disarm();
         Ok(Self {
             connector,
@@ -279,7 +255,7 @@ impl Snapshot {
     pub(super) async fn check_holder(&self) -> Result<()> {
         // What it reads fails if its transaction ends.
         let Ok(_idle) = self.holder_reads.try_lock() else { return Ok(()) };
-        let answer = self.holder.rows("SELECT ''::text").await;
+        let answer = self.holder.answered(self.holder.rows("SELECT ''::text")).await?;
         answer.map(drop).map_err(|error| {
             Error::new(
                 ErrorKind::SourceChanged,
@@ -300,7 +276,7 @@ impl Snapshot {
     pub(crate) async fn dismiss_workers(&self) {
         for worker in self.idle.lock().await.drain(..) {
             // A worker that is gone holds nothing any more.
-            let _ = worker.run("COMMIT").await;
+            let _ = worker.answered(worker.run("COMMIT")).await;
         }
     }
 
@@ -323,9 +299,10 @@ impl Snapshot {
     pub async fn close(self) -> Result<()> {
         for worker in self.idle.into_inner() {
             // A worker that is gone holds nothing any more.
-            let _ = worker.run("COMMIT").await;
+            let _ = worker.answered(worker.run("COMMIT")).await;
         }
-        self.holder.run("COMMIT").await.map_err(|error| fault::statement("ending the snapshot", error))
+        let ended = self.holder.answered(self.holder.run("COMMIT")).await?;
+        ended.map_err(|error| fault::statement("ending the snapshot", error))
     }
 }
 
@@ -372,6 +349,36 @@ impl Setback {
     }
 }
 
+/// As many attempts as it takes.
+async fn hold(holder: &Session, user: &str, options: &Options) -> Result<(Server, Found)> {
+    let server = Server::read(holder).await?;
+    let mut restarts = 0;
+    let mut passing = Passing::new(options.is_restless);
+    loop {
+        let (error, is_passing) = match take(holder, &server, user, options, &mut passing).await {
+            Ok(mut found) => {
+                found.evidence.restarts = restarts + passing.moments();
+                return Ok((server, found));
+            }
+            Err(Setback::Passing(error)) => (error, true),
+            Err(Setback::Failed(error)) => (error, false),
+        };
+        if error.kind() != ErrorKind::SourceChanged || holder.is_closed() {
+            return Err(error);
+        }
+        holder.run("ROLLBACK").await.map_err(|error| fault::statement("starting over", error))?;
+        if is_passing && passing.look_again() {
+            tokio::time::sleep(passing.pause()).await;
+            continue;
+        }
+        if restarts == options.max_restarts || is_passing {
+            return Err(gave_up(holder, &error, restarts + passing.moments()).await);
+        }
+        restarts += 1;
+        tokio::time::sleep(Duration::from_millis(100) * restarts).await;
+    }
+}
+
 /// One attempt.
 async fn take(
     holder: &Session,
@@ -381,22 +388,22 @@ async fn take(
     passing: &mut Passing,
 ) -> Result<Found, Setback> {
     let pins = server.pins(options.lock_timeout);
-    let begin = |what: String| async move {
-        holder
-            .run(&what)
-            .await
-            .map_err(|error| fault::statement("beginning the snapshot's transaction", error))
+    let beginning = |error| fault::statement("beginning the snapshot's transaction", error);
+    let begin = async |access: &str| {
+        let sql = format!("BEGIN ISOLATION LEVEL REPEATABLE READ {access}; {pins}");
+        holder.run(&sql).await.map_err(beginning)
     };
-    begin(format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {pins}")).await?;
+    begin("READ ONLY").await?;
+    holder.note_backend().await.map_err(beginning)?;
     let (listed, below) = (catalog::relations(holder, server).await?, Inheritance::read(holder).await?);
-    begin("COMMIT".to_owned()).await?;
+    holder.run("COMMIT").await.map_err(beginning)?;
     let settled = passing.settled(&listed);
     if passing.is_too_early() {
         return Err(Setback::passing());
     }
 
     let access = if options.guarded.is_empty() { "READ ONLY" } else { "READ WRITE" };
-    begin(format!("BEGIN ISOLATION LEVEL REPEATABLE READ {access}; {pins}")).await?;
+    begin(access).await?;
     let to_lock = catalog::plan(&settled, &below, server, user).tables;
     let is_guarded =
         |table: &&Relation| options.guarded.contains(&(table.namespace.clone(), table.name.clone()));
@@ -409,6 +416,7 @@ async fn take(
         holder.run(&sql).await.map_err(lock_error)?;
     }
     let mut evidence = export(holder, server).await?;
+    holder.note_backend().await.map_err(beginning)?;
     if !guarded.is_empty() {
         evidence.isolation = GUARDED.to_owned();
     }

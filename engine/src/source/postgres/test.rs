@@ -46,10 +46,16 @@ pub async fn test(url: &PostgresUrl) -> ConnectionReport {
 pub async fn refuse_writers(url: &PostgresUrl) -> Result<()> {
     let session = Connector::new(url)?.connect().await?;
     let guard = session.cancel_guard();
-    let server = Server::read(&session).await?;
-    begin(&session, &server).await?;
-    let findings = readonly::check(&session, &server).await?;
-    end(&session).await?;
+    let findings = session.answered(async {
+        let server = Server::read(&session).await?;
+        begin(&session, &server).await?;
+        let noted = session.note_backend().await;
+        noted.map_err(|error| fault::statement("beginning a transaction", error))?;
+        let findings = readonly::check(&session, &server).await?;
+        end(&session).await?;
+        Ok::<_, Error>(findings)
+    });
+    let findings = findings.await??;
     guard.disarm();
     if findings.privileges.is_empty() {
         return Ok(());
