@@ -157,6 +157,35 @@ async fn both_ends_of_a_foreign_key_bring_it_along() {
     assert_eq!(list(cluster, &restored, extensions).await, ["hstore", "pg_trgm", "plpgsql"]);
 }
 
+/// The functions that make a base type what it is are routines like others, and come along with any.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_base_type_comes_whole_with_any_routine() {
+    let (cluster, name, url) = database(
+        "CREATE TYPE base;
+         CREATE FUNCTION base_in(cstring) RETURNS base LANGUAGE internal IMMUTABLE STRICT AS 'int4in';
+         CREATE FUNCTION base_out(base) RETURNS cstring LANGUAGE internal IMMUTABLE STRICT AS 'int4out';
+         CREATE TYPE base (INPUT = base_in, OUTPUT = base_out, INTERNALLENGTH = 4, PASSEDBYVALUE, ALIGNMENT = int4);
+         COMMENT ON TYPE base IS 'a number';
+         CREATE FUNCTION one() RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1';
+         CREATE TABLE uses_it (id int PRIMARY KEY, v base); INSERT INTO uses_it VALUES (1, '42');
+         CREATE TABLE calls (id int PRIMARY KEY, v int DEFAULT one()); INSERT INTO calls VALUES (1);
+         CREATE TABLE plain (id int PRIMARY KEY)",
+    )
+    .await;
+    let test = TestRepo::new().await;
+    let snapshot = test.backup(&url).await;
+    for (table, types) in [("calls", 1), ("uses_it", 1), ("plain", 0)] {
+        let restored = format!("{name}_{table}");
+        let target = cluster.superuser_url(&restored);
+        let names = [&*format!("public.{table}")];
+        let plan = plan(&test, &snapshot, &names, &target).await.unwrap();
+        let done = apply(&test, &snapshot, &names, &plan, &target).await;
+        assert!(done.proof.matches, "{table}: {:#?}", done.proof);
+        let whole = "SELECT obj_description(oid) FROM pg_type WHERE typname = 'base' AND typisdefined";
+        assert_eq!(list(cluster, &restored, whole).await, vec!["a number"; types], "{table}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_chosen_is_refused_with_what_to_do() {
     let (cluster, name, url) = database(SHOP).await;

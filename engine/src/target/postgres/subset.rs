@@ -45,6 +45,9 @@ const FOLLOWING: &[&str] = &[
 /// What may call any of its kind without an archive telling.
 const ROUTINES: &[&str] = &["AGGREGATE", "FUNCTION", "PROCEDURE"];
 
+/// The name of a type whose functions are made before it.
+const SHELL_TYPE: &str = "SHELL TYPE";
+
 /// A part of a chosen table that is left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LeftOut {
@@ -111,7 +114,8 @@ pub(crate) fn subset(archive: &[u8], chosen: &[(String, String)], with_foreign_k
     };
     let mut along = BTreeMap::new();
     for entry in taken.iter().map(|at| &entries[*at]) {
-        if !graph.is_of_tables(entry) && !FOLLOWING.contains(&entry.kind.as_str()) {
+        let is_own = entry.kind != SHELL_TYPE && !FOLLOWING.contains(&entry.kind.as_str());
+        if is_own && !graph.is_of_tables(entry) {
             *along.entry(entry.kind.to_lowercase()).or_default() += 1;
         }
     }
@@ -224,8 +228,18 @@ impl<'a> Graph<'a> {
             // A sequence is made without the table whose column owns it.
             let is_free = entry.kind == "SEQUENCE" && entry.definition.trim_start().starts_with("CREATE ");
             pending.extend(self.needs(entry).filter(|at| !is_free || !self.is_table(&self.entries[*at])));
+            pending.extend(self.completion(entry));
         }
         Ok(found)
+    }
+
+    /// The type that a shell stands in for, so that its own functions can name it. These do not depend on
+    /// the type, and come to nothing without it.
+    fn completion(&self, shell: &Entry) -> Option<usize> {
+        let is_whole = |entry: &Entry| {
+            entry.kind == "TYPE" && entry.tag == shell.tag && entry.namespace == shell.namespace
+        };
+        if shell.kind == SHELL_TYPE { self.entries.iter().position(is_whole) } else { None }
     }
 
     fn display(&self, at: usize) -> String {

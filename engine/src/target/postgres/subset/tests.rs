@@ -97,6 +97,24 @@ fn routines_come_together_as_far_as_they_can_be_made() {
     assert_eq!(picked(&all, &["plain"]).unwrap().0, [7]);
 }
 
+/// Its functions need its shell alone, and it needs them.
+#[test]
+fn a_base_type_comes_whole_with_its_functions() {
+    let all = entries(&[
+        (1, "SHELL TYPE", "base", &[]),
+        (2, "FUNCTION", "base_in(cstring)", &[1]),
+        (3, "FUNCTION", "base_out(base)", &[1]),
+        (4, "TYPE", "base", &[2, 3]),
+        (5, "FUNCTION", "f()", &[]),
+        (6, "TABLE", "t", &[5]),
+        (7, "TABLE", "uses_it", &[4]),
+        (8, "TABLE", "plain", &[]),
+    ]);
+    assert_eq!(picked(&all, &["t"]).unwrap().0, [1, 2, 3, 4, 5, 6]);
+    assert_eq!(picked(&all, &["uses_it"]).unwrap().0, [1, 2, 3, 4, 5, 7]);
+    assert_eq!(picked(&all, &["plain"]).unwrap().0, [8]);
+}
+
 #[test]
 fn a_table_that_needs_another_is_refused_with_its_name() {
     let all = entries(&[
