@@ -427,6 +427,12 @@ async fn p09_what_a_role_that_inherits_nothing_can_become_is_named() {
     assert!(!report.ok && !stage(&report, Stage::ReadOnly).ok, "{report:#?}");
     let error = refuse_writers(&database.url).await.unwrap_err();
     assert_eq!(error.kind(), Kind::NotReadOnly, "{error:?}");
+    // One statement ends that.
+    let fix = stage(&report, Stage::ReadOnly).fix.clone().unwrap();
+    let statements: Vec<&str> = fix.lines().filter(|line| line.ends_with(';')).collect();
+    assert_eq!(statements, [format!("REVOKE \"{owner}\" FROM \"{role}\";")]);
+    database.execute(statements[0]).await;
+    assert!(test(&database.url).await.privileges.is_empty());
 }
 
 /// Every class of objects that the server notes owners of: what writes is named with a statement that runs.

@@ -94,6 +94,13 @@ async fn c17_too_few_locks_for_the_schema_archive_are_told() {
     assert!(
         error.message().starts_with("pg_dump failed: ") && error.message().contains("out of shared memory")
     );
+
+    // So it is where the snapshot's own locks are too many.
+    snapshot.close().await.unwrap();
+    other.batch_execute("SELECT pg_advisory_lock(n) FROM generate_series(1, 100000) n").await.unwrap_err();
+    other.batch_execute("SELECT pg_advisory_unlock(n) FROM generate_series(1, 60) n").await.unwrap();
+    let error = Snapshot::begin(&url, &Options::default(), &cancel).await.unwrap_err();
+    assert_eq!((error.kind(), error.help()), (Kind::Unsupported, Some(help)), "{error:?}");
 }
 
 /// PG-D04, D08 are in the unit tests of the tool's choice; PG-C10: `pg_dump` must not wait for ever.

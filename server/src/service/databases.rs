@@ -409,7 +409,7 @@ fn refusal(report: &ConnectionReport, url: &DatabaseUrl) -> Problem {
     let failed = failed.or_else(|| report.stages.iter().find(|stage| !stage.ok));
     let advice = failed.and_then(|stage| stage.fix.as_deref()).unwrap_or_default();
     let Advice { help, statements, elsewhere } = Advice::of(advice, url);
-    let mut help = [help, elsewhere].join(" ");
+    let mut help = [help, elsewhere].join(" ").trim_end().to_owned();
     if !statements.is_empty() {
         help.push_str(match url {
             DatabaseUrl::Postgres(_) => {

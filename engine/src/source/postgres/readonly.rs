@@ -6,6 +6,8 @@
 //! the one that logged in (`role`, `session_authorization`), which a statement undoes: so the questions
 //! are asked for every role that the session can go back to.
 
+use std::collections::BTreeSet;
+
 use tokio_postgres::error::SqlState;
 
 use super::fault;
@@ -86,7 +88,8 @@ impl Findings {
 async fn check_current(session: &Session, server: &Server) -> Result<Findings> {
     let asking = |error| fault::statement("checking privileges", error);
     let mut findings = Findings::default();
-    for row in session.rows(ATTRIBUTES).await.map_err(asking)? {
+    let attributes = session.rows(ATTRIBUTES).await.map_err(asking)?;
+    for row in &attributes {
         let (role, is_self, attribute) = (row.text(0), row.flag(1), row.text(2));
         findings.privileges.push(format!("role attribute {attribute}{}", through(&role, is_self)));
         if is_self && attribute != "SUPERUSER" {
@@ -134,6 +137,9 @@ async fn check_current(session: &Session, server: &Server) -> Result<Findings> {
         }
     }
     findings.fixes.extend(all_owned);
+    let others = attributes.iter().filter(|row| !row.flag(1)).map(|row| row.text(0));
+    let others = others.chain(rows.iter().filter(|row| !row.flag(4)).map(|row| row.text(3)));
+    findings.fixes.extend(memberships(session, others.collect()).await.map_err(asking)?);
     if more > 0 {
         let at_least = if rows.iter().filter(|row| row.text(0) == LARGE_OBJECT).count() >= LARGE_OBJECTS {
             "at least "
@@ -145,6 +151,26 @@ async fn check_current(session: &Session, server: &Server) -> Result<Findings> {
     findings.fixes.extend(granted.iter().map(revoke));
     residual(session, server, &mut findings).await?;
     Ok(findings)
+}
+
+/// The statements that end the memberships through which the role may become any of these.
+async fn memberships(
+    session: &Session,
+    roles: BTreeSet<String>,
+) -> Result<Vec<String>, tokio_postgres::Error> {
+    if roles.is_empty() {
+        return Ok(Vec::new());
+    }
+    let roles: Vec<String> = roles.iter().map(|role| literal(role)).collect();
+    let sql = format!(
+        "SELECT DISTINCT direct.rolname::text, current_user::text FROM pg_auth_members m \
+           JOIN pg_roles direct ON direct.oid = m.roleid, pg_roles r \
+         WHERE m.member = (SELECT oid FROM pg_roles WHERE rolname = current_user) AND r.rolname IN ({}) \
+           AND pg_has_role(direct.oid, r.oid, 'MEMBER') AND direct.rolname !~ '[[:cntrl:]]' ORDER BY 1",
+        roles.join(", ")
+    );
+    let revoke = |row: &TextRow| format!("REVOKE {} FROM {};", ident(&row.text(0)), ident(&row.text(1)));
+    Ok(session.rows(&sql).await?.iter().map(revoke).collect())
 }
 
 /// The owner of a database is a member of `pg_database_owner` by being it, which nothing revokes.

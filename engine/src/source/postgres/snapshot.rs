@@ -27,7 +27,7 @@ use super::settings::Server;
 use super::silence::PATIENCE;
 use super::unprintable::Unprintable;
 use super::url::PostgresUrl;
-use super::{fault, sequences};
+use super::{fault, locks, sequences};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::source::{ArchiveOutcome, Collection, Incomplete, ScanOrder, definition_name};
 
@@ -363,10 +363,14 @@ async fn hold(holder: &Session, user: &str, options: &Options) -> Result<(Server
             Err(Setback::Passing(error)) => (error, true),
             Err(Setback::Failed(error)) => (error, false),
         };
-        if error.kind() != ErrorKind::SourceChanged || holder.is_closed() {
+        let lacks_locks = error.message().contains(locks::NO_ROOM);
+        if (error.kind() != ErrorKind::SourceChanged && !lacks_locks) || holder.is_closed() {
             return Err(error);
         }
         holder.run("ROLLBACK").await.map_err(|error| fault::statement("starting over", error))?;
+        if lacks_locks {
+            return Err(error.with_help(locks::advice(holder).await?));
+        }
         if is_passing && passing.look_again() {
             tokio::time::sleep(passing.pause()).await;
             continue;
