@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures::{StreamExt, stream};
+use futures::{FutureExt, StreamExt, stream};
 use repo_format::catalog::{CollectionKind, Layout};
 use tokio::sync::mpsc;
 
@@ -78,14 +78,15 @@ pub(crate) async fn read_database(
     let mut options = options;
     let mut attempts = Attempts::default();
     loop {
-        let mut source = Source::begin(url, &options, ctx).await?;
+        // What follows is large, and on the heap: callers hold several of these on one stack.
+        let mut source = Box::pin(Source::begin(url, &options, ctx)).await?;
         if let Err(error) = source.prepare(ctx).await {
             options = attempts.after(source, error, &options, ctx).await?;
             continue;
         }
         let mut parts = Parts::of(choose(&source)?);
         let error = loop {
-            let error = match read_parts(&source, &mut parts, repo, output, phase, ctx).await {
+            let error = match Box::pin(read_parts(&source, &mut parts, repo, output, phase, ctx)).await {
                 Ok(trees) => return Ok(Read { source, trees }),
                 Err(error) => error,
             };
@@ -193,7 +194,7 @@ pub(crate) async fn read_all(
     phase: &str,
     ctx: &Context,
 ) -> Result<Vec<Tree>> {
-    read_parts(source, &mut Parts::of(targets.to_vec()), repo, output, phase, ctx).await
+    Box::pin(read_parts(source, &mut Parts::of(targets.to_vec()), repo, output, phase, ctx)).await
 }
 
 /// Reads the collections that have no tree yet, several at a time, and brings all to one moment. Returns
@@ -278,7 +279,7 @@ impl Reader<'_> {
         let mut scans = stream::iter(missing)
             .map(|at| {
                 let target = &targets[at];
-                async move { (at, self.read_one(source, target).await) }
+                async move { (at, self.read_one(source, target).await) }.boxed()
             })
             .buffer_unordered(self.ctx.workers.max(1));
         let mut failure = None;

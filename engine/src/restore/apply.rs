@@ -75,7 +75,8 @@ pub async fn apply(
         let selection = Selection::of(scope, repo, snapshot, &ctx).await?;
         let (records, sent) = (AtomicU64::new(0), Arc::default());
         let snapshot = &selection.snapshot;
-        Restore { repo, snapshot, selection: &selection, url, ctx, records, sent }.run().await
+        let restore = Restore { repo, snapshot, selection: &selection, url, ctx, records, sent };
+        Box::pin(restore.run()).await
     };
     let restored = restored.await;
     session.conclude(restored).await
