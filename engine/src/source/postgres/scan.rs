@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use repo_format::catalog::{CollectionKind, KeySource, Layout};
 use repo_format::keys::RowKey;
 use tokio::sync::mpsc;
@@ -297,7 +297,13 @@ impl Scan<'_> {
         let begun = worker.answered(worker.copy_out(statement)).await?;
         let mut rows = pin!(begun.map_err(Failure::Refused)?);
         // The stream ends after CopyDone only; a connection that is lost ends it with an error.
-        while let Some(chunk) = worker.answered(rows.next()).await? {
+        loop {
+            // Most rows are there already, and need nobody who watches.
+            let chunk = match rows.next().now_or_never() {
+                Some(chunk) => chunk,
+                None => worker.answered(rows.next()).await?,
+            };
+            let Some(chunk) = chunk else { return Ok(()) };
             match chunk {
                 Ok(chunk) => reader.push(&chunk)?,
                 Err(error) => return Err(Failure::Reading(self.read_error(error).await)),
@@ -306,7 +312,6 @@ impl Scan<'_> {
                 send(batches, batch).await?;
             }
         }
-        Ok(())
     }
 
     /// One reading, or one for each part that can be read.

@@ -4,10 +4,10 @@
 //! other end is gone behind a proxy. Any byte is a sign of life, since one row may take its time. Where
 //! there is none, another connection asks from time to time what the server is doing.
 
-use std::pin::pin;
-use std::task::Poll;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use tokio::time::timeout;
 
 use super::fault;
@@ -32,35 +32,34 @@ impl Session {
     ///
     /// # Errors
     /// [`Unreachable`](Kind::Unreachable) when it does not, or cannot be asked.
-    pub(super) async fn answered<T>(&self, answer: impl Future<Output = T>) -> Result<T> {
-        self.watched(answer, &Waiting::Session).await
+    pub(super) fn answered<'a, T: Send + 'a>(
+        &'a self,
+        answer: impl Future<Output = T> + Send + 'a,
+    ) -> BoxFuture<'a, Result<T>> {
+        // On the heap: some of what is waited for is large, and callers would move it over their stacks.
+        self.watched(answer.boxed(), Waiting::Session).boxed()
     }
 
     /// As [`answered`](Self::answered), for the end of a process that is connected to the same server under
     /// the name of `application`.
-    pub(super) async fn process_answered<T>(
-        &self,
-        end: impl Future<Output = T>,
+    pub(super) fn process_answered<'a, T: Send + 'a>(
+        &'a self,
+        end: impl Future<Output = T> + Send + 'a,
         id: Option<u32>,
-        application: &str,
-    ) -> Result<T> {
-        self.watched(end, &Waiting::Process { id, application }).await
+        application: &'a str,
+    ) -> BoxFuture<'a, Result<T>> {
+        self.watched(end.boxed(), Waiting::Process { id, application }).boxed()
     }
 
-    async fn watched<T>(&self, answer: impl Future<Output = T>, waiting: &Waiting<'_>) -> Result<T> {
-        let mut answer = pin!(answer);
-        // Most rows are there already, and need no clock.
-        if let Poll::Ready(answer) = futures::poll!(answer.as_mut()) {
-            return Ok(answer);
-        }
-        let (mut unanswered, mut before) = (0, self.signs_of_life(waiting).await);
+    async fn watched<T>(&self, mut answer: BoxFuture<'_, T>, waiting: Waiting<'_>) -> Result<T> {
+        let (mut unanswered, mut before) = (0, self.signs_of_life(&waiting).await);
         while unanswered < UNANSWERED {
             if let Ok(answer) = timeout(self.patience(), &mut answer).await {
                 return Ok(answer);
             }
-            let signs = self.signs_of_life(waiting).await;
+            let signs = self.signs_of_life(&waiting).await;
             // What cannot be known is no silence.
-            let is_alive = signs.is_none() || signs != before || self.is_working(waiting).await;
+            let is_alive = signs.is_none() || signs != before || self.is_working(&waiting).await;
             unanswered = if is_alive { 0 } else { unanswered + 1 };
             before = signs;
         }

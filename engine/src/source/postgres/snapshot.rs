@@ -171,7 +171,7 @@ impl Snapshot {
         let connector = Connector::new(url)?.with_patience(options.patience);
         let holder = connector.connect().await?;
         let guard = holder.cancel_guard();
-        let (server, found) = holder.answered(Box::pin(hold(&holder, url.user(), options))).await??;
+        let (server, found) = holder.answered(hold(&holder, url.user(), options)).await??;
         guard.disarm();
         Ok(Self {
             connector,

@@ -46,7 +46,7 @@ pub async fn test(url: &PostgresUrl) -> ConnectionReport {
 pub async fn refuse_writers(url: &PostgresUrl) -> Result<()> {
     let session = Connector::new(url)?.connect().await?;
     let guard = session.cancel_guard();
-    let findings = session.answered(Box::pin(async {
+    let findings = session.answered(async {
         let server = Server::read(&session).await?;
         begin(&session, &server).await?;
         let noted = session.note_backend().await;
@@ -54,7 +54,7 @@ pub async fn refuse_writers(url: &PostgresUrl) -> Result<()> {
         let findings = readonly::check(&session, &server).await?;
         end(&session).await?;
         Ok::<_, Error>(findings)
-    }));
+    });
     let findings = findings.await??;
     guard.disarm();
     if findings.privileges.is_empty() {
