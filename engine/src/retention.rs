@@ -93,8 +93,8 @@ pub enum Reason {
     Monthly,
 }
 
-/// Clocks of several servers differ by less.
-const CLOCKS_DIFFER_MS: i64 = 24 * 60 * 60 * 1000;
+/// Clocks of several servers that are right differ by less.
+const CLOCKS_DIFFER_MS: i64 = 10 * 60 * 1000;
 
 /// What stays and what goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -214,8 +214,12 @@ mod tests {
         let decision = decide(&all, &Keep { last: Some(1), ..Keep::default() }, 12 * DAY_MS, calendar);
         assert_eq!(decision.kept[0], (3, vec![Reason::NotYet]));
         assert_eq!(kept(&decision), [3, 2]);
-        // Another server's clock may be a little ahead.
+        // Hours ahead are a wrong clock's, too. What was taken since is newer, whatever the dates say.
         let decision = decide(&all, &Keep { last: Some(1), ..Keep::default() }, 11 * DAY_MS, calendar);
+        assert_eq!((kept(&decision), decision.removed), (vec![3, 2, 1], vec![]));
+        // Another server's clock may be a little ahead.
+        let now_ms = 11 * DAY_MS + 2 * HOUR_MS - 5 * 60 * 1000;
+        let decision = decide(&all, &Keep { last: Some(1), ..Keep::default() }, now_ms, calendar);
         assert_eq!(decision.removed, [1]);
     }
 

@@ -263,12 +263,23 @@ fn mode_of(work: &Work) -> Option<VerifyMode> {
 /// What went wrong in a project's storage beside what its databases' rows tell.
 async fn trouble(app: &App, project: ProjectId, last: Option<&Verification>) -> Result<Trouble> {
     let damage = service::damage::of(app, project).await?;
-    let is_unlisted = |last: &&Verification| last.count > 0 && damage.snapshots.is_empty();
+    let damaged = last.filter(|last| last.count > 0);
+    // A storage that is out of reach is told elsewhere.
+    let there = match (damaged, app.repositories.get(project).await) {
+        (Some(_), Ok(repository)) => repository.snapshots().await.ok(),
+        _ => None,
+    };
+    let is_there = |id: &String| {
+        there.as_ref().is_none_or(|there| there.iter().any(|snapshot| snapshot.id.to_string() == *id))
+    };
+    // Of a snapshot whose file is lost there is no row that could tell.
+    let is_unlisted =
+        |_: &&Verification| damage.snapshots.is_empty() || !damage.snapshots.keys().all(is_there);
     let mut prunes = jobs::about(app, Subject::Prunes(project)).await?.into_iter();
     let pruned = prunes.find(|job| job.state().is_final());
     let failed = pruned.filter(|job| job.state() == JobState::Failed);
     Ok(Trouble {
-        unlisted_damage: last.filter(is_unlisted).map(|last| (last.count, last.job.clone())),
+        unlisted_damage: damaged.filter(is_unlisted).map(|last| (last.count, last.job.clone())),
         failed_prune: failed.map(|job| {
             let message = job.error.map(|error| error.detail);
             (job.record.id.to_string(), message.unwrap_or_default())

@@ -165,3 +165,22 @@ async fn a_damaged_snapshot_that_is_deleted_is_counted_no_more() {
     assert_eq!(deleted.status, StatusCode::NO_CONTENT);
     assert_eq!(metric(&shop, "dbsnap_damaged_snapshots").await.as_deref(), Some("0"));
 }
+
+/// The row of its database tells nothing of a snapshot that is not there any more: the project does.
+#[tokio::test]
+async fn a_snapshot_whose_file_is_lost_is_told_above_the_databases() {
+    let shop = damaged().await;
+    let snapshots = shop.server.folder.path().join("repositories").join(&shop.project).join("snapshots");
+    std::fs::remove_file(snapshots.join(&shop.hurt)).unwrap();
+    let browser = Browser::signed_in(&shop.server.base, "ada@example.com", PASSWORD).await;
+    let pages = ["/projects".to_owned(), format!("/projects/{}", shop.project)];
+    for (mode, is_told) in [(None, false), (Some("structure"), true)] {
+        if let Some(mode) = mode {
+            verify(&shop.api, &shop.project, mode).await;
+        }
+        for page in &pages {
+            let page = browser.get(page).await.text;
+            assert_eq!(page.contains("that no snapshot shows"), is_told, "{page}");
+        }
+    }
+}
