@@ -379,7 +379,18 @@ fn tool_error(name: &str, messages: &str) -> Error {
         "cache lookup failed",
         "could not open relation",
     ];
-    let kind = if messages.contains(locks::NO_ROOM) {
+    // What libpq says of a connection that it does not get, or loses.
+    let unreachable = [
+        "timeout expired",
+        "Connection refused",
+        "Connection reset",
+        "could not receive data from server",
+        "could not send data to server",
+        "server closed the connection unexpectedly",
+    ];
+    let kind = if unreachable.iter().any(|words| messages.contains(words)) {
+        Kind::Unreachable
+    } else if messages.contains(locks::NO_ROOM) {
         Kind::Unsupported
     } else if changed.iter().any(|word| messages.contains(word)) {
         Kind::SourceChanged
@@ -432,6 +443,19 @@ mod tests {
         assert_eq!(read("pg_dump (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"), ("15.18".to_owned(), 15));
         assert_eq!(read("pg_dump (PostgreSQL) 19beta2\n"), ("19beta2".to_owned(), 19));
         assert!(parse_version("nothing").is_none());
+    }
+
+    /// Such a failure may pass, and the job is tried again.
+    #[test]
+    fn a_connection_that_is_not_had_or_lost_is_no_fault_of_the_program() {
+        for messages in [
+            "pg_dump: error: connection to server at \"10.0.0.1\", port 5432 failed: timeout expired\n",
+            "pg_dump: error: query failed: server closed the connection unexpectedly\n\tThis probably means\n",
+        ] {
+            let error = tool_error("pg_dump", messages);
+            assert_eq!(error.kind(), Kind::Unreachable, "{error}");
+            assert!(error.message().starts_with("pg_dump failed: pg_dump: error: "), "{error}");
+        }
     }
 
     #[test]
