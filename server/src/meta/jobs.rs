@@ -708,6 +708,26 @@ mod tests {
         assert!(about(a).await.is_empty() && about(b).await.is_empty());
     }
 
+    /// However long it took: nothing that came meanwhile is in it.
+    #[tokio::test]
+    async fn a_backup_is_as_old_as_its_beginning() {
+        let folder = tempfile::tempdir().unwrap();
+        let meta = Meta::open(&folder.path().join("meta.redb")).unwrap();
+        let (project, database) = (ProjectId::new(&System, &System), DatabaseId::new(&System, &System));
+        let row = serde_json::json!({
+            "id": database, "project_id": project, "name": "shop", "environment": "prod", "engine": "postgresql",
+            "server_version": "17.2", "url": null, "created_ms": 1, "removed_ms": null,
+            "endpoint": { "host": "db", "port": 5432, "database": "shop", "user": "ro" },
+        });
+        let key = database.to_string();
+        meta.write(move |tx| rows::put(tx, rows::DATABASES, &key, &row)).await.unwrap();
+        meta.add_job(backup(database, project)).await.unwrap();
+        let claimed = meta.claim_job(100).await.unwrap().unwrap();
+        meta.finish_job(claimed.id, Finish { finished_ms: 900_000, ..done() }).await.unwrap();
+        let known = meta.protection().await.unwrap();
+        assert_eq!((known.len(), known[0].last_complete_ms), (1, Some(100)));
+    }
+
     /// Twenty samples read everything, if none is read twice.
     #[tokio::test]
     async fn samples_that_came_to_their_end_are_counted() {
