@@ -16,7 +16,7 @@ use crate::repo::{ObjectReader, Repository};
 use crate::source::mongodb::ChangedRecord;
 
 /// Length of an ordinal behind a key that several records have.
-const ORDINAL: usize = size_of::<u64>();
+pub(crate) const ORDINAL: usize = size_of::<u64>();
 
 /// Applies changes, which must ascend by key, to a tree whose objects are all readable.
 pub(crate) async fn patch(

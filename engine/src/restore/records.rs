@@ -8,7 +8,7 @@ use repo_format::tree::{self, Cursor, Root};
 use crate::catalog::Cataloged;
 use crate::error::{Error, Kind, Result};
 use crate::ingest::Output;
-use crate::patch::numbered;
+use crate::patch::{ORDINAL, numbered};
 use crate::repo::{ObjectReader, Repository};
 
 /// Keys of single records.
@@ -16,7 +16,6 @@ pub(super) type Ids = BTreeSet<Vec<u8>>;
 
 /// Length of the key of a row without one; an ordinal follows it in further copies.
 const ROW_KEY: usize = 32;
-const ORDINAL: usize = size_of::<u64>();
 
 /// Whether equal records are told apart by nothing but their number.
 pub(super) fn is_multiset(found: &Cataloged) -> bool {

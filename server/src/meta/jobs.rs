@@ -517,7 +517,7 @@ pub(super) fn add(tx: &Writing, job: &JobRecord) -> Result<()> {
 }
 
 /// Lets a job be found by what it is about.
-pub(super) fn link_subject(tx: &WriteTransaction, job: &JobRecord) -> Result<()> {
+fn link_subject(tx: &WriteTransaction, job: &JobRecord) -> Result<()> {
     match job.work.subject(job.project_id) {
         Some(subject) => rows::link(tx, JOBS_BY_SUBJECT, &rows::below(subject, job.id), ""),
         None => Ok(()),

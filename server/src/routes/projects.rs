@@ -21,7 +21,7 @@ use crate::app::App;
 use crate::auth::{PageUser, Visitor};
 use crate::error::{Problem, Result};
 use crate::ids::ProjectId;
-use crate::jobs;
+use crate::jobs::{self, Job};
 use crate::meta::{self, ConnectedDatabase, JobState, PageRequest, Project, Subject, VerifyMode, Work};
 use crate::schedule::is_ahead;
 use crate::service::usage::{self, DatabaseUsage};
@@ -264,27 +264,32 @@ fn mode_of(work: &Work) -> Option<VerifyMode> {
 async fn trouble(app: &App, project: ProjectId, last: Option<&Verification>) -> Result<Trouble> {
     let damage = service::damage::of(app, project).await?;
     let damaged = last.filter(|last| last.count > 0);
-    // A storage that is out of reach is told elsewhere.
-    let there = match (damaged, app.repositories.get(project).await) {
-        (Some(_), Ok(repository)) => repository.snapshots().await.ok(),
+    // Of a snapshot whose file is lost there is no row that could tell. The storage is asked only then.
+    let unlisted = match damaged {
+        Some(last) if damage.snapshots.is_empty() || lacks_any_of(app, project, &damage).await => Some(last),
         _ => None,
     };
-    let is_there = |id: &String| {
-        there.as_ref().is_none_or(|there| there.iter().any(|snapshot| snapshot.id.to_string() == *id))
-    };
-    // Of a snapshot whose file is lost there is no row that could tell.
-    let is_unlisted =
-        |_: &&Verification| damage.snapshots.is_empty() || !damage.snapshots.keys().all(is_there);
     let mut prunes = jobs::about(app, Subject::Prunes(project)).await?.into_iter();
     let pruned = prunes.find(|job| job.state().is_final());
     let failed = pruned.filter(|job| job.state() == JobState::Failed);
     Ok(Trouble {
-        unlisted_damage: damaged.filter(is_unlisted).map(|last| (last.count, last.job.clone())),
-        failed_prune: failed.map(|job| {
-            let message = job.error.map(|error| error.detail);
-            (job.record.id.to_string(), message.unwrap_or_default())
-        }),
+        unlisted_damage: unlisted.map(|last| (last.count, last.job.clone())),
+        failed_prune: failed.map(failure),
     })
+}
+
+/// Whether a damaged snapshot is not there any more. A storage that is out of reach is told elsewhere.
+async fn lacks_any_of(app: &App, project: ProjectId, damage: &meta::Damage) -> bool {
+    let Ok(repository) = app.repositories.get(project).await else { return false };
+    let Ok(there) = repository.snapshots().await else { return false };
+    let is_there = |id: &String| there.iter().any(|snapshot| snapshot.id.to_string() == *id);
+    !damage.snapshots.keys().all(is_there)
+}
+
+/// A job that failed, and why.
+fn failure(job: Job) -> (String, String) {
+    let message = job.error.map(|error| error.detail);
+    (job.record.id.to_string(), message.unwrap_or_else(|| job.record.state.as_str().to_owned()))
 }
 
 /// What is known of a database's snapshots: that one is damaged, or when one of them was verified last, or
@@ -334,10 +339,7 @@ async fn row(
     let latest = dated.first().or(ahead.first());
     let newer_incomplete =
         latest.filter(|snapshot| !snapshot.manifest.is_complete()).map(|snapshot| place(snapshot));
-    let failed = backups.failed.map(|job| {
-        let message = job.error.map(|error| error.detail);
-        (job.record.id.to_string(), message.unwrap_or_else(|| job.record.state.as_str().to_owned()))
-    });
+    let failed = backups.failed.map(failure);
     Ok(DatabaseRow {
         missed: schedule
             .as_ref()
