@@ -202,8 +202,10 @@ impl Session {
     }
 
     /// Ends the session. A file that cannot be removed only delays deletion of old objects.
-    pub async fn close(self) {
+    pub async fn close(mut self) {
         self.beating.abort();
+        // Until it has stopped it holds the repository, and with it the file of its cache.
+        drop((&mut self.beating).await);
         if !is_planted(Defect::CloseUnsettled) && self.unsettled.load(Ordering::Relaxed) {
             tracing::warn!(session = %self.id, "it is not known whether a snapshot was committed");
             return;
