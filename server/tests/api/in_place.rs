@@ -4,6 +4,7 @@ use engine_testutils::postgres::Cluster;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use crate::backed_up::{BackedUp, counts};
 use crate::harness::{Api, Browser, PASSWORD, Server, segment, shop, text};
 use crate::process::Program;
 
@@ -19,26 +20,11 @@ const STATE: &str = r#"
       (SELECT string_agg(o::text, '|' ORDER BY o::text) FROM orders o), (SELECT string_agg(t::text, '|' ORDER BY id) FROM "Odd/Table" t)))
 "#;
 
-/// A connected shop with a snapshot.
-struct Shop {
-    name: String,
-    /// With the right to read.
-    url: String,
-    database: String,
-    snapshot: String,
-}
-
-impl Shop {
-    async fn new(api: &Api) -> Self {
+impl BackedUp {
+    async fn postgres(api: &Api) -> Self {
         let (name, url) = shop().await;
-        let project = api.project("shop").await;
-        let database = api.database(&project, &url).await;
-        let snapshot = api.back_up(&database).await;
-        Self { name, url, database, snapshot }
-    }
-
-    fn owner_url(&self) -> String {
-        Cluster::shared().superuser_url(&self.name)
+        let owner_url = Cluster::shared().superuser_url(&name);
+        Self::connect(api, name, url, owner_url).await
     }
 
     async fn execute(&self, sql: &str) {
@@ -48,41 +34,13 @@ impl Shop {
     async fn state(&self) -> String {
         Cluster::shared().query_one(&self.name, STATE).await
     }
-
-    /// Plans with the right to read alone.
-    async fn plan(&self, api: &Api, scope: Value) -> (String, Value) {
-        let target = json!({ "url": self.url, "mode": "in_place" });
-        let body = json!({ "snapshot": self.snapshot, "scope": scope, "target": target });
-        let planned = api.post("/restores/plan", body).await.expect(StatusCode::ACCEPTED);
-        let job = api.ended(&text(&planned["job_id"])).await;
-        assert_eq!(job["state"], "succeeded", "{job:#}");
-        let id = text(&planned["id"]);
-        let plan = api.get(&format!("/restores/{id}")).await.expect(StatusCode::OK);
-        (id, plan)
-    }
-
-    fn order(&self) -> Value {
-        json!({ "confirm": self.name, "url": self.owner_url() })
-    }
-
-    async fn carry_out(&self, api: &Api, id: &str, what: &str) -> Value {
-        let job =
-            api.post(&format!("/restores/{id}/{what}"), self.order()).await.expect(StatusCode::ACCEPTED);
-        api.ended(&text(&job["job_id"])).await
-    }
-}
-
-fn counts(plan: &Value, table: &str) -> [u64; 3] {
-    let found =
-        plan["preview"]["collections"].as_array().unwrap().iter().find(|found| found["name"] == table);
-    ["added", "changed", "removed"].map(|kind| found.unwrap()["records"][kind].as_u64().unwrap())
 }
 
 #[tokio::test]
 async fn a_restore_in_place_is_previewed_proven_and_undone() {
     let server = Server::start().await;
     let api = server.user("ada@example.com").await;
-    let shop = Shop::new(&api).await;
+    let shop = BackedUp::postgres(&api).await;
     let before = shop.state().await;
     shop.execute(CHANGES).await;
     let changed = shop.state().await;
@@ -103,7 +61,7 @@ async fn a_restore_in_place_is_previewed_proven_and_undone() {
     let page = api.get(&format!("{path}?cursor={cursor}&kind=removed")).await.expect(StatusCode::OK);
     assert_eq!(page["items"][0]["key"], "3001");
 
-    let wrong = json!({ "confirm": "yes", "url": shop.owner_url() });
+    let wrong = json!({ "confirm": "yes", "url": shop.owner_url });
     api.post(&format!("/restores/{id}/apply"), wrong).await.problem(422, "wrong-phrase");
     api.post(&format!("/restores/{id}/undo"), shop.order()).await.problem(409, "not-applied");
     let job = shop.carry_out(&api, &id, "apply").await;
@@ -143,7 +101,7 @@ async fn a_restore_in_place_is_previewed_proven_and_undone() {
 async fn a_target_that_changed_since_the_plan_is_told_at_once() {
     let server = Server::start().await;
     let api = server.user("ada@example.com").await;
-    let shop = Shop::new(&api).await;
+    let shop = BackedUp::postgres(&api).await;
     shop.execute(CHANGES).await;
     let (id, _) = shop.plan(&api, json!({ "collections": ["public.customers"] })).await;
     shop.execute("UPDATE customers SET name = 'later' WHERE id = 2").await;
@@ -156,7 +114,7 @@ async fn a_target_that_changed_since_the_plan_is_told_at_once() {
 async fn single_records_are_restored_by_the_ids_that_lists_give() {
     let server = Server::start().await;
     let api = server.user("ada@example.com").await;
-    let shop = Shop::new(&api).await;
+    let shop = BackedUp::postgres(&api).await;
     shop.execute(CHANGES).await;
     let path = format!("/snapshots/{}/collections/{}/records", shop.snapshot, segment("public.customers"));
     let page = api.get(&format!("{path}?from_key=1500&limit=1")).await.expect(StatusCode::OK);
@@ -204,11 +162,12 @@ async fn single_records_are_restored_by_the_ids_that_lists_give() {
 async fn the_safety_snapshot_of_a_database_that_is_not_connected_is_found_too() {
     let server = Server::start().await;
     let api = server.user("ada@example.com").await;
-    let shop = Shop::new(&api).await;
+    let shop = BackedUp::postgres(&api).await;
     let cluster = Cluster::shared();
     let copy = cluster.fresh_database("copy").await;
     cluster.execute(&copy, "CREATE TABLE customers (id int PRIMARY KEY, name text NOT NULL, city text, credit numeric(10,2))").await;
-    let copy = Shop { url: cluster.superuser_url(&copy), name: copy, ..shop };
+    let url = cluster.superuser_url(&copy);
+    let copy = BackedUp { owner_url: url.clone(), url, name: copy, ..shop };
     let (id, plan) = copy.plan(&api, json!({ "collections": ["public.customers"] })).await;
     assert_eq!(counts(&plan, "public.customers"), [3000, 0, 0]);
     let job = copy.carry_out(&api, &id, "apply").await;
@@ -231,7 +190,7 @@ async fn a_program_that_is_killed_while_it_writes_leaves_the_tables_as_they_were
     let body = json!({ "email": "ada@example.com", "password": PASSWORD });
     let tokens = api.post("/auth/register", body).await.expect(StatusCode::CREATED);
     let api = api.with_token(&text(&tokens["access_token"]));
-    let shop = Shop::new(&api).await;
+    let shop = BackedUp::postgres(&api).await;
     let before = shop.state().await;
     shop.execute(CHANGES).await;
     let now = shop.state().await;
@@ -277,7 +236,7 @@ pub async fn shows(browser: &Browser, path: &str, words: &str) -> String {
 async fn pages_lead_from_a_record_to_its_restore_and_back_again() {
     let server = Server::start().await;
     let api = server.user("ada@example.com").await;
-    let shop = Shop::new(&api).await;
+    let shop = BackedUp::postgres(&api).await;
     shop.execute(CHANGES).await;
     let browser = Browser::signed_in(&server.base, "ada@example.com", PASSWORD).await;
     let records =
@@ -309,7 +268,7 @@ async fn pages_lead_from_a_record_to_its_restore_and_back_again() {
         "{page}"
     );
 
-    let confirm = |phrase: &str| [("url", shop.owner_url()), ("confirm", phrase.to_owned())];
+    let confirm = |phrase: &str| [("url", shop.owner_url.clone()), ("confirm", phrase.to_owned())];
     let refused = browser.send(Method::POST, &format!("{restore}/apply"), &confirm("yes")).await;
     assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
     let applied = browser.send(Method::POST, &format!("{restore}/apply"), &confirm(&shop.name)).await;

@@ -4,6 +4,7 @@
 
 mod accounts;
 mod audit;
+mod backed_up;
 mod chosen;
 mod connecting;
 mod contract;

@@ -5,37 +5,21 @@ use engine_testutils::mongodb::{Scope, Server as Mongo};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use crate::backed_up::{BackedUp, counts};
 use crate::harness::{Api, Browser, PASSWORD, Server, segment, text};
 use crate::in_place::shows;
 use crate::mongodb_shop::{change, shop};
 use crate::process::Program;
 
-/// A connected database with a snapshot.
-struct Shop {
-    mongo: &'static Mongo,
-    name: String,
-    /// With the right to read.
-    url: String,
-    database: String,
-    snapshot: String,
-}
-
-impl Shop {
-    async fn new(api: &Api) -> Self {
-        let mongo = Mongo::shared();
-        let (name, url) = shop(mongo).await;
-        Self::connected(api, mongo, name, url).await
+impl BackedUp {
+    async fn mongodb(api: &Api) -> Self {
+        let (name, url) = shop(Mongo::shared()).await;
+        Self::of(api, name, url).await
     }
 
-    async fn connected(api: &Api, mongo: &'static Mongo, name: String, url: String) -> Self {
-        let project = api.project("shop").await;
-        let database = api.database(&project, &url).await;
-        let snapshot = api.back_up(&database).await;
-        Self { mongo, name, url, database, snapshot }
-    }
-
-    fn owner_url(&self) -> String {
-        self.mongo.admin_url().replacen("/admin?", &format!("/{}?", self.name), 1)
+    async fn of(api: &Api, name: String, url: String) -> Self {
+        let owner_url = Mongo::shared().admin_url().replacen("/admin?", &format!("/{name}?"), 1);
+        Self::connect(api, name, url, owner_url).await
     }
 
     fn named(&self, collection: &str) -> String {
@@ -43,50 +27,22 @@ impl Shop {
     }
 
     async fn all(&self, collection: &str) -> Vec<RawDocumentBuf> {
-        self.mongo.read_raw(&self.named(collection)).await
+        Mongo::shared().read_raw(&self.named(collection)).await
     }
 
     async fn set(&self, collection: &str, id: i32, set: Document) {
         let updates = vec![doc! { "q": { "_id": id }, "u": { "$set": set } }];
-        self.mongo.command(&self.name, doc! { "update": collection, "updates": updates }).await;
+        Mongo::shared().command(&self.name, doc! { "update": collection, "updates": updates }).await;
     }
-
-    /// Plans with the right to read alone.
-    async fn plan(&self, api: &Api, scope: Value) -> (String, Value) {
-        let target = json!({ "url": self.url, "mode": "in_place" });
-        let body = json!({ "snapshot": self.snapshot, "scope": scope, "target": target });
-        let planned = api.post("/restores/plan", body).await.expect(StatusCode::ACCEPTED);
-        let job = api.ended(&text(&planned["job_id"])).await;
-        assert_eq!(job["state"], "succeeded", "{job:#}");
-        let id = text(&planned["id"]);
-        let plan = api.get(&format!("/restores/{id}")).await.expect(StatusCode::OK);
-        (id, plan)
-    }
-
-    fn order(&self) -> Value {
-        json!({ "confirm": self.name, "url": self.owner_url() })
-    }
-
-    async fn carry_out(&self, api: &Api, id: &str, what: &str) -> Value {
-        let job =
-            api.post(&format!("/restores/{id}/{what}"), self.order()).await.expect(StatusCode::ACCEPTED);
-        api.ended(&text(&job["job_id"])).await
-    }
-}
-
-fn counts(plan: &Value, collection: &str) -> [u64; 3] {
-    let all = plan["preview"]["collections"].as_array().unwrap();
-    let found = all.iter().find(|found| found["name"] == collection).unwrap();
-    ["added", "changed", "removed"].map(|kind| found["records"][kind].as_u64().unwrap())
 }
 
 #[tokio::test]
 async fn documents_are_previewed_restored_proven_and_undone() {
     let server = Server::start().await;
     let api = server.user("ada@example.com").await;
-    let shop = Shop::new(&api).await;
+    let shop = BackedUp::mongodb(&api).await;
     let before = shop.all("orders").await;
-    change(shop.mongo, &shop.name).await;
+    change(Mongo::shared(), &shop.name).await;
     let changed = shop.all("orders").await;
     assert_ne!(before, changed);
 
@@ -103,7 +59,7 @@ async fn documents_are_previewed_restored_proven_and_undone() {
         (&json!("7"), &json!({ "$numberLong": "3" }), &json!({ "$numberInt": "3" }))
     );
 
-    let wrong = json!({ "confirm": "yes", "url": shop.owner_url() });
+    let wrong = json!({ "confirm": "yes", "url": shop.owner_url });
     api.post(&format!("/restores/{id}/apply"), wrong).await.problem(422, "wrong-phrase");
     api.post(&format!("/restores/{id}/undo"), shop.order()).await.problem(409, "not-applied");
     let job = shop.carry_out(&api, &id, "apply").await;
@@ -133,8 +89,8 @@ async fn documents_are_previewed_restored_proven_and_undone() {
 async fn collections_that_changed_since_the_plan_are_told_and_single_documents_restored() {
     let server = Server::start().await;
     let api = server.user("ada@example.com").await;
-    let shop = Shop::new(&api).await;
-    change(shop.mongo, &shop.name).await;
+    let shop = BackedUp::mongodb(&api).await;
+    change(Mongo::shared(), &shop.name).await;
     let orders = shop.named("orders");
     let (id, _) = shop.plan(&api, json!({ "collections": [orders] })).await;
     shop.set("orders", 20, doc! { "status": "later" }).await;
@@ -174,7 +130,7 @@ async fn a_program_that_is_killed_between_transactions_leaves_what_an_undo_takes
     let name = mongo.fresh_database("files");
     mongo.insert_raw(&format!("{name}.files"), &large(0..20)).await;
     let url = mongo.create_read_only_user(Scope::Database(&name), &format!("{name}_reader")).await;
-    let shop = Shop::connected(&api, mongo, name, url).await;
+    let shop = BackedUp::of(&api, name, url).await;
     let updates = vec![doc! { "q": {}, "u": { "$set": { "w": 1 } }, "multi": true }];
     mongo.command(&shop.name, doc! { "update": "files", "updates": updates }).await;
     let changed = shop.all("files").await;
@@ -211,7 +167,7 @@ async fn a_program_that_is_killed_between_transactions_leaves_what_an_undo_takes
     let page = format!("/restores/{id}");
     let offered = browser.get(&page).await.text;
     assert!(offered.contains("Undo this restore") && offered.contains("safety snapshot"), "{offered}");
-    let confirm = |phrase: &str| [("url", shop.owner_url()), ("confirm", phrase.to_owned())];
+    let confirm = |phrase: &str| [("url", shop.owner_url.clone()), ("confirm", phrase.to_owned())];
     let refused = browser.send(Method::POST, &format!("{page}/undo"), &confirm("yes")).await;
     assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert!(refused.text.contains("The phrase is not the one asked for"), "{}", refused.text);
@@ -229,8 +185,8 @@ async fn a_program_that_is_killed_between_transactions_leaves_what_an_undo_takes
 async fn pages_lead_from_a_document_to_its_restore_and_back_again() {
     let server = Server::start().await;
     let api = server.user("ada@example.com").await;
-    let shop = Shop::new(&api).await;
-    change(shop.mongo, &shop.name).await;
+    let shop = BackedUp::mongodb(&api).await;
+    change(Mongo::shared(), &shop.name).await;
     let browser = Browser::signed_in(&server.base, "ada@example.com", PASSWORD).await;
     let orders = segment(&shop.named("orders"));
     let page =
@@ -257,7 +213,7 @@ async fn pages_lead_from_a_document_to_its_restore_and_back_again() {
     assert!(plan.contains("1 document in one transaction"), "{plan}");
     let page = browser.get(&format!("{restore}/collections/{orders}")).await.text;
     assert!(page.contains("from what is there now") && page.contains("paid_at"), "{page}");
-    let confirm = [("url", shop.owner_url()), ("confirm", shop.name.clone())];
+    let confirm = [("url", shop.owner_url.clone()), ("confirm", shop.name.clone())];
     let applied = browser.send(Method::POST, &format!("{restore}/apply"), &confirm).await;
     assert_eq!(applied.status, StatusCode::SEE_OTHER, "{}", applied.text);
     let done = shows(&browser, &restore, "Undo this restore").await;
