@@ -203,6 +203,13 @@ async fn a_repository_opens_with_its_keys_only() {
         assert_eq!(store.list("sessions/").await.unwrap().len(), 1);
         session.close().await;
         assert_eq!(store.list("sessions/").await.unwrap(), []);
+        // Nor when whoever waited for it went away.
+        drop(Session::begin(&opened, &ctx).await.unwrap());
+        let begun = std::time::Instant::now();
+        while !store.list("sessions/").await.unwrap().is_empty() {
+            assert!(begun.elapsed() < std::time::Duration::from_secs(60), "its file stays");
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use repo_format::id::SnapshotId;
 use repo_format::manifest::Manifest;
 use repo_format::prune::moment;
 use repo_format::session::{Beginning, Purpose, tombstone};
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use crate::clock::{Clock, random};
@@ -32,7 +33,8 @@ pub(crate) const BEAT_MS: u64 = 60_000;
 /// A session without a sign of life for so long, by the clock of whoever waits for it, is dead.
 pub(crate) const DEAD_MS: u64 = 15 * 60_000;
 
-/// A session, open until [`close`](Session::close). A process that dies leaves its file behind.
+/// A session, open until [`close`](Session::close) or until it is dropped, as with a request that nobody
+/// waits for any more. A process that dies leaves its file behind.
 pub struct Session {
     repository: Repository,
     id: SnapshotId,
@@ -42,6 +44,7 @@ pub struct Session {
     beating: JoinHandle<()>,
     /// Whether a commit may still come into effect although nobody waits for it any more.
     unsettled: AtomicBool,
+    is_closed: bool,
 }
 
 impl std::fmt::Debug for Session {
@@ -95,7 +98,7 @@ impl Session {
         let beats = Arc::new(AtomicU64::new(0));
         let beating = tokio::spawn(beat(repository.clone(), id, ctx.clock.clone(), beats.clone()));
         let (repository, clock, unsettled) = (repository.clone(), ctx.clock.clone(), AtomicBool::new(false));
-        let session = Self { repository, id, purpose, clock, beats, beating, unsettled };
+        let session = Self { repository, id, purpose, clock, beats, beating, unsettled, is_closed: false };
         if is_planted(Defect::ListBeforeSession) {
             return Ok(session);
         }
@@ -159,17 +162,21 @@ impl Session {
                 Err(_) => return Err(error),
             },
         };
-        self.unsettled.store(false, Ordering::Relaxed);
         if !is_committed {
+            self.unsettled.store(false, Ordering::Relaxed);
             return Err(ended());
         }
+        // While its session is there the snapshot may have no mark; who ends the session makes it.
         let now_ms = self.clock.now_ms();
-        if self.repository.create_first_mark(self.id, now_ms).await.is_err()
-            && let Err(error) = self.repository.create_first_mark(self.id, now_ms).await
-        {
-            tracing::warn!(snapshot = %self.id, %error, "the first mark of a snapshot could not be made");
-            // While its session is there the snapshot may have none; who ends the session makes it.
-            self.unsettled.store(true, Ordering::Relaxed);
+        let mut marked = self.repository.create_first_mark(self.id, now_ms).await;
+        if marked.is_err() {
+            marked = self.repository.create_first_mark(self.id, now_ms).await;
+        }
+        match marked {
+            Ok(()) => self.unsettled.store(false, Ordering::Relaxed),
+            Err(error) => {
+                tracing::warn!(snapshot = %self.id, %error, "the first mark of a snapshot could not be made");
+            }
         }
         Ok(Snapshot { id: self.id, manifest, mark: Mark::default() })
     }
@@ -203,27 +210,47 @@ impl Session {
 
     /// Ends the session. A file that cannot be removed only delays deletion of old objects.
     pub async fn close(mut self) {
+        self.is_closed = true;
         self.beating.abort();
         // Until it has stopped it holds the repository, and with it the file of its cache.
         drop((&mut self.beating).await);
+        if let Some(names) = self.files() {
+            remove(&self.repository, self.id, names).await;
+        }
+    }
+
+    /// The files that go with the session; none as long as it must not look ended.
+    fn files(&self) -> Option<Vec<String>> {
         if !is_planted(Defect::CloseUnsettled) && self.unsettled.load(Ordering::Relaxed) {
             tracing::warn!(session = %self.id, "it is not known whether a snapshot was committed");
-            return;
+            return None;
         }
         let last = self.beats.load(Ordering::Relaxed);
         let beats = (last.saturating_sub(1).max(1)..=last + 1).filter(|_| last > 0);
-        let names = std::iter::once(files::session(self.id)).chain(beats.map(|n| files::beat(self.id, n)));
-        for name in names {
-            if let Err(error) = self.repository.store().delete(&name).await {
-                tracing::warn!(session = %self.id, %error, "a session file could not be removed");
-            }
-        }
+        let beats = beats.map(|n| files::beat(self.id, n));
+        Some(std::iter::once(files::session(self.id)).chain(beats).collect())
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
+        if self.is_closed {
+            return;
+        }
         self.beating.abort();
+        // Else every prune would wait for it until it counts as dead.
+        if let (Ok(runtime), Some(names)) = (Handle::try_current(), self.files()) {
+            let (repository, id) = (self.repository.clone(), self.id);
+            runtime.spawn(async move { remove(&repository, id, names).await });
+        }
+    }
+}
+
+async fn remove(repository: &Repository, id: SnapshotId, names: Vec<String>) {
+    for name in names {
+        if let Err(error) = repository.store().delete(&name).await {
+            tracing::warn!(session = %id, %error, "a session file could not be removed");
+        }
     }
 }
 
