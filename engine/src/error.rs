@@ -58,13 +58,13 @@ impl Error {
     /// An error of `kind`. `message` is a full clause without a trailing stop and never holds a
     /// credential.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), help: None, source: None }
+        Self { kind, message: shortened(message.into()), help: None, source: None }
     }
 
     /// Adds what the user should do, as a sentence.
     #[must_use]
     pub fn with_help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.help = Some(shortened(help.into()));
         self
     }
 
@@ -101,6 +101,18 @@ impl Error {
     }
 }
 
+/// Bytes of a message that are kept: some of it is what a server says, which may say as much as it likes.
+const LONGEST: usize = 4_000;
+
+/// The beginning of a text, which says that there was more.
+pub fn shortened(mut text: String) -> String {
+    if text.len() > LONGEST {
+        text.truncate(text.floor_char_boundary(LONGEST));
+        text.push_str(" [...]");
+    }
+    text
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
@@ -116,5 +128,19 @@ impl std::error::Error for Error {
 impl From<repo_format::Error> for Error {
     fn from(error: repo_format::Error) -> Self {
         Self::damaged(error.to_string()).with_source(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a server says goes into records, logs and answers.
+    #[test]
+    fn texts_without_end_are_cut_where_a_letter_ends() {
+        let error = Error::new(Kind::Unreachable, "é".repeat(1_000_000)).with_help("x".repeat(LONGEST + 1));
+        assert_eq!(error.message(), "é".repeat(LONGEST / 2) + " [...]");
+        assert_eq!(error.help().map(str::len), Some(LONGEST + " [...]".len()));
+        assert_eq!(Error::new(Kind::Denied, "x".repeat(LONGEST)).message().len(), LONGEST);
     }
 }

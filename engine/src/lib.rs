@@ -62,4 +62,4 @@ pub mod target;
 pub mod verify;
 
 pub use context::Context;
-pub use error::{Error, Kind, Result};
+pub use error::{Error, Kind, Result, shortened};

@@ -2,7 +2,7 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use engine::Kind;
+use engine::{Kind, shortened};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -105,6 +105,16 @@ impl Problem {
         self.cause.as_ref()?.downcast_ref::<engine::Error>().map(engine::Error::kind)
     }
 
+    /// After how many seconds the same may be tried again.
+    pub fn retry_after(&self) -> Option<HeaderValue> {
+        self.fields.get("retry_after_seconds").and_then(Value::as_u64).map(HeaderValue::from)
+    }
+
+    /// Whether what it came from has a cause of its own.
+    pub fn has_deeper_cause(&self) -> bool {
+        self.cause.as_ref().is_some_and(|cause| cause.source().is_some())
+    }
+
     /// The body of an answer.
     pub fn body(&self) -> Value {
         let mut body = self.fields.clone();
@@ -118,11 +128,15 @@ impl Problem {
 
 /// An error and what caused it, in one line for the log.
 pub fn causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
+    let mut text = shortened(error.to_string());
     let mut next = error.source();
     while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
+        let cause_text = shortened(cause.to_string());
+        // Some errors say what caused them themselves.
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
         next = cause.source();
     }
     text
@@ -137,8 +151,8 @@ impl IntoResponse for Problem {
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if let Some(seconds) = self.fields.get("retry_after_seconds").and_then(Value::as_u64) {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        if let Some(seconds) = self.retry_after() {
+            headers.insert(header::RETRY_AFTER, seconds);
         }
         response
     }
