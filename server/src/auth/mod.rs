@@ -10,7 +10,7 @@ mod token;
 pub use current::{ApiUser, PageUser, Visitor};
 pub use password::Passwords;
 pub use session::{Rotations, attempt, carry_session, end_attempt, end_cookies, set_attempt, set_cookies};
-pub use throttle::{Origin, Refusal, Throttle};
+pub use throttle::{Attempt, Origin, Refusal, Throttle};
 pub(crate) use token::random_text;
 pub use token::{Claims, TOKEN_KEYS_OWNER, TokenKeys, Tokens, hash as hash_token, new_refresh_token};
 

@@ -141,6 +141,8 @@ struct Claims {
     aud: Value,
     exp: i64,
     nonce: Option<String>,
+    /// For whom it is, of several that may read it.
+    azp: Option<String>,
 }
 
 /// The token came straight from the provider's token endpoint, which TLS vouches for as its signature
@@ -161,7 +163,8 @@ impl Claims {
         let issuer =
             !is_google || matches!(&*self.iss, "https://accounts.google.com" | "accounts.google.com");
         let nonce = self.nonce.as_deref().is_some_and(|found| equal(found, nonce));
-        audience && issuer && nonce && self.exp > now_ms / 1000
+        let party = self.azp.as_ref().is_none_or(|party| *party == provider.client_id);
+        audience && party && issuer && nonce && self.exp > now_ms / 1000
     }
 }
 
@@ -313,11 +316,12 @@ mod tests {
             claims.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
             serde_json::from_value::<Claims>(claims).unwrap().are_for(&provider, "n", 999_999)
         };
-        assert!(fits(&json!({})) && fits(&json!({ "aud": ["other", "me"] })));
+        assert!(fits(&json!({})) && fits(&json!({ "aud": ["other", "me"], "azp": "me" })));
         for wrong in [
             json!({ "iss": "https://evil.example" }),
             json!({ "aud": "other" }),
             json!({ "aud": ["other"] }),
+            json!({ "aud": ["other", "me"], "azp": "other" }),
             json!({ "exp": 999 }),
             json!({ "nonce": "m" }),
             json!({ "nonce": null }),

@@ -5,22 +5,22 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::pin::pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
 
 /// Keys remembered before the oldest are dropped: memory is bounded whatever comes in.
 const MAX_KEYS: usize = 100_000;
 
+#[derive(Default)]
 struct Window {
     started_ms: u64,
-    attempts: u32,
+    failures: u32,
+    /// Attempts that have not ended: each may yet be a failure.
+    under_way: u32,
     /// Whether an attempt was refused in it.
     has_refused: bool,
-}
-
-impl Window {
-    fn new(started_ms: u64) -> Self {
-        Self { started_ms, attempts: 0, has_refused: false }
-    }
 }
 
 /// Who is counted as one: an IPv4 address, or the 64 bits of an IPv6 address that its network has, for
@@ -47,62 +47,114 @@ pub struct Refusal {
     pub is_first: bool,
 }
 
-/// Attempts per key and window. An attempt counts when it begins, so that many at once count as
-/// many, and is taken back when it succeeds.
-pub struct Throttle<K> {
-    max_attempts: u32,
+/// Failures per key and window. Many attempts at once are no way round it: as many are made at a time as may
+/// still fail, and the others wait for them.
+pub struct Throttle<K: Eq + Hash> {
+    max_failures: u32,
     window_ms: u64,
     windows: Mutex<HashMap<K, Window>>,
+    /// Told when an attempt has ended.
+    ended: Notify,
+}
+
+/// An attempt that is made. Dropped, it is a failure.
+pub struct Attempt<'a, K: Eq + Hash> {
+    throttle: &'a Throttle<K>,
+    key: K,
+    has_failed: bool,
 }
 
 impl<K: Eq + Hash + Clone> Throttle<K> {
-    pub fn new(max_attempts: u32, window_ms: u64) -> Self {
-        Self { max_attempts, window_ms, windows: Mutex::new(HashMap::new()) }
+    pub fn new(max_failures: u32, window_ms: u64) -> Self {
+        Self { max_failures, window_ms, windows: Mutex::default(), ended: Notify::new() }
     }
 
-    /// Counts an attempt, or says for how long there may be none.
-    pub fn begin(&self, key: &K, now_ms: u64) -> Result<(), Refusal> {
-        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Begins an attempt as soon as no other stands in its way, or says for how long there may be none.
+    pub async fn begin(&self, key: &K, now_ms: u64) -> Result<Attempt<'_, K>, Refusal> {
+        loop {
+            let mut ended = pin!(self.ended.notified());
+            // From here on none is overlooked.
+            ended.as_mut().enable();
+            if let Some(decided) = self.decide(key, now_ms) {
+                return decided;
+            }
+            ended.await;
+        }
+    }
+
+    /// `None` where attempts that are under way decide.
+    fn decide(&self, key: &K, now_ms: u64) -> Option<Result<Attempt<'_, K>, Refusal>> {
+        let mut windows = self.windows();
         if windows.len() >= MAX_KEYS {
             windows.retain(|_, window| now_ms.saturating_sub(window.started_ms) < self.window_ms);
             if windows.len() >= MAX_KEYS {
                 windows.clear();
             }
         }
-        let window = windows.entry(key.clone()).or_insert_with(|| Window::new(now_ms));
+        let fresh = |under_way| Window { started_ms: now_ms, under_way, ..Window::default() };
+        let window = windows.entry(key.clone()).or_insert_with(|| fresh(0));
         if now_ms.saturating_sub(window.started_ms) >= self.window_ms {
-            *window = Window::new(now_ms);
+            *window = fresh(window.under_way);
         }
-        if window.attempts >= self.max_attempts {
+        if window.failures >= self.max_failures {
             let left_ms = (window.started_ms + self.window_ms).saturating_sub(now_ms);
             let seconds = left_ms.div_ceil(1000).max(1);
             let is_first = !std::mem::replace(&mut window.has_refused, true);
-            return Err(Refusal { seconds, is_first });
+            return Some(Err(Refusal { seconds, is_first }));
         }
-        window.attempts += 1;
-        Ok(())
-    }
-
-    /// Takes one attempt back, leaving earlier failures: for keys that many share.
-    pub fn take_back(&self, key: &K) {
-        if let Some(window) = self.windows.lock().unwrap_or_else(PoisonError::into_inner).get_mut(key) {
-            window.attempts = window.attempts.saturating_sub(1);
+        if window.failures + window.under_way >= self.max_failures {
+            return None;
         }
+        window.under_way += 1;
+        Some(Ok(Attempt { throttle: self, key: key.clone(), has_failed: true }))
     }
 
     /// How many keys it keeps in memory.
     pub fn remembered(&self) -> usize {
-        self.windows.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.windows().len()
+    }
+}
+
+impl<K: Eq + Hash> Throttle<K> {
+    fn windows(&self) -> MutexGuard<'_, HashMap<K, Window>> {
+        self.windows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K: Eq + Hash> Attempt<'_, K> {
+    /// It did not fail. Earlier failures stay: for keys that many share.
+    pub fn take_back(mut self) {
+        self.has_failed = false;
     }
 
-    /// Forgets a key's attempts: the last one succeeded.
-    pub fn succeeded(&self, key: &K) {
-        self.windows.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    /// It succeeded, and earlier failures of the key are forgotten.
+    pub fn succeed(self) {
+        if let Some(window) = self.throttle.windows().get_mut(&self.key) {
+            window.failures = 0;
+        }
+        self.take_back();
+    }
+}
+
+impl<K: Eq + Hash> Drop for Attempt<'_, K> {
+    fn drop(&mut self) {
+        let mut windows = self.throttle.windows();
+        if let Some(window) = windows.get_mut(&self.key) {
+            window.under_way = window.under_way.saturating_sub(1);
+            window.failures += u32::from(self.has_failed);
+            if window.failures == 0 && window.under_way == 0 {
+                windows.remove(&self.key);
+            }
+        }
+        drop(windows);
+        self.throttle.ended.notify_waiters();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use super::*;
 
     #[test]
@@ -114,24 +166,51 @@ mod tests {
         assert_ne!(origin("192.0.2.7"), origin("192.0.2.8"));
     }
 
-    #[test]
-    fn failures_close_a_window_and_time_opens_it() {
+    #[tokio::test]
+    async fn failures_close_a_window_and_time_opens_it() {
         let throttle = Throttle::new(3, 60_000);
         for _ in 0..3 {
-            throttle.begin(&"a", 1_000).unwrap();
+            drop(throttle.begin(&"a", 1_000).await.unwrap());
         }
-        assert_eq!(throttle.begin(&"a", 31_000), Err(Refusal { seconds: 30, is_first: true }));
-        assert_eq!(throttle.begin(&"a", 32_000), Err(Refusal { seconds: 29, is_first: false }));
-        throttle.begin(&"b", 31_000).unwrap();
-        throttle.begin(&"a", 61_000).unwrap();
+        let refused = async |now_ms| throttle.begin(&"a", now_ms).await.err();
+        assert_eq!(refused(31_000).await, Some(Refusal { seconds: 30, is_first: true }));
+        assert_eq!(refused(32_000).await, Some(Refusal { seconds: 29, is_first: false }));
+        throttle.begin(&"b", 31_000).await.unwrap().take_back();
+        throttle.begin(&"a", 61_000).await.unwrap().take_back();
+        assert_eq!(throttle.remembered(), 0);
     }
 
-    #[test]
-    fn success_forgets_failures() {
+    #[tokio::test]
+    async fn success_forgets_failures() {
         let throttle = Throttle::new(2, 60_000);
-        throttle.begin(&"a", 0).unwrap();
-        throttle.begin(&"a", 0).unwrap();
-        throttle.succeeded(&"a");
-        throttle.begin(&"a", 0).unwrap();
+        for _ in 0..3 {
+            drop(throttle.begin(&"a", 0).await.unwrap());
+            throttle.begin(&"a", 0).await.unwrap().succeed();
+        }
+        drop(throttle.begin(&"a", 0).await.unwrap());
+        throttle.begin(&"a", 0).await.unwrap().take_back();
+        drop(throttle.begin(&"a", 0).await.unwrap());
+        assert!(throttle.begin(&"a", 0).await.is_err(), "a failure that stays is one of two");
+    }
+
+    /// Right passwords that arrive together are all let in, and wrong ones are no more than may fail.
+    #[tokio::test]
+    async fn attempts_at_once_wait_for_one_another() {
+        let throttle = Throttle::new(2, 60_000);
+        let made = AtomicU32::new(0);
+        let attempt = async |is_right: bool| {
+            let attempt = throttle.begin(&"a", 0).await?;
+            made.fetch_add(1, Ordering::Relaxed);
+            tokio::task::yield_now().await;
+            if is_right {
+                attempt.succeed();
+            }
+            Ok::<(), Refusal>(())
+        };
+        let all = futures::future::join_all((0..9).map(|_| attempt(true))).await;
+        assert_eq!((all, made.swap(0, Ordering::Relaxed)), (vec![Ok(()); 9], 9));
+        let all = futures::future::join_all((0..9).map(|_| attempt(false))).await;
+        let refused = all.iter().filter(|attempt| attempt.is_err()).count();
+        assert_eq!((refused, made.into_inner()), (7, 2));
     }
 }

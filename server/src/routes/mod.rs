@@ -53,7 +53,11 @@ fn see_other(path: &str) -> Response {
 /// The page again, with what is wrong on it.
 fn again(problem: &Problem, page: Markup) -> Response {
     problem.log();
-    (problem.status, html(page)).into_response()
+    let mut response = (problem.status, html(page)).into_response();
+    if let Some(seconds) = problem.retry_after() {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds);
+    }
+    response
 }
 
 /// A problem as a form shows it.

@@ -11,7 +11,8 @@ use super::{audit, projects};
 use crate::app::App;
 use crate::audit::{Actor, Event, Outcome, action};
 use crate::auth::{
-    Origin, Passwords, REFRESH_SECONDS, Refusal, Tokens, Visitor, hash_token, new_refresh_token, random_text,
+    Attempt, Origin, Passwords, REFRESH_SECONDS, Refusal, Tokens, Visitor, hash_token, new_refresh_token,
+    random_text,
 };
 use crate::config::Signup;
 use crate::error::{Problem, Result};
@@ -27,14 +28,14 @@ const MAX_PASSWORD_BYTES: usize = 1024;
 pub async fn register(app: &App, email: &str, password: Zeroizing<String>, from: IpAddr) -> Result<Tokens> {
     let email = parse_email(email)?;
     check_password(&password)?;
-    throttled(app.addresses.begin(&from.into(), app.elapsed_ms()))?;
+    let attempt = throttled(app.addresses.begin(&from.into(), app.elapsed_ms()).await)?;
     // Hashed first: whether the address is known shows in the answer alone, not in its time.
     let password_hash = app.passwords.hash(password).await?;
     let id = UserId::new(app.clock.as_ref(), app.entropy.as_ref());
     let user = User { id, email, password_hash: Some(password_hash), created_ms: app.now_ms() };
     match app.meta.register(user, app.config.signup).await? {
         Registration::Created => {
-            app.addresses.take_back(&from.into());
+            attempt.take_back();
             let event = Event::new(action::REGISTER, audit::account(id)).with("from", from);
             audit::record(app, id, event, begin_session(app, id).await).await
         }
@@ -69,13 +70,14 @@ pub async fn login(app: &App, email: &str, password: Zeroizing<String>, from: Ip
     };
     let email = email.trim().to_lowercase();
     if email.len() > MAX_EMAIL_BYTES {
-        throttled(app.addresses.begin(&from.into(), app.elapsed_ms()))?;
+        let _failed = throttled(app.addresses.begin(&from.into(), app.elapsed_ms()).await)?;
         return Err(wrong());
     }
     let pair = (email.clone(), from.into());
-    if let Err(refusal) = begin_attempt(app, &pair) {
-        return refused(app, email, from, refusal).await;
-    }
+    let (of_address, of_account) = match begin_attempt(app, &pair).await {
+        Ok(attempts) => attempts,
+        Err(refusal) => return refused(app, email, from, refusal).await,
+    };
     if password.len() > MAX_PASSWORD_BYTES {
         return Err(wrong());
     }
@@ -89,16 +91,25 @@ pub async fn login(app: &App, email: &str, password: Zeroizing<String>, from: Ip
     let Some(user) = user.filter(|_| matches) else {
         return audit::record_in(app, known, event.by(Actor::Unknown), Err(wrong())).await;
     };
-    app.logins.succeeded(&pair);
-    app.addresses.take_back(&from.into());
+    of_account.succeed();
+    of_address.take_back();
     audit::record(app, user.id, event, begin_session(app, user.id).await).await
 }
 
-/// Counts an attempt to sign in: for where it comes from, then for the account as well. What an origin
+/// An attempt to sign in counts for where it comes from, then for the account as well. What an origin
 /// that has used up its attempts names is not remembered, for it may name without end.
-fn begin_attempt(app: &App, pair: &(String, Origin)) -> std::result::Result<(), Refusal> {
-    app.addresses.begin(&pair.1, app.elapsed_ms())?;
-    app.logins.begin(pair, app.elapsed_ms()).inspect_err(|_| app.addresses.take_back(&pair.1))
+async fn begin_attempt<'a>(
+    app: &'a App,
+    pair: &(String, Origin),
+) -> std::result::Result<(Attempt<'a, Origin>, Attempt<'a, (String, Origin)>), Refusal> {
+    let of_address = app.addresses.begin(&pair.1, app.elapsed_ms()).await?;
+    match app.logins.begin(pair, app.elapsed_ms()).await {
+        Ok(of_account) => Ok((of_address, of_account)),
+        Err(refusal) => {
+            of_address.take_back();
+            Err(refusal)
+        }
+    }
 }
 
 /// A sign-in that comes too soon. The first of a window is told in the audit log.
@@ -240,13 +251,13 @@ async fn check_current(
     let user = app.meta.user(visitor.user_id).await?.ok_or_else(Problem::unauthorized)?;
     let Some(stored) = user.password_hash else { return Ok(()) };
     let pair = (visitor.email.clone(), from.into());
-    throttled(app.logins.begin(&pair, app.elapsed_ms()))?;
+    let attempt = throttled(app.logins.begin(&pair, app.elapsed_ms()).await)?;
     let password = password.unwrap_or_default();
     let fits = password.len() <= MAX_PASSWORD_BYTES;
     if !fits || !app.passwords.verify(password, Some(stored)).await? {
         return Err(Problem::invalid(field, "This is not the account's password. Type it again."));
     }
-    app.logins.succeeded(&pair);
+    attempt.succeed();
     Ok(())
 }
 
@@ -282,7 +293,7 @@ fn tokens(app: &App, user: UserId, session: SessionId, refresh_token: String) ->
     Ok(Tokens { access_token, refresh_token, expires_in })
 }
 
-pub(super) fn throttled(attempt: std::result::Result<(), Refusal>) -> Result<()> {
+pub(super) fn throttled<T>(attempt: std::result::Result<T, Refusal>) -> Result<T> {
     attempt.map_err(too_many_attempts)
 }
 

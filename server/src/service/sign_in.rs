@@ -103,10 +103,10 @@ pub async fn finish(
         let detail = format!("{} was not allowed to say who you are. Sign in again.", provider.name());
         return Err(Problem::new(StatusCode::FORBIDDEN, "sign-in-denied", "The sign-in was denied", detail));
     };
-    accounts::throttled(app.addresses.begin(&from.into(), app.elapsed_ms()))?;
+    let counted = accounts::throttled(app.addresses.begin(&from.into(), app.elapsed_ms()).await)?;
     let redirect = callback(app, provider)?;
     let person = oauth::identify(configured, &redirect, &attempt.secrets, code, app.now_ms()).await?;
-    app.addresses.take_back(&from.into());
+    counted.take_back();
     let done = match attempt.session {
         Some(session) => {
             // Begun by somebody signed in: then by nobody else is it ended.
