@@ -278,16 +278,26 @@ pub(super) async fn unlock(store: &Store, repository: RepositoryId, keyring: &Ke
     slots.sort_by_key(|(_, bytes)| {
         slot::outline(repository, bytes).is_ok_and(|outline| outline.kms.is_some())
     });
-    let mut failed = None;
+    let (mut failed, mut damaged) = (None, None);
     for (id, bytes) in slots {
         match keyring.unwrap(repository, id, &bytes).await {
             Ok(Some(root)) => return Ok(root),
             Ok(None) => {}
+            Err(error) if error.kind() == Kind::Damaged => damaged = Some((id, error)),
             Err(error) => failed = Some(error),
         }
     }
-    Err(failed.unwrap_or_else(|| {
-        Error::new(Kind::Locked, "no key slot of the repository opens with this key")
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    // Another key may open it all the same.
+    let locked = |message: String| {
+        Error::new(Kind::Locked, message)
             .with_help("Use the server key file it was made with, the key in KMS, or its recovery key.")
-    }))
+    };
+    let none = "no key slot of the repository opens with this key";
+    Err(match damaged {
+        Some((id, error)) => locked(format!("{none}, and the slot {id} is damaged")).with_source(error),
+        None => locked(none.to_owned()),
+    })
 }

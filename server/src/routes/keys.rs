@@ -139,6 +139,11 @@ async fn storage_view(app: &App, visitor: &Visitor) -> Result<storage::Storage> 
     Ok(storage::Storage {
         shell: shell(app, visitor),
         unclaimed: existing::unclaimed(app).await?.len(),
+        locked: existing::locked(app, visitor.user_id)
+            .await?
+            .into_iter()
+            .map(|project| project.name)
+            .collect(),
         may_use_own_keys: projects::list(app, visitor.user_id, one).await?.items.is_empty(),
         problem: None,
     })

@@ -3,6 +3,7 @@
 use axum::Form;
 use axum::extract::{Path, State};
 use axum::response::Response;
+use engine::Kind;
 use engine::repo::Snapshot;
 use engine::verify::Report;
 use serde::Deserialize;
@@ -164,7 +165,7 @@ async fn find(app: &App, visitor: &Visitor, project: &str) -> Result<Project> {
 }
 
 async fn overview(app: &App, visitor: &Visitor) -> Result<Projects> {
-    let (mut cards, mut has_compared) = (Vec::new(), false);
+    let (mut cards, mut has_compared, mut has_locked) = (Vec::new(), false, false);
     for project in projects::list(app, visitor.user_id, PageRequest::all()).await?.items {
         let one = PageRequest { after: None, limit: 1 };
         // Whoever has seen the example has not seen their own yet.
@@ -176,7 +177,10 @@ async fn overview(app: &App, visitor: &Visitor) -> Result<Projects> {
         let trouble = trouble(app, project.id, last.as_ref()).await?;
         let (databases, problem) = match rows(app, visitor, &project, last.as_ref()).await {
             Ok(databases) => (databases, None),
-            Err(problem) => (Vec::new(), Some(shown(&problem))),
+            Err(problem) => {
+                has_locked |= problem.kind() == Some(Kind::Locked);
+                (Vec::new(), Some(shown(&problem)))
+            }
         };
         let stored_bytes = match problem {
             None => usage::stored_bytes(app, project.id).await.ok(),
@@ -190,7 +194,8 @@ async fn overview(app: &App, visitor: &Visitor) -> Result<Projects> {
     let is_new = cards.iter().all(|card| card.is_example);
     let unclaimed = if is_new { existing::unclaimed(app).await?.len() } else { 0 };
     let name = if is_new { "My project".to_owned() } else { String::new() };
-    Ok(Projects { shell: shell(app, visitor), projects: cards, unclaimed, has_compared, name, problem: None })
+    let shell = shell(app, visitor);
+    Ok(Projects { shell, projects: cards, unclaimed, has_locked, has_compared, name, problem: None })
 }
 
 async fn rows(

@@ -44,8 +44,8 @@ async fn open_all(app: &App, user: UserId, recovery_key: Option<&str>) -> Result
         }
         None => app.repositories.keyring().clone(),
     };
-    let (mut opened, mut failed) = (Vec::new(), None);
-    let closed = if recovery_key.is_some() { closed(app, user).await? } else { Vec::new() };
+    let (mut opened, mut failed, mut is_damaged) = (Vec::new(), None, false);
+    let closed = if recovery_key.is_some() { locked(app, user).await? } else { Vec::new() };
     let closed = closed.into_iter().map(|project| (project.id, Some(project)));
     for (id, known) in unclaimed(app).await?.into_iter().map(|id| (id, None)).chain(closed) {
         match app.repositories.open_with(id, &keyring).await {
@@ -57,7 +57,7 @@ async fn open_all(app: &App, user: UserId, recovery_key: Option<&str>) -> Result
                 }
             },
             // Another key's.
-            Err(problem) if problem.kind() == Some(Kind::Locked) => {}
+            Err(problem) if problem.kind() == Some(Kind::Locked) => is_damaged |= problem.has_deeper_cause(),
             // One that is in trouble must not keep the others closed.
             Err(problem) => {
                 tracing::warn!(project = %id, cause = problem.describe(), "a stored repository does not open");
@@ -69,23 +69,28 @@ async fn open_all(app: &App, user: UserId, recovery_key: Option<&str>) -> Result
         return Err(problem);
     }
     if opened.is_empty() {
-        let detail = "No repository in the storage that is not open here already opens with this key. Check the key, and \
-                      that DBSNAP_STORAGE names the storage it is of.";
+        let mut detail =
+            "No repository in the storage that is not open here already opens with this key. Check the \
+                          key, and that DBSNAP_STORAGE names the storage it is of."
+                .to_owned();
+        if is_damaged {
+            detail.push_str(" A key slot there is damaged: the key that it was for opens nothing any more.");
+        }
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "wrong-key", "Nothing opens", detail));
     }
     Ok(opened)
 }
 
 /// The user's projects whose repositories this server's own keys do not open any more.
-async fn closed(app: &App, user: UserId) -> Result<Vec<Project>> {
-    let mut closed = Vec::new();
+pub async fn locked(app: &App, user: UserId) -> Result<Vec<Project>> {
+    let mut locked = Vec::new();
     for project in super::projects::list(app, user, PageRequest::all()).await?.items {
         let opened = app.repositories.get(project.id).await;
-        if opened.is_err_and(|problem| matches!(problem.kind(), Some(Kind::Locked | Kind::Damaged))) {
-            closed.push(project);
+        if opened.is_err_and(|problem| problem.kind() == Some(Kind::Locked)) {
+            locked.push(project);
         }
     }
-    Ok(closed)
+    Ok(locked)
 }
 
 /// Makes sure that this server's keys open the repository from now on, and a project of it if there is none.

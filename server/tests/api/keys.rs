@@ -1,5 +1,6 @@
 //! Keys of a project, and opening storage that another data folder made.
 
+use engine::repo::UnlockKey;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -176,10 +177,20 @@ async fn a_damaged_slot_of_the_server_is_replaced_with_the_recovery_key() {
     flip(&own);
     let server = Server::start_in(server.stop().await, &[]).await;
     let api = Api { base: server.base.clone(), ..api };
-    let told = api.get(&format!("/databases/{database}/snapshots")).await;
-    assert!(told.status.is_server_error() || told.status.is_client_error(), "{}", told.text);
-    let opened = api.post("/storage/open", json!({ "recovery_key": recovery_key })).await;
-    assert_eq!(opened.expect(StatusCode::OK)["projects"][0]["id"], project);
+    let told = api.get(&format!("/databases/{database}/snapshots")).await.problem(503, "locked");
+    assert!(text(&told["detail"]).contains("/storage"), "{told}");
+    let other = UnlockKey::new([9; 32]).to_recovery_text();
+    let refused =
+        api.post("/storage/open", json!({ "recovery_key": *other })).await.problem(422, "wrong-key");
+    assert!(text(&refused["detail"]).contains("A key slot there is damaged"), "{refused}");
+    let browser = Browser::signed_in(&server.base, "ada@example.com", PASSWORD).await;
+    let projects = browser.get("/projects").await.text;
+    assert!(projects.contains("Open it with its recovery key"), "{projects}");
+    let page = browser.get("/storage").await.text;
+    assert!(page.contains("its key slot is lost or damaged"), "{page}");
+    let opened = browser.send(Method::POST, "/storage", &[("recovery_key", recovery_key)]).await;
+    assert_eq!(opened.status, StatusCode::SEE_OTHER, "{}", opened.text);
+    assert!(!browser.get("/projects").await.text.contains("Open it with its recovery key"));
     api.get(&format!("/snapshots/{snapshot}")).await.expect(StatusCode::OK);
     let server = Server::start_in(server.stop().await, &[]).await;
     let api = Api { base: server.base.clone(), ..api };

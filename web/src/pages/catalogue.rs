@@ -110,6 +110,7 @@ pub fn samples() -> Vec<(&'static str, Markup)> {
         ("settings-refused", settings::page(&settings::Settings::sample_refused())),
         ("storage", storage::page(&storage::Storage::sample())),
         ("storage-refused", storage::page(&storage::Storage::sample_refused())),
+        ("storage-locked", storage::page(&storage::Storage::sample_locked())),
         ("storage-empty", storage::page(&storage::Storage::sample_empty())),
         ("recovery-key", recovery_key::page(&recovery_key::RecoveryKey::sample())),
         ("error", error::page(&error::ErrorPage::sample())),

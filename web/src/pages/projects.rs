@@ -112,6 +112,8 @@ pub struct Projects {
     pub projects: Vec<ProjectCard>,
     /// Repositories in the storage that no project here is of.
     pub unclaimed: usize,
+    /// Whether a project is opened by none of this server's keys any more.
+    pub has_locked: bool,
     /// Whether the account has ever compared two snapshots.
     pub has_compared: bool,
     /// What was typed as a new project's name.
@@ -212,6 +214,7 @@ impl Projects {
                 problem: None,
             }],
             unclaimed: 0,
+            has_locked: false,
             has_compared: true,
             name: String::new(),
             problem: None,
@@ -223,6 +226,7 @@ impl Projects {
         Self {
             projects: Vec::new(),
             unclaimed: 1,
+            has_locked: false,
             has_compared: false,
             name: "My project".to_owned(),
             ..Self::sample()
@@ -260,6 +264,12 @@ pub fn page(view: &Projects) -> Markup {
             p.card.padded {
                 "The storage holds snapshots that this server does not know. "
                 a href=(urls::STORAGE) { "Open existing storage" }
+            }
+        }
+        @if view.has_locked {
+            p.card.padded {
+                "This server's keys do not open a project any more. "
+                a href=(urls::STORAGE) { "Open it with its recovery key" }
             }
         }
         @if !view.has_compared { (first_steps(view)) }

@@ -405,7 +405,7 @@ fn deletion(view: &Snapshot) -> Markup {
             h2 { "Delete this snapshot" }
             p {
                 "It is gone at once and does not come back. The space that only it took comes free with the project's "
-                "next clean-up, in the project's settings."
+                "clean-ups, in the project's settings, as soon as enough of it lies together."
             }
             (Field::code("confirm", "Type the first eight characters of its id", "").hint(view.confirmation()).render())
             div.actions { button.danger-quiet type="submit" { "Delete this snapshot" } }
