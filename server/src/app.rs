@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use engine::clock::{Clock, Entropy, System};
 use engine::kms::Kms;
@@ -110,7 +111,7 @@ impl App {
     pub async fn open_with(config: Config, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
         let entropy: Arc<dyn Entropy> = Arc::new(System);
         let metadata = config.data_dir.join("meta.redb");
-        let meta = open_meta(&metadata)?;
+        let meta = open_meta(&metadata).await?;
         let kms = kms(&config).await;
         let server_key = unlock_meta(&config, &meta, kms.as_ref(), entropy.as_ref(), clock.now_ms()).await?;
         let server_id = meta.server_id(entropy.as_ref()).await.map_err(StartError::Meta)?;
@@ -155,8 +156,14 @@ impl App {
             // Only a server that has nothing stored yet makes the folder.
             known if known.is_empty() => self.storage.prepare().await,
             known => match self.storage.check().await {
+                Err(error) if is_read_only(&error) => {
+                    tracing::warn!(
+                        "the storage is read-only: what snapshots hold can be looked at, and no more"
+                    );
+                    self.repositories.check_known(&known).await
+                }
+                Err(error) => Err(error),
                 Ok(()) => self.repositories.check_known(&known).await,
-                failed => failed,
             },
         };
         found.map_err(|error| StartError::storage(&self.config, &error))?;
@@ -193,8 +200,26 @@ impl App {
     }
 }
 
-pub(crate) fn open_meta(path: &std::path::Path) -> Result<Meta, StartError> {
-    Meta::open(path).map_err(StartError::opening)
+/// Whether the file system takes no writes, as that of a copy or of a disk in trouble.
+fn is_read_only(error: &engine::Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
+    source.is_some_and(|source| source.kind() == std::io::ErrorKind::ReadOnlyFilesystem)
+}
+
+pub(crate) async fn open_meta(path: &std::path::Path) -> Result<Meta, StartError> {
+    patiently(|| Meta::open(path)).await
+}
+
+/// Opens the metadata. Whoever has it open may be about to end: a server that is replaced, or what was started
+/// from here and has yet to become its own program.
+async fn patiently(open: impl Fn() -> meta::Result<Meta>) -> Result<Meta, StartError> {
+    for _ in 0..20 {
+        match open().map_err(StartError::opening) {
+            Err(StartError::InUse) => tokio::time::sleep(Duration::from_millis(50)).await,
+            opened => return opened,
+        }
+    }
+    Err(StartError::InUse)
 }
 
 /// AWS KMS, where it wraps keys.
@@ -228,7 +253,7 @@ pub(crate) async fn unlock_meta(
 
 /// The metadata, for whoever only checks its audit log: neither it nor the server key's file is changed.
 pub(crate) async fn read_meta(config: &Config, path: &std::path::Path) -> Result<Meta, StartError> {
-    let meta = Meta::open_to_read(path).map_err(StartError::opening)?;
+    let meta = patiently(|| Meta::open_to_read(path)).await?;
     let (file, known) = (&config.server_key_file, meta.key_fingerprint().map_err(StartError::Meta)?);
     let key = server_key::read(file, kms(config).await.as_ref(), known.as_deref()).await?;
     let key = key.ok_or(StartError::OtherKey)?;

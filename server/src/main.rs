@@ -8,7 +8,7 @@ use server::config::{Config, unknown_variables};
 use server::operate::{self, Command};
 use server::serve::serve;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -45,11 +45,21 @@ fn main() -> ExitCode {
 
 async fn run(config: Config) -> Result<(), String> {
     let listen = config.listen;
-    let app = App::open(config).await.map_err(|error| error.to_string())?;
+    let mut ending = EndSignals::listen().map_err(|error| error.to_string())?;
+    let app = tokio::select! {
+        app = App::open(config) => app.map_err(|error| error.to_string())?,
+        // A start may be cut off anywhere.
+        () = ending.wait() => return Ok(()),
+    };
     let listener = TcpListener::bind(listen).await;
     let listener = listener.map_err(|error| format!("DBSNAP_LISTEN={listen} cannot be used: {error}"))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
-    stop_on_signals(&app)?;
+    let stopping = app.stopping.clone();
+    tokio::spawn(async move {
+        ending.wait().await;
+        tracing::info!("stopping: no new jobs, running ones stop at a safe point");
+        stopping.cancel();
+    });
     // Not the log: whoever starts the server on port 0 reads the port from here.
     tell(format!("listening on http://{address}"))?;
     serve(app, listener).await;
@@ -62,22 +72,24 @@ fn tell(line: String) -> Result<(), String> {
     writeln!(stdout, "{line}").and_then(|()| stdout.flush()).map_err(|error| error.to_string())
 }
 
-fn stop_on_signals(app: &App) -> Result<(), String> {
-    let listen = |kind| signal(kind).map_err(|error| error.to_string());
-    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-    // Of a terminal that closes.
-    let mut hangup = listen(SignalKind::hangup())?;
-    let stopping = app.stopping.clone();
-    tokio::spawn(async move {
+/// The signals that ask for the end: of an operator, of a terminal, and of a terminal that closes.
+struct EndSignals([Signal; 3]);
+
+impl EndSignals {
+    fn listen() -> std::io::Result<Self> {
+        let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
+        let [terminate, interrupt, hangup] = kinds.map(signal);
+        Ok(Self([terminate?, interrupt?, hangup?]))
+    }
+
+    async fn wait(&mut self) {
+        let [terminate, interrupt, hangup] = &mut self.0;
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
             _ = hangup.recv() => {}
         }
-        tracing::info!("stopping: no new jobs, running ones stop at a safe point");
-        stopping.cancel();
-    });
-    Ok(())
+    }
 }
 
 fn start_log(config: &Config) -> Result<(), String> {

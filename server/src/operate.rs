@@ -97,7 +97,7 @@ impl Operation {
 
 /// The metadata, with the server key: the audit log's entries are made with a key that it opens.
 async fn unlocked(config: &Config, path: &Path) -> Result<Meta, StartError> {
-    let (meta, kms) = (open_meta(path)?, kms(config).await);
+    let (meta, kms) = (open_meta(path).await?, kms(config).await);
     unlock_meta(config, &meta, kms.as_ref(), &System, System.now_ms()).await?;
     Ok(meta)
 }

@@ -14,6 +14,7 @@ use repo_format::files;
 use repo_format::id::{ObjectId, ObjectKind, PackId, RepositoryId};
 use repo_format::index::IndexedPack;
 
+use crate::clock::Clock;
 use crate::defect::{Defect, is_planted};
 use crate::error::{Error, Kind, Result};
 use crate::repo::view::{Standing, View};
@@ -88,12 +89,25 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    /// Opens the cache, or makes an empty one when it cannot be used.
-    pub fn open(path: &Path, repository: RepositoryId) -> Result<Self> {
+    /// Opens the cache, or makes an empty one when it cannot be used. Whoever has its file open may be about to
+    /// let it go: what was read ahead, or a program that was started from here and has yet to begin.
+    pub async fn open(path: &Path, repository: RepositoryId, clock: &dyn Clock) -> Result<Self> {
         #[cfg(test)]
         if path.as_os_str().is_empty() {
             return Self::in_memory(repository);
         }
+        for _ in 0..20 {
+            if let Some(cache) = Self::open_now(path, repository)? {
+                return Ok(cache);
+            }
+            clock.sleep(50).await;
+        }
+        Err(Error::new(Kind::Storage, "the index cache is in use by another process")
+            .with_help("Give each server a data folder of its own."))
+    }
+
+    /// `None` while somebody else has it open.
+    fn open_now(path: &Path, repository: RepositoryId) -> Result<Option<Self>> {
         let usable = || -> Result<Database, redb::Error> {
             let database = create(path)?;
             let read = database.begin_read()?;
@@ -110,13 +124,10 @@ impl Cache {
         };
         let database = match usable() {
             Ok(database) => database,
-            Err(redb::Error::DatabaseAlreadyOpen) => {
-                return Err(Error::new(Kind::Storage, "the index cache is in use by another process")
-                    .with_help("Give each server a data folder of its own."));
-            }
+            Err(redb::Error::DatabaseAlreadyOpen) => return Ok(None),
             Err(_) => Self::fresh(path, repository)?,
         };
-        Ok(Self { database: Arc::new(database), view: Arc::default() })
+        Ok(Some(Self { database: Arc::new(database), view: Arc::default() }))
     }
 
     /// A cache without a file, for simulations of many processes.

@@ -94,14 +94,14 @@ impl std::fmt::Debug for Repository {
 const FIRST_EPOCH: u32 = 0;
 
 impl Repository {
-    fn with_keys(
+    async fn with_keys(
         store: Store,
         id: RepositoryId,
         keys: KeySchedule,
         cache: &Path,
         ctx: &Context,
     ) -> Result<Self> {
-        let cache = Cache::open(cache, id)?;
+        let cache = Cache::open(cache, id, ctx.clock.as_ref()).await?;
         let (refreshing, removing_slot) = <(tokio::sync::Mutex<()>, tokio::sync::Mutex<()>)>::default();
         let (entropy, epoch) = (ctx.entropy.clone(), AtomicU32::new(FIRST_EPOCH));
         let marks = marks::Known::default();

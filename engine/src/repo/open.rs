@@ -61,7 +61,7 @@ impl Repository {
             Created::New => {
                 // Later than the config, of which there is one only, whoever else makes one just now.
                 store.create(files::CONFIG_COPY, bytes).await?;
-                let repository = Self::with_keys(store, id, keys, cache, ctx)?;
+                let repository = Self::with_keys(store, id, keys, cache, ctx).await?;
                 repository.claim(ctx).await?;
                 Ok(repository)
             }
@@ -87,7 +87,7 @@ impl Repository {
             read => read?,
         };
         check_exclusive(settings.exclusive, store.is_exclusive())?;
-        let repository = Self::with_keys(store, settings.repository, keys, cache, ctx)?;
+        let repository = Self::with_keys(store, settings.repository, keys, cache, ctx).await?;
         repository.claim(ctx).await?;
         repository.refresh_epoch().await?;
         // What the cache kept may be older than the last kill.

@@ -161,7 +161,7 @@ async fn nobody_sees_the_entries_of_others() {
 
 /// Changes the stored line of entry `seq`, as somebody with access to the file would.
 fn tamper(path: &std::path::Path, seq: u64, change: impl Fn(&str) -> Option<String>) {
-    let database = Database::open(path).unwrap();
+    let database = opened(path);
     let tx = database.begin_write().unwrap();
     {
         let mut table = tx.open_table(AUDIT).unwrap();
@@ -225,7 +225,7 @@ fn change_ends(
     path: &std::path::Path,
     change: impl FnOnce(&mut Table<'_, &str, &[u8]>, &mut Table<'_, &str, &[u8]>),
 ) {
-    let database = Database::open(path).unwrap();
+    let database = opened(path);
     let tx = database.begin_write().unwrap();
     change(&mut tx.open_table(HEADS).unwrap(), &mut tx.open_table(AUDIT).unwrap());
     tx.commit().unwrap();
@@ -308,7 +308,7 @@ async fn an_end_that_was_removed_or_exchanged_is_told_and_nothing_is_written_ove
 /// The log as a version that made no seals would have left it, changed by `change`: without the key, seals
 /// and sealed ends, every link and hash made anew.
 fn forge(path: &std::path::Path, change: impl Fn(&str) -> String) {
-    let database = Database::open(path).unwrap();
+    let database = opened(path);
     let tx = database.begin_write().unwrap();
     {
         tx.open_table(SETTINGS).unwrap().remove("audit_key").unwrap().expect("there is a key");
@@ -395,7 +395,7 @@ async fn a_log_that_was_made_anew_without_its_key_is_not_sealed_again() {
 
 /// What somebody does to the settings who has the file.
 fn change_settings(path: &std::path::Path, change: impl FnOnce(&mut Table<'_, &str, &[u8]>)) {
-    let database = Database::open(path).unwrap();
+    let database = opened(path);
     let tx = database.begin_write().unwrap();
     change(&mut tx.open_table(SETTINGS).unwrap());
     tx.commit().unwrap();
@@ -448,6 +448,19 @@ async fn sealing_a_log_from_before_there_were_seals_leaves_an_entry() {
     let (_server, api) = started_again(folder, &api).await;
     assert_eq!(api.get("/audit/verify").await.expect(StatusCode::OK)["broken_at"], 1);
     assert_eq!(entries(&api, "?action=audit.seal").await.len(), 2);
+}
+
+/// A child of another test that has yet to become its program holds the file that was open when it was made.
+fn opened(path: &std::path::Path) -> Database {
+    for _ in 0..500 {
+        match Database::open(path) {
+            Err(redb::DatabaseError::DatabaseAlreadyOpen) => {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+            database => return database.unwrap(),
+        }
+    }
+    panic!("{} stays in use", path.display());
 }
 
 fn path_of(folder: &tempfile::TempDir) -> std::path::PathBuf {

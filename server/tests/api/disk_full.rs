@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use engine::clock::Clock;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use server::app::App;
+use server::config::Config;
 use server::ids::ProjectId;
 use server::meta::JobState;
 use server::service::schedules::queue_due;
@@ -42,6 +44,12 @@ impl SmallDisk {
 
     fn make_room(&self) {
         std::fs::remove_file(self.filler()).unwrap();
+    }
+
+    fn take_no_more_writes(&self) {
+        let mut remount = Command::new("mount");
+        let done = remount.args(["-o", "remount,ro"]).arg(self.0.path()).status().unwrap();
+        assert!(done.success());
     }
 
     fn folder(&self) -> tempfile::TempDir {
@@ -143,6 +151,42 @@ async fn a_full_disk_is_told_by_readyz_and_the_server_goes_on_once_there_is_room
     rename(&api, &database, "shop").await.expect(StatusCode::OK);
     api.back_up(&database).await;
     assert_eq!(ready(&server).await.status, StatusCode::OK);
+}
+
+/// A copy, or a disk in trouble: what is there can be looked at, also by a server that starts on it.
+#[tokio::test]
+async fn a_server_starts_on_a_storage_that_takes_no_writes() {
+    let Some(disk) = SmallDisk::mount("size=64m") else {
+        println!("not run: a file system of a few MiB can be mounted by root only");
+        return;
+    };
+    let (_, url) = shop().await;
+    let variables = [("DBSNAP_SIGNUP", "open"), ("DBSNAP_STORAGE", &*storage(&disk.0.path().join("kept")))];
+    let server = Server::start_with(&variables).await;
+    let api = server.user("ada@example.com").await;
+    let project = api.project("shop").await;
+    let database = api.database(&project, &url).await;
+    let snapshot = api.back_up(&database).await;
+    let data = server.stop().await;
+
+    disk.take_no_more_writes();
+    let server = Server::start_in(data, &variables).await;
+    let api = Api { base: server.base.clone(), ..api };
+    let records = format!("/snapshots/{snapshot}/collections/public.customers/records");
+    let records = api.get(&records).await.expect(StatusCode::OK);
+    assert!(!records["items"].as_array().unwrap().is_empty());
+    let pin = api.send(Method::PATCH, &format!("/snapshots/{snapshot}"), json!({ "pinned": true })).await;
+    pin.problem(503, "storage");
+    assert_eq!(ready(&server).await.problem(503, "not-ready")["failed"], "storage");
+    // Who has nothing in it yet cannot begin.
+    let empty = tempfile::tempdir().unwrap();
+    let config = Config::read(|name| match name {
+        "DBSNAP_DATA_DIR" => Some(empty.path().into()),
+        _ => variables.iter().find(|(variable, _)| *variable == name).map(|(_, value)| (*value).into()),
+    });
+    let refused = App::open(config.unwrap()).await.err().unwrap().to_string();
+    assert!(refused.contains("Read-only file system") && refused.contains("right to write"), "{refused}");
+    assert_eq!(refused.matches("Read-only file system").count(), 1, "{refused}");
 }
 
 /// A run that is due while the disk is full is caught up once there is room, and why it was missed is told.
