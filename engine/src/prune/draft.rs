@@ -130,8 +130,8 @@ impl Prune<'_> {
         };
         let what = format!("the file snapshots/{id} is missing{more}: {why}, and no prune removed it");
         Err(damaged(what).with_help(format!(
-            "Put the file back from a copy of the storage. If there is none, delete the snapshot by DELETE \
-             /api/v1/snapshots/{id}: the next prune goes on without it."
+            "Put the file back from a copy of the storage. If there is none, delete the snapshot on its page, \
+             /snapshots/{id}, or by DELETE /api/v1/snapshots/{id}: the next prune goes on without it."
         )))
     }
 

@@ -61,7 +61,7 @@ pub enum Reason {
     Waiting { since_ms: Option<i64> },
     /// The backup of an earlier time ran, since then; none if a clock that was ahead says so.
     Running { since_ms: Option<i64> },
-    /// It waited for a worker itself, until then.
+    /// It was queued, and began then.
     BegunLate { at_ms: i64 },
 }
 
@@ -96,7 +96,10 @@ impl Reason {
                 since(since_ms)
             ),
             Self::BegunLate { at_ms } => {
-                format!("Its backup waited for a worker and began at {}.", minute(at_ms))
+                let begun = minute(at_ms);
+                format!(
+                    "Its backup was queued then, and began at {begun}: no worker was free, or the server was down."
+                )
             }
         }
     }

@@ -213,7 +213,7 @@ fn judged(snapshot: &Snapshot, reasons: &[Reason]) -> Judged {
         Reason::NoRules => "there are no rules",
         Reason::Pinned => "pinned",
         Reason::NewestComplete => "the newest complete one",
-        Reason::NotYet => "dated later than now: a clock was wrong",
+        Reason::NotYet => "dated later than now",
         Reason::NothingNewerIsComplete => "incomplete, and nothing newer is complete",
         Reason::Last => "among the newest",
         Reason::Daily => "the newest of its day",

@@ -97,7 +97,10 @@ async fn what_is_due_while_the_last_run_is_not_done_is_missed_and_not_queued() {
     month.look(ms("2026-05-03T09:00:00Z")).await;
     let api = month.signed_in().await;
     let begun = &reasons(&api, &waiting).await[0];
-    assert_eq!(text(begun), "Its backup waited for a worker and began at 2026-05-03 09:00 UTC.");
+    assert_eq!(
+        text(begun),
+        "Its backup was queued then, and began at 2026-05-03 09:00 UTC: no worker was free, or the server was down."
+    );
     assert_eq!(missed(&api, &waiting).await, (json!(at("03", "03:05")), json!(3), json!(waited)));
     assert_eq!(reasons(&api, &slow).await.len(), 2, "that began in time");
     // What it holds is as old as its beginning.

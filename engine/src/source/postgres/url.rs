@@ -324,26 +324,39 @@ impl PostgresUrl {
 
     /// The URL with the password replaced by `***`, for people.
     pub fn redacted(&self) -> String {
-        self.text(self.password.as_ref().map(|_| "***"))
+        self.text(self.password.as_ref().map(|_| "***")).to_string()
     }
 
     /// The whole URL, password included.
     pub fn expose(&self) -> Zeroizing<String> {
-        let password = self.password.as_ref();
-        let password = password.map(|text| Zeroizing::new(utf8_percent_encode(text, RESERVED).to_string()));
-        Zeroizing::new(self.text(password.as_ref().map(|text| text.as_str())))
+        let password = self.password.as_ref().map(|password| {
+            let mut encoded = Zeroizing::new(String::with_capacity(3 * password.len()));
+            utf8_percent_encode(password, RESERVED).for_each(|part| encoded.push_str(part));
+            encoded
+        });
+        self.text(password.as_ref().map(|text| text.as_str()))
     }
 
-    fn text(&self, password: Option<&str>) -> String {
+    fn text(&self, password: Option<&str>) -> Zeroizing<String> {
         let encode = |part| utf8_percent_encode(part, RESERVED);
-        let password = password.map(|password| format!(":{password}")).unwrap_or_default();
         let host =
             if self.host.contains(':') { format!("[{}]", self.host) } else { encode(&self.host).to_string() };
         let (user, database) = (encode(&self.user), encode(&self.database));
         let options =
             self.options.as_deref().map(|text| format!("&options={}", encode(text))).unwrap_or_default();
         let (port, mode) = (self.port, self.ssl_mode.as_str());
-        format!("postgres://{user}{password}@{host}:{port}/{database}?sslmode={mode}{options}")
+        let before = format!("postgres://{user}");
+        let after = format!("@{host}:{port}/{database}?sslmode={mode}{options}");
+        // With room for all of it: a text that grows leaves copies of the password behind.
+        let len = before.len() + password.map_or(0, |password| password.len() + 1) + after.len();
+        let mut text = Zeroizing::new(String::with_capacity(len));
+        text.push_str(&before);
+        if let Some(password) = password {
+            text.push(':');
+            text.push_str(password);
+        }
+        text.push_str(&after);
+        text
     }
 
     pub(crate) fn password(&self) -> Option<&str> {
