@@ -1,6 +1,5 @@
 //! Keys of a project, and opening storage that another data folder made.
 
-use engine::repo::UnlockKey;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -179,10 +178,11 @@ async fn a_damaged_slot_of_the_server_is_replaced_with_the_recovery_key() {
     let api = Api { base: server.base.clone(), ..api };
     let told = api.get(&format!("/databases/{database}/snapshots")).await.problem(503, "locked");
     assert!(text(&told["detail"]).contains("/storage"), "{told}");
-    let other = UnlockKey::new([9; 32]).to_recovery_text();
-    let refused =
-        api.post("/storage/open", json!({ "recovery_key": *other })).await.problem(422, "wrong-key");
+    flip(&text(&recovery["slot"]));
+    let typed = json!({ "recovery_key": recovery_key });
+    let refused = api.post("/storage/open", typed).await.problem(422, "wrong-key");
     assert!(text(&refused["detail"]).contains("A key slot there is damaged"), "{refused}");
+    flip(&text(&recovery["slot"]));
     let browser = Browser::signed_in(&server.base, "ada@example.com", PASSWORD).await;
     let projects = browser.get("/projects").await.text;
     assert!(projects.contains("Open it with its recovery key"), "{projects}");
