@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::clock::{System, random};
+use crate::clock::{Entropy, System, random};
 use crate::error::{Error, Kind, Result};
 use crate::store::{Created, Listed, too_short};
 
@@ -14,6 +14,9 @@ use crate::store::{Created, Listed, too_short};
 const TEMPORARY: &str = ".new-";
 /// Nobody writes one file for so long.
 const LEFTOVER: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A block of most file systems.
+const PROBE_BYTES: usize = 4096;
 
 #[derive(Clone, Debug)]
 pub(super) struct Folder {
@@ -139,12 +142,17 @@ impl Folder {
         self.blocking("making", "", |root| create_folder(&root)).await
     }
 
-    /// Whether files can be made here. A folder that is gone is not made anew: it may be a lost mount.
+    /// Whether files can be made here, and there is room for what is in them. A folder that is gone is not
+    /// made anew: it may be a lost mount.
     pub async fn check(&self) -> Result<()> {
         self.blocking("writing to", "", |root| {
             let probe = root.join(format!("{TEMPORARY}check-{}", std::process::id()));
-            std::fs::write(&probe, b"")?;
-            std::fs::remove_file(&probe)
+            let written = write_probe(&probe);
+            match std::fs::remove_file(&probe) {
+                // Another check of this process was faster, or it was never there, which `written` says.
+                Err(error) if error.kind() == ErrorKind::NotFound => written,
+                removed => written.and(removed),
+            }
         })
         .await
     }
@@ -199,6 +207,15 @@ fn is_leftover(entry: &std::fs::DirEntry) -> io::Result<bool> {
 fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(path)?;
     file.write_all(content)?;
+    file.sync_all()
+}
+
+/// Writes what takes room: an empty file needs none, and zeros none where they are compressed.
+fn write_probe(path: &Path) -> io::Result<()> {
+    let mut content = vec![0; PROBE_BYTES];
+    System.fill(&mut content);
+    let mut file = std::fs::File::create(path)?;
+    file.write_all(&content)?;
     file.sync_all()
 }
 

@@ -189,6 +189,28 @@ async fn a_server_starts_on_a_storage_that_takes_no_writes() {
     assert_eq!(refused.matches("Read-only file system").count(), 1, "{refused}");
 }
 
+#[tokio::test]
+async fn a_full_storage_is_told_by_readyz() {
+    let Some(disk) = SmallDisk::mount("size=2m") else {
+        println!("not run: a file system of a few MiB can be mounted by root only");
+        return;
+    };
+    let kept = disk.folder();
+    let variables = [("DBSNAP_SIGNUP", "open"), ("DBSNAP_STORAGE", &*storage(kept.path()))];
+    let server = Server::start_with(&variables).await;
+    assert_eq!(ready(&server).await.status, StatusCode::OK);
+    disk.fill();
+    // An empty file can be made there still.
+    File::create(kept.path().join("empty")).unwrap();
+    let told = ready(&server).await.problem(503, "not-ready");
+    assert_eq!(told["failed"], "storage");
+    assert!(text(&told["detail"]).contains("The disk is full"), "{told:#}");
+    let names = std::fs::read_dir(kept.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(names.collect::<Vec<_>>(), ["empty"], "what was tried is gone");
+    disk.make_room();
+    assert_eq!(ready(&server).await.status, StatusCode::OK);
+}
+
 /// A run that is due while the disk is full is caught up once there is room, and why it was missed is told.
 #[tokio::test]
 async fn a_run_that_a_full_disk_kept_from_beginning_says_so() {
