@@ -4,6 +4,7 @@
 //! every single call fails once, and every kind of file is damaged in every way. Snapshots are the
 //! simulation's: a few collections in a few versions.
 
+mod anew;
 mod damage;
 mod disk;
 mod missing;

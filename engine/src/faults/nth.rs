@@ -5,7 +5,7 @@ use crate::error::{Kind, Result};
 use crate::simulation::content::{self, Versions};
 use crate::verify::{self, Mode};
 
-const FAULTS: [Fault; 4] = [Fault::Refused, Fault::AnswerLost, Fault::Full, Fault::Gone];
+pub(super) const FAULTS: [Fault; 4] = [Fault::Refused, Fault::AnswerLost, Fault::Full, Fault::Gone];
 
 const NEXT: Versions = [3, 2, 0, 1, 2];
 const AFTER: Versions = [1, 1, 3, 0, 1];

@@ -124,6 +124,14 @@ impl Prune<'_> {
     async fn check_none_missing(&self, parents: &[(SnapshotId, SnapshotId)]) -> Result<()> {
         let missing = self.repo.missing_snapshots(parents).await?;
         let Some((id, why)) = missing.first_key_value() else { return Ok(()) };
+        if let Some((name, error)) = self.repo.lost_verdict().await? {
+            let what =
+                format!("the file {name} cannot be read, which may have removed snapshot {id}: {error}");
+            return Err(damaged(what).with_help(format!(
+                "Put the file {name} back from a copy of the storage. If there is none, delete the snapshot by DELETE \
+                 /api/v1/snapshots/{id}: the next prune goes on without it."
+            )));
+        }
         let more = match missing.len() {
             1 => String::new(),
             n => format!(" ({} more are missing, too)", n - 1),

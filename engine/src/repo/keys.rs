@@ -6,6 +6,7 @@ use bytes::Bytes;
 use repo_format::files;
 use repo_format::id::{RepositoryId, SlotId};
 use repo_format::keys::{KeySchedule, RootKey};
+use repo_format::prune::moment;
 use repo_format::slot::{self, Outline, SlotKind, UnlockKey};
 
 use super::Repository;
@@ -88,6 +89,8 @@ pub struct Slot {
     pub kms_key_id: Option<String>,
     /// Whether it was just opened with the keys that are here.
     pub opens: bool,
+    /// Whether that could not be tried just now: it is whole, and one of KMS, which was not reached or refused.
+    pub untried: bool,
 }
 
 /// A slot that was just made.
@@ -114,6 +117,7 @@ impl Repository {
             let outline = whole.and_then(|()| slot::outline(self.id(), &bytes)).ok();
             let opened = keys.unwrap(self.id(), id, &bytes).await;
             let opens = matches!(&opened, Ok(Some(root)) if root.commitment() == commitment);
+            let untried = outline.is_some() && matches!(&opened, Err(error) if error.kind() != Kind::Damaged);
             if let Err(error) = opened {
                 tracing::warn!(slot = %id, %error, "a key slot was not opened");
             }
@@ -123,6 +127,7 @@ impl Repository {
                 kind,
                 kms_key_id: outline.and_then(|o| o.kms).map(|kms| kms.key_id),
                 opens,
+                untried,
             });
         }
         Ok(slots)
@@ -167,14 +172,17 @@ impl Repository {
     /// Begins the next epoch. What is stored stays as it is, and readable.
     pub async fn begin_epoch(&self, ctx: &Context) -> Result<u32> {
         self.refresh_epoch().await?;
-        let next = self.epoch() + 1;
-        let name = files::epoch(next);
-        let now_ms = ctx.clock.now_ms().to_le_bytes();
-        let sealed = self.seal_file(&name, next, &now_ms)?;
         // If the name is taken, somebody else has begun the same epoch.
-        self.store().create(&name, Bytes::from(sealed)).await?;
+        self.create_epoch(self.epoch() + 1, ctx.clock.now_ms()).await?;
         self.refresh_epoch().await?;
         Ok(self.epoch())
+    }
+
+    /// Creates the file that an epoch begins with, which is sealed under that epoch itself.
+    pub(crate) async fn create_epoch(&self, epoch: u32, now_ms: i64) -> Result<Created> {
+        let name = files::epoch(epoch);
+        let sealed = self.seal_file(&name, epoch, &moment(now_ms))?;
+        self.store().create(&name, Bytes::from(sealed)).await
     }
 
     /// Takes up the newest epoch that somebody has begun. A file that does not open begins none.

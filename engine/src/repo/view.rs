@@ -131,6 +131,26 @@ impl Repository {
         Ok(verdict)
     }
 
+    /// The name of a verdict that is missing or cannot be read, and what is wrong: what it removed nobody can
+    /// tell.
+    pub(crate) async fn lost_verdict(&self) -> Result<Option<(String, Error)>> {
+        let prunes = self.prunes().await?;
+        let last = prunes.last().map(|(n, _)| n);
+        for (n, files) in prunes.0 {
+            // The last one may have none yet.
+            if Some(n) == last && files.is_subset(&BTreeSet::from([PruneFile::Run])) {
+                continue;
+            }
+            match self.read_verdict(n).await {
+                Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotFound) => {
+                    return Ok(Some((files::prune(n, PruneFile::Verdict), error)));
+                }
+                read => drop(read?),
+            }
+        }
+        Ok(None)
+    }
+
     /// Brings the index up to date with what is listed now.
     ///
     /// A listing is not of one moment. Index files go only when a verdict says so, and by then others

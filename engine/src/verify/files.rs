@@ -16,6 +16,7 @@ const FOLDERS: [&str; 7] =
     [files::INDEX, files::GC, files::MARKS, files::SUSPECTS, files::SESSIONS, files::EPOCHS, files::OWNERS];
 
 const MISSING: &str = "it is missing";
+const ANEW: &str = "it was made anew";
 
 impl Verify<'_> {
     /// Opens every named file and reads it. Names that nobody knows are left alone.
@@ -33,12 +34,15 @@ impl Verify<'_> {
     /// Epochs that something was sealed in and whose beginnings are lost are begun again.
     async fn missing_epochs(&mut self) -> Result<()> {
         let listed = self.repo.list_names(files::EPOCHS).await?;
-        let names = (1..=self.repo.epoch()).map(files::epoch);
-        for name in names.filter(|name| !listed.contains(name)).collect::<Vec<_>>() {
-            self.repo.create_file(&name, &moment(self.ctx.clock.now_ms())).await?;
+        for epoch in 1..=self.repo.epoch() {
+            let name = files::epoch(epoch);
+            if listed.contains(&name) {
+                continue;
+            }
+            self.repo.create_epoch(epoch, self.ctx.clock.now_ms()).await?;
             let reason =
-                "it was missing, though files are sealed in its epoch or a later one; it was made anew";
-            self.damaged_file(name, Vec::new(), reason.to_owned());
+                format!("it was missing, though files are sealed in its epoch or a later one; {ANEW}");
+            self.damaged_file(name, Vec::new(), reason);
         }
         Ok(())
     }
@@ -50,6 +54,11 @@ impl Verify<'_> {
                     if name.starts_with(files::INDEX) {
                         self.repo.cache().forget(name)?;
                     }
+                    if self.replace(name).await? {
+                        self.damaged_file(name.to_owned(), Vec::new(), format!("{error}; {ANEW}"));
+                        return Ok(());
+                    }
+                    self.are_prunes_whole &= !name.starts_with(files::GC);
                     let hidden = match files::parse_mark(name) {
                         Some((id, None)) => vec![id.to_string()],
                         // The one that counts is read with its snapshot.
@@ -130,17 +139,87 @@ impl Verify<'_> {
         Ok(settings.map(drop)?)
     }
 
-    /// The files of prunes stay for ever: verdicts say what must never be believed again. Returns
-    /// whether all of them are there and can be read.
-    pub(super) async fn prunes(&mut self) -> Result<bool> {
+    /// Makes a damaged file anew of which all that matters is known otherwise, and says whether it did. What
+    /// the gap between deletion and creation may look like to others is in the format's 14.3.
+    async fn replace(&self, name: &str) -> Result<bool> {
+        let now_ms = self.ctx.clock.now_ms();
+        if let Some(epoch) = files::parse_epoch(name) {
+            if !self.has_begun(epoch).await? || !self.is_damaged_still(name).await? {
+                return Ok(false);
+            }
+            self.repo.store().delete(name).await?;
+            return self.repo.create_epoch(epoch, now_ms).await.map(|_| true);
+        }
+        let Some((n, file)) = files::parse_prune(name) else { return Ok(false) };
+        let Some(plain) = self.told_by_verdict(n, file).await? else { return Ok(false) };
+        if !self.is_damaged_still(name).await? {
+            return Ok(false);
+        }
+        self.repo.store().delete(name).await?;
+        self.repo.create_file(name, &plain).await.map(|_| true)
+    }
+
+    /// Whether an epoch began, or was about to as the next one.
+    async fn has_begun(&self, epoch: u32) -> Result<bool> {
+        let newest = self.repo.epoch();
+        if epoch <= newest {
+            return Ok(epoch > 0);
+        }
+        let is_there =
+            newest == 0 || self.repo.list_names(files::EPOCHS).await?.contains(&files::epoch(newest));
+        Ok(epoch - 1 == newest && is_there)
+    }
+
+    /// Reads a damaged file again: what came garbled once may be whole.
+    async fn is_damaged_still(&self, name: &str) -> Result<bool> {
+        match self.repo.store().read(name).await.and_then(|bytes| self.read_file(name, &bytes)) {
+            Err(error) if error.kind() == Kind::Damaged => Ok(true),
+            Err(error) if error.kind() != Kind::NotFound => Err(error),
+            _ => Ok(false),
+        }
+    }
+
+    /// What another file of a prune says, as far as it matters once the verdict is there; `None` where that
+    /// is lost or yet to come.
+    async fn told_by_verdict(&self, n: u64, file: PruneFile) -> Result<Option<Vec<u8>>> {
+        if file == PruneFile::Verdict {
+            return Ok(None);
+        }
+        let Verdict { snapshots, deleted, kept, .. } = match self.repo.read_verdict(n).await {
+            Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotFound) => return Ok(None),
+            verdict => verdict?,
+        };
+        let now_ms = self.ctx.clock.now_ms();
+        Ok(Some(match file {
+            PruneFile::Done => moment(now_ms),
+            _ => Run { began_ms: now_ms, snapshots, condemned: &deleted | &kept }.to_bytes(),
+        }))
+    }
+
+    /// The files of prunes stay for ever: verdicts say what must never be believed again. The others are made
+    /// anew where their verdict is whole.
+    pub(super) async fn prunes(&mut self) -> Result<()> {
         // Listed twice: one that goes on meanwhile may look as if it lacked something.
         let missing: Vec<String> = self.missing_prune_files().await?;
         let still = if missing.is_empty() { missing } else { self.missing_prune_files().await? };
         for name in still {
-            let reason = "it is missing, and is never deleted".to_owned();
+            let told = match files::parse_prune(&name) {
+                Some((n, file)) => self.told_by_verdict(n, file).await?,
+                None => None,
+            };
+            let reason = match told {
+                Some(plain) => {
+                    self.repo.create_file(&name, &plain).await?;
+                    format!("it was missing, and is never deleted; {ANEW}")
+                }
+                None => {
+                    self.are_prunes_whole = false;
+                    "it is missing, and is never deleted".to_owned()
+                }
+            };
             self.damaged_file(name, Vec::new(), reason);
         }
-        Ok(!self.report.damaged.iter().any(|damage| damage.object.starts_with(files::GC)))
+        Ok(())
     }
 
     async fn missing_prune_files(&self) -> Result<Vec<String>> {

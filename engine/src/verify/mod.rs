@@ -116,6 +116,8 @@ struct Verify<'a> {
     suspects: BTreeSet<PackId>,
     /// Objects of which there is no good copy, and what is wrong with them.
     bad: BTreeMap<ObjectId, String>,
+    /// Whether all that prunes removed is known.
+    are_prunes_whole: bool,
 }
 
 impl<'a> Verify<'a> {
@@ -129,6 +131,7 @@ impl<'a> Verify<'a> {
             failed: BTreeMap::new(),
             suspects: BTreeSet::new(),
             bad: BTreeMap::new(),
+            are_prunes_whole: true,
         }
     }
 
@@ -138,7 +141,7 @@ impl<'a> Verify<'a> {
         self.publish_suspects().await?;
         self.step("reading other files");
         self.named_files().await?;
-        let are_prunes_whole = self.prunes().await?;
+        self.prunes().await?;
         self.step("walking snapshots");
         // Some snapshots may have been committed since this began; what they need is in the index by
         // now.
@@ -148,7 +151,7 @@ impl<'a> Verify<'a> {
         self.repo.index_unindexed().await?;
         let parents = self.attribute(ids).await?;
         self.publish_suspects().await?;
-        if are_prunes_whole {
+        if self.are_prunes_whole {
             self.missing_snapshots(parents).await?;
         }
         let there = self.marks().await?;
