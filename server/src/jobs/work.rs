@@ -58,6 +58,7 @@ async fn run_backup(
     let repository = app.repositories.get(project_id).await?;
     let snapshot = backup::run(&repository, &request, context).await?;
     app.repositories.saw(snapshot.id, project_id);
+    keys::check_own_slot(app, project_id, &repository).await;
     let manifest = &snapshot.manifest;
     let state = if manifest.is_complete() { JobState::Succeeded } else { JobState::Incomplete };
     let result = json!({
@@ -151,7 +152,8 @@ async fn run_verify(app: &App, record: &JobRecord, mode: VerifyMode, context: &C
         }
         VerifyMode::Full => verify::Mode::Full,
     };
-    let report = verify::run(&repository, mode, context).await?;
+    let mut report = verify::run(&repository, mode, context).await?;
+    report.damaged.extend(keys::lost(app, record.project_id, &repository).await?);
     // The report is the result; a storage that takes no marks has been read all the same.
     if let Err(error) = verify::remember(&repository, &report, mode, context).await {
         tracing::warn!(%error, "the snapshots do not remember that they were verified");
@@ -162,7 +164,6 @@ async fn run_verify(app: &App, record: &JobRecord, mode: VerifyMode, context: &C
     let verified = snapshots.iter().filter(|snapshot| whole(snapshot));
     let databases = verified.filter_map(|snapshot| DatabaseId::parse(&snapshot.manifest.source.id)).collect();
     app.meta.verified_databases(databases, app.now_ms()).await?;
-    keys::look_for_recovery_key(app, record.project_id).await?;
     Ok((JobState::Succeeded, serde_json::to_value(&report).map_err(Problem::internal)?))
 }
 

@@ -19,9 +19,19 @@ pub struct Project {
     /// When a recovery key was last exported: until then, losing the server's key loses the snapshots.
     #[serde(default)]
     pub recovery_key_ms: Option<i64>,
+    /// Whether a verification found no slot of that key any more.
+    #[serde(default)]
+    pub recovery_key_lost: bool,
     /// Whether its history came with the program.
     #[serde(default)]
     pub is_example: bool,
+}
+
+impl Project {
+    /// Whether somebody has a recovery key that opens it, for all that is known.
+    pub fn has_recovery_key(&self) -> bool {
+        self.recovery_key_ms.is_some() && !self.recovery_key_lost
+    }
 }
 
 impl Meta {
@@ -33,15 +43,33 @@ impl Meta {
 
     /// Remembers when a recovery key was last exported, or that there is none.
     pub async fn set_recovery_key_made(&self, id: ProjectId, at_ms: Option<i64>) -> Result<()> {
+        self.change_project(id, move |project| {
+            (project.recovery_key_ms, project.recovery_key_lost) = (at_ms, false);
+        })
+        .await
+    }
+
+    /// Remembers whether the recovery key that was made at that time is lost, unless another was made since.
+    pub async fn set_recovery_key_lost(&self, id: ProjectId, made_ms: i64, is_lost: bool) -> Result<()> {
+        self.change_project(id, move |project| {
+            if project.recovery_key_ms == Some(made_ms) {
+                project.recovery_key_lost = is_lost;
+            }
+        })
+        .await
+    }
+
+    /// Changes a project, if it is there.
+    async fn change_project(
+        &self,
+        id: ProjectId,
+        change: impl Fn(&mut Project) + Send + 'static,
+    ) -> Result<()> {
         self.write(move |tx| {
             let found: Option<Project> = rows::get(&tx.open_table(PROJECTS)?, &id.to_string())?;
-            match found {
-                Some(project) => {
-                    let project = Project { recovery_key_ms: at_ms, ..project };
-                    rows::put(tx, PROJECTS, &id.to_string(), &project)
-                }
-                None => Ok(()),
-            }
+            let Some(mut project) = found else { return Ok(()) };
+            change(&mut project);
+            rows::put(tx, PROJECTS, &id.to_string(), &project)
         })
         .await
     }

@@ -167,6 +167,7 @@ pub async fn settings_view(app: &App, visitor: &Visitor, project: Project) -> Re
         shell: shell(app, visitor),
         created_ms: project.created_ms,
         recovery_key_ms: project.recovery_key_ms,
+        recovery_key_lost: project.recovery_key_lost,
         keys: keys.collect(),
         epoch,
         has_kms: app.config.kms.is_some(),

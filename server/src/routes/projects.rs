@@ -94,7 +94,7 @@ pub async fn project_page(
         }),
         verifying: open,
         trouble,
-        has_recovery_key: project.recovery_key_ms.is_some(),
+        has_recovery_key: project.has_recovery_key(),
         project: Named::new(project.id.to_string(), project.name),
     };
     Ok(html(project::page(&view)))

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use axum::http::StatusCode;
 use engine::Kind;
-use engine::repo::{Keyring, Repository, Slot, SlotKind, UnlockKey};
+use engine::repo::{Keyring, Repository, SlotKind, UnlockKey};
 use engine::source::Consistency;
 use repo_format::manifest::Source;
 
@@ -101,22 +101,11 @@ async fn open_from_now_on(
     known: Option<Project>,
     repository: &Repository,
 ) -> Result<Project> {
-    let slots = with_own_slot(app, repository).await?;
+    super::keys::ensure_own_slot(app, repository).await?;
     match known {
         Some(project) => Ok(project),
-        None => adopt(app, user, id, repository, &slots).await,
+        None => adopt(app, user, id, repository).await,
     }
-}
-
-async fn with_own_slot(app: &App, repository: &Repository) -> Result<Vec<Slot>> {
-    let keyring = app.repositories.keyring();
-    let slots = repository.slots(keyring).await?;
-    if slots.iter().any(|slot| slot.opens) {
-        return Ok(slots);
-    }
-    let kind = if app.config.kms.is_some() { SlotKind::Kms } else { SlotKind::Server };
-    repository.add_slot(kind, keyring).await?;
-    Ok(repository.slots(keyring).await?)
 }
 
 fn parse(text: &str) -> Result<UnlockKey> {
@@ -126,13 +115,8 @@ fn parse(text: &str) -> Result<UnlockKey> {
 }
 
 /// Makes a project of a repository, and lists what is in it.
-async fn adopt(
-    app: &App,
-    user: UserId,
-    id: ProjectId,
-    repository: &Repository,
-    slots: &[Slot],
-) -> Result<Project> {
+async fn adopt(app: &App, user: UserId, id: ProjectId, repository: &Repository) -> Result<Project> {
+    let slots = repository.slots(&Keyring::default()).await?;
     let has_recovery_key = slots.iter().any(|slot| slot.kind == Some(SlotKind::Recovery));
     let mut sources: BTreeMap<DatabaseId, (Source, i64)> = BTreeMap::new();
     // Newest first: a database has the name it had last, and was made before its first snapshot.
@@ -152,6 +136,7 @@ async fn adopt(
         created_ms: sources.values().map(|(_, first_ms)| *first_ms).min().unwrap_or(now_ms),
         ready: true,
         recovery_key_ms: has_recovery_key.then_some(now_ms),
+        recovery_key_lost: false,
         is_example: false,
     };
     let databases =

@@ -1,6 +1,8 @@
 //! The keys that open a project's repository.
 
-use engine::repo::{Keyring, NewSlot, Slot, SlotKind};
+use engine::repo::{Keyring, NewSlot, Repository, Slot, SlotKind};
+use engine::verify::Damage;
+use repo_format::files;
 use repo_format::id::SlotId;
 
 use super::{audit, projects};
@@ -72,17 +74,89 @@ pub async fn not_confirmed(app: &App, user: UserId, id: ProjectId, slot: &str, p
 
 async fn remove_slot(app: &App, id: ProjectId, slot: SlotId) -> Result<()> {
     let repository = app.repositories.get(id).await?;
+    let before = repository.slots(&Keyring::default()).await?;
     repository.remove_slot(slot, app.repositories.keyring()).await.map_err(problem)?;
-    look_for_recovery_key(app, id).await
-}
-
-/// Asks again for a recovery key where the slot of the one that was made is gone or damaged.
-pub async fn look_for_recovery_key(app: &App, id: ProjectId) -> Result<()> {
-    let slots = app.repositories.get(id).await?.slots(&Keyring::default()).await?;
-    if !slots.iter().any(|slot| slot.kind == Some(SlotKind::Recovery)) {
+    let was_recovery = before.iter().any(|one| one.id == slot && is_recovery(one));
+    if was_recovery && !repository.slots(&Keyring::default()).await?.iter().any(is_recovery) {
+        // Given up, and not lost.
         app.meta.set_recovery_key_made(id, None).await?;
     }
     Ok(())
+}
+
+fn is_recovery(slot: &Slot) -> bool {
+    slot.kind == Some(SlotKind::Recovery)
+}
+
+/// Makes a slot for this server's keys where they open none, and says whether it did.
+pub async fn ensure_own_slot(app: &App, repository: &Repository) -> Result<bool> {
+    let keyring = app.repositories.keyring();
+    if repository.slots(keyring).await?.iter().any(|slot| slot.opens) {
+        return Ok(false);
+    }
+    let kind = if app.config.kms.is_some() { SlotKind::Kms } else { SlotKind::Server };
+    repository.add_slot(kind, keyring).await?;
+    Ok(true)
+}
+
+/// As [`ensure_own_slot`], for a repository that these keys opened: without it, it would be locked from the
+/// next start on. A slot of KMS that cannot be tried just now is not a lost one.
+async fn replace_lost_slot(app: &App, repository: &Repository) -> Result<bool> {
+    // The first file in the place of a lost mount would make it look like the storage.
+    repository.check_there().await?;
+    let slots = repository.slots(app.repositories.keyring()).await?;
+    if slots.iter().any(|slot| slot.untried) && !slots.iter().any(|slot| slot.opens) {
+        tracing::warn!(repository = %repository.id(), "whether a key slot opens cannot be told without AWS KMS");
+        return Ok(false);
+    }
+    ensure_own_slot(app, repository).await
+}
+
+/// After a backup: what it stored is to open at the next start, too. No reason for it to fail.
+pub async fn check_own_slot(app: &App, project: ProjectId, repository: &Repository) {
+    match replace_lost_slot(app, repository).await {
+        Ok(false) => {}
+        Ok(true) => tracing::error!(%project, "{SLOT_MADE_ANEW}"),
+        Err(problem) => {
+            tracing::error!(%project, cause = problem.describe(), "no key slot is known to open the repository");
+        }
+    }
+}
+
+/// What of the keys is lost, for a verification's report. A slot of this server's is made anew.
+pub async fn lost(app: &App, id: ProjectId, repository: &Repository) -> Result<Vec<Damage>> {
+    let own = match replace_lost_slot(app, repository).await {
+        Ok(false) => None,
+        Ok(true) => Some(SLOT_MADE_ANEW.to_owned()),
+        Err(problem) if problem.kind() == Some(engine::Kind::Keys) => Some(format!(
+            "no key slot opens with this server's key, and none could be made: {}",
+            problem.describe()
+        )),
+        Err(problem) => return Err(problem),
+    };
+    let recovery = is_recovery_key_lost(app, id, repository).await?.then(|| RECOVERY_KEY_LOST.to_owned());
+    let damage = |reason| Damage {
+        object: files::SLOTS.to_owned(),
+        snapshots: Vec::new(),
+        collection: String::new(),
+        key_range: String::new(),
+        reason,
+    };
+    Ok(own.into_iter().chain(recovery).map(damage).collect())
+}
+
+const SLOT_MADE_ANEW: &str = "no key slot opened with this server's key; one was made anew";
+const RECOVERY_KEY_LOST: &str =
+    "the recovery key that was written down opens nothing any more: make a new one";
+
+/// Whether a recovery key was made whose slot is gone or damaged. It is remembered, so that pages ask for
+/// another.
+async fn is_recovery_key_lost(app: &App, id: ProjectId, repository: &Repository) -> Result<bool> {
+    let project = app.meta.project(id).await?;
+    let Some(made_ms) = project.and_then(|project| project.recovery_key_ms) else { return Ok(false) };
+    let is_lost = !repository.slots(&Keyring::default()).await?.iter().any(is_recovery);
+    app.meta.set_recovery_key_lost(id, made_ms, is_lost).await?;
+    Ok(is_lost)
 }
 
 /// What removing a slot failed with.

@@ -45,6 +45,7 @@ async fn make(app: &App, user: UserId, name: &str, is_example: bool) -> Result<P
         created_ms: app.now_ms(),
         ready: true,
         recovery_key_ms: None,
+        recovery_key_lost: false,
         is_example,
     };
     // The first file in the place of a lost mount would make it look like the storage.

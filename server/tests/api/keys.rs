@@ -198,3 +198,71 @@ async fn a_damaged_slot_of_the_server_is_replaced_with_the_recovery_key() {
     let kinds: Vec<Value> = slots(&api, &project).await.iter().map(|slot| slot["kind"].clone()).collect();
     assert_eq!(kinds.iter().filter(|kind| kind.is_null()).count(), 1, "{kinds:?}");
 }
+
+/// Removes all slots beneath a running server, which has the root key in memory.
+fn lose_slots(server: &Server, project: &str) {
+    let folder = server.folder.path().join("repositories").join(project).join("slots");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        std::fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+}
+
+/// What a verification says of the keys.
+async fn verified(api: &Api, project: &str) -> Vec<String> {
+    let queued = api.post(&format!("/projects/{project}/verify"), json!({ "mode": "structure" })).await;
+    let job = api.ended(&text(&queued.expect(StatusCode::ACCEPTED)["job_id"])).await;
+    assert_eq!(job["state"], "succeeded", "{job:#}");
+    let damaged = job["result"]["damaged"].as_array().unwrap();
+    assert!(damaged.iter().all(|damage| damage["object"] == "slots/"), "{job:#}");
+    damaged.iter().map(|damage| text(&damage["reason"])).collect()
+}
+
+#[tokio::test]
+async fn lost_slots_are_made_anew_while_the_server_has_the_key() {
+    const OWN: &str = "no key slot opened with this server's key; one was made anew";
+    const RECOVERY: &str = "the recovery key that was written down opens nothing any more: make a new one";
+    let (_, url) = shop().await;
+    let server = Server::start().await;
+    let api = server.user("ada@example.com").await;
+    let project = api.project("shop").await;
+    let database = api.database(&project, &url).await;
+    let snapshot = api.back_up(&database).await;
+    let export = format!("/projects/{project}/keys/recovery");
+    api.post(&export, json!({})).await.expect(StatusCode::CREATED);
+    assert_eq!(verified(&api, &project).await, [""; 0]);
+    let said = async |page: &str, words: &str| {
+        let browser = Browser::signed_in(&server.base, "ada@example.com", PASSWORD).await;
+        browser.get(page).await.text.contains(words)
+    };
+    let settings = format!("/projects/{project}/settings");
+    let lost = "The recovery key that was written down opens nothing any more.";
+
+    lose_slots(&server, &project);
+    assert_eq!(verified(&api, &project).await, [OWN, RECOVERY]);
+    assert!(said(&settings, lost).await && !said(&settings, "None has been made.").await);
+    assert!(said(&format!("/projects/{project}"), "recovery key").await, "it asks for one");
+    // The recovery key stays lost until there is a new one.
+    assert_eq!(verified(&api, &project).await, [RECOVERY]);
+    assert_eq!(slots(&api, &project).await.len(), 1);
+    api.post(&export, json!({})).await.expect(StatusCode::CREATED);
+    assert!(!said(&settings, lost).await);
+    assert_eq!(verified(&api, &project).await, [""; 0]);
+
+    // A key that its owner gives up is not lost.
+    let recovery = slots(&api, &project).await.into_iter().find(|slot| slot["kind"] == "recovery").unwrap();
+    let path = format!("/projects/{project}/keys/{}", text(&recovery["slot"]));
+    Answer::of(api.request(Method::DELETE, &path)).await.expect(StatusCode::NO_CONTENT);
+    assert!(said(&settings, "None has been made.").await);
+    assert_eq!(verified(&api, &project).await, [""; 0]);
+
+    // A backup sees to it, too: what it stored is there after a restart.
+    lose_slots(&server, &project);
+    let newer = api.back_up(&database).await;
+    let kept = slots(&api, &project).await;
+    assert_eq!((kept.len(), &kept[0]["usable"]), (1, &json!(true)));
+    let server = Server::start_in(server.stop().await, &[]).await;
+    let api = Api { base: server.base.clone(), ..api };
+    for snapshot in [snapshot, newer] {
+        api.get(&format!("/snapshots/{snapshot}")).await.expect(StatusCode::OK);
+    }
+}

@@ -106,6 +106,7 @@ pub fn samples() -> Vec<(&'static str, Markup)> {
         ("restores", restores::page(&restores::Restores::sample())),
         ("restores-empty", restores::page(&restores::Restores::sample_empty())),
         ("settings", settings::page(&settings::Settings::sample())),
+        ("settings-lost", settings::page(&settings::Settings::sample_lost())),
         ("settings-saved", settings::page(&settings::Settings::sample_saved())),
         ("settings-refused", settings::page(&settings::Settings::sample_refused())),
         ("storage", storage::page(&storage::Storage::sample())),

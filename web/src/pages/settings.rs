@@ -75,6 +75,8 @@ pub struct Settings {
     pub created_ms: i64,
     /// When a recovery key was last made.
     pub recovery_key_ms: Option<i64>,
+    /// Whether that one opens nothing any more.
+    pub recovery_key_lost: bool,
     /// All keys.
     pub keys: Vec<Key>,
     /// The number of the data key in use.
@@ -93,6 +95,7 @@ impl Settings {
             project: Named::new("p1", "Web shop"),
             created_ms: crate::samples::NOW_MS - 400_000_000,
             recovery_key_ms: None,
+            recovery_key_lost: false,
             keys: vec![Key { slot: "5a1f".repeat(8), kind: KeyKind::Server, kms_key_id: None, usable: true }],
             epoch: 0,
             has_kms: false,
@@ -113,6 +116,12 @@ impl Settings {
         });
         let recovery_key_ms = Some(crate::samples::NOW_MS - 90_000_000);
         Self { recovery_key_ms, keys, epoch: 3, has_kms: true, ..Self::sample() }
+    }
+
+    /// With one that a verification found to be lost.
+    pub fn sample_lost() -> Self {
+        let recovery_key_ms = Some(crate::samples::NOW_MS - 90_000_000);
+        Self { recovery_key_ms, recovery_key_lost: true, ..Self::sample() }
     }
 
     /// Somebody tried to remove the last key.
@@ -137,6 +146,13 @@ pub fn page(view: &Settings) -> Markup {
             @match view.recovery_key_ms {
                 None => {
                     (warning(&html! { p { strong { "None has been made." } " If this server's key file is lost, so are the snapshots." } }))
+                    (post_button(&urls::recovery_key(&view.project.id), "Make a recovery key", "primary"))
+                }
+                Some(at_ms) if view.recovery_key_lost => {
+                    (warning(&html! { p {
+                        strong { "The recovery key that was written down opens nothing any more." }
+                        " It was made on " (format::time(at_ms, now_ms)) ", and what it opened was lost from the storage. Make a new one."
+                    } }))
                     (post_button(&urls::recovery_key(&view.project.id), "Make a recovery key", "primary"))
                 }
                 Some(at_ms) => {
