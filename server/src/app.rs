@@ -173,7 +173,10 @@ impl App {
             // The next verification finds it again.
             problem.log();
         }
-        service::projects::remove_unready(self).await.map_err(other)
+        service::projects::remove_unready(self).await.map_err(other)?;
+        // What a rotation that was cut off left.
+        let removed = server_key::remove_retired(&self.meta, &self.repositories, self.repositories.keyring());
+        removed.await.map(drop).map_err(StartError::Meta)
     }
 
     /// The address browsers use: as the operator says, or as the server listens.
@@ -237,6 +240,7 @@ pub(crate) async fn unlock_meta(
     now_ms: i64,
 ) -> Result<ServerKey, StartError> {
     let (file, known) = (&config.server_key_file, meta.key_fingerprint().map_err(StartError::Meta)?);
+    server_key::sweep(file);
     // A store without a fingerprint never sealed anything, so a new key harms nothing.
     let key = ServerKey::load(file, kms, known.is_none(), entropy).await?;
     let key = match known {

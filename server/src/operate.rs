@@ -10,7 +10,7 @@ use crate::app::{StartError, kms, open_meta, read_meta, unlock_meta};
 use crate::audit::{Actor, Event, Outcome, action};
 use crate::config::Config;
 use crate::meta::{self, Meta, Provider, Verified};
-use crate::server_key::rotate;
+use crate::server_key::{Rotated, rotate};
 use crate::service::accounts;
 
 pub const USAGE: &str = "usage:
@@ -85,14 +85,22 @@ impl Operation {
                 let event = Event::new(action::SERVER_KEY_REPLACE, "server").by(Actor::Operator);
                 let told = meta.append_audit(None, System.now_ms(), event, Outcome::Succeeded).await;
                 told.map_err(|error| error.to_string())?;
-                Ok(format!(
-                    "the server key is a new one (repositories that it opens: {}). Keep a copy of it, and destroy \
-                     the copies of the old one, once no backup of this data folder needs it",
-                    rotated.repositories
-                ))
+                Ok(described(rotated))
             }
         }
     }
+}
+
+/// What there is to say of a new server key.
+fn described(Rotated { repositories, slots_left }: Rotated) -> String {
+    let left = match slots_left {
+        0 => String::new(),
+        n => format!(". Slots of the old key that could not be removed: {n}; the next start tries it again"),
+    };
+    format!(
+        "the server key is a new one (repositories that it opens: {repositories}). Keep a copy of it, and destroy the \
+         copies of the old one, once no backup of this data folder needs it{left}"
+    )
 }
 
 /// The metadata, with the server key: the audit log's entries are made with a key that it opens.

@@ -18,9 +18,11 @@ use zeroize::{Zeroize, Zeroizing};
 mod rotation;
 mod wrapped;
 
-pub use rotation::{Rotated, finish, read, rotate};
+pub use rotation::{Rotated, finish, read, remove_retired, rotate};
 
 const NONCE_LEN: usize = 12;
+/// What the names of key files begin with that are being written; sixteen hexadecimal digits follow.
+const TEMPORARY: &str = ".server-key-";
 
 /// Why the key file cannot be used; `Display` says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -162,13 +164,28 @@ fn create_file(path: &Path, content: &[u8], entropy: &dyn Entropy) -> io::Result
     let folder = folder_of(path);
     let mut suffix = [0; 8];
     entropy.fill(&mut suffix);
-    let temporary = folder.join(format!(".server-key-{:016x}", u64::from_be_bytes(suffix)));
+    let temporary = folder.join(format!("{TEMPORARY}{:016x}", u64::from_be_bytes(suffix)));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
     let written = file.write_all(content).and_then(|()| file.sync_all());
     let linked = written.and_then(|()| std::fs::hard_link(&temporary, path));
     std::fs::remove_file(&temporary)?;
     linked?;
     File::open(folder)?.sync_all()
+}
+
+/// Removes what a program that was killed while it made a key left beside it, which may be a copy of the key.
+/// Only for whoever has the data folder to itself.
+pub fn sweep(key_file: &Path) {
+    let Ok(entries) = std::fs::read_dir(folder_of(key_file)) else { return };
+    let is_temporary = |name: &str| {
+        let digits = name.strip_prefix(TEMPORARY);
+        digits.is_some_and(|digits| digits.len() == 16 && digits.bytes().all(|b| b.is_ascii_hexdigit()))
+    };
+    for entry in entries.flatten().filter(|entry| entry.file_name().to_str().is_some_and(is_temporary)) {
+        if let Err(error) = std::fs::remove_file(entry.path()) {
+            tracing::warn!(path = %entry.path().display(), %error, "a half-made key file stays; delete it");
+        }
+    }
 }
 
 /// What a sealed value is; values of one purpose never open as another.
@@ -263,6 +280,25 @@ mod tests {
         let again = ServerKey::load_plain(&path, true, &System).unwrap();
         assert_eq!(made.bytes(), again.bytes());
         assert_ne!(made.bytes(), [0; 32]);
+    }
+
+    #[test]
+    fn what_a_killed_program_left_of_a_key_goes_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("server.key");
+        let names = [
+            ".server-key-0123456789abcdef",
+            ".server-key-0123",
+            ".server-key-0123456789abcdeg",
+            "server.key",
+        ];
+        for name in names {
+            std::fs::write(folder.path().join(name), [1; 32]).unwrap();
+        }
+        sweep(&path);
+        let left = names.map(|name| folder.path().join(name).exists());
+        assert_eq!(left, [false, true, true, true]);
+        sweep(&folder.path().join("no-such-folder").join("server.key"));
     }
 
     #[test]

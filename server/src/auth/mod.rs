@@ -12,7 +12,7 @@ pub use password::Passwords;
 pub use session::{Rotations, attempt, carry_session, end_attempt, end_cookies, set_attempt, set_cookies};
 pub use throttle::{Attempt, Origin, Refusal, Throttle};
 pub(crate) use token::random_text;
-pub use token::{Claims, TOKEN_KEYS_OWNER, TokenKeys, Tokens, hash as hash_token, new_refresh_token};
+pub use token::{Claims, TokenKeys, Tokens, hash as hash_token, new_refresh_token};
 
 /// How long an access token is accepted.
 pub const ACCESS_SECONDS: i64 = 15 * 60;

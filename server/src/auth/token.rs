@@ -16,8 +16,7 @@ use crate::meta::{Meta, TokenHash};
 use crate::server_key::{Purpose, Sealer, ServerKey};
 
 /// What the sealed list of keys is bound to.
-/// What the sealed list of keys is bound to.
-pub const TOKEN_KEYS_OWNER: &str = "token keys";
+const TOKEN_KEYS_OWNER: &str = "token keys";
 /// How long a key signs before another takes its place.
 const SIGNS_FOR_MS: i64 = 30 * 24 * 60 * 60 * 1000;
 

@@ -39,6 +39,7 @@ pub use projects::Project;
 pub use restores::{Restore, RestoreMode, Scope};
 pub use schedules::{DueRun, Reason, Schedule};
 pub use sessions::{Rotation, Session, TokenHash};
+pub use settings::RetiredSlot;
 use store::{ReadOnly, Store};
 pub use users::{PasswordOutcome, Registration, User};
 

@@ -9,8 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::audit::SEAL_OWNER;
 use super::rows::{self, DATABASES, DIFFS, JOBS, RESTORES, Rows};
-use super::{ConnectedDatabase, Diff, JobRecord, Meta, Restore, Result, Scope, settings};
-use crate::auth::TOKEN_KEYS_OWNER;
+use super::{ConnectedDatabase, Diff, JobRecord, Meta, Restore, Result, RetiredSlot, Scope, settings};
 use crate::server_key::{Purpose, SealBroken, Sealed, ServerKey};
 
 /// Opens with one key and seals with another.
@@ -38,8 +37,16 @@ impl Change {
 }
 
 impl Meta {
-    /// Seals what the old server key had sealed by the new one, all of it or nothing.
-    pub async fn reseal(&self, old: ServerKey, new: ServerKey, entropy: Arc<dyn Entropy>) -> Result<()> {
+    /// Seals what the old server key had sealed by the new one, all of it or nothing. From then on the slots
+    /// of the old one are `retired`. Keys that sign access tokens are not sealed anew: whoever has the old
+    /// key and a copy of this store could go on signing.
+    pub async fn reseal(
+        &self,
+        old: ServerKey,
+        new: ServerKey,
+        retired: Vec<RetiredSlot>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<()> {
         let change = Change { old, new, entropy };
         self.write(move |tx| {
             every(tx, DATABASES, |id, row: &mut ConnectedDatabase| {
@@ -58,9 +65,8 @@ impl Meta {
             every(tx, JOBS, |id, row: &mut JobRecord| {
                 change.reseal_any(Purpose::Summaries, id, &mut row.outcome)
             })?;
-            settings::change_token_keys(tx, |keys| {
-                change.reseal(Purpose::TokenKeys, TOKEN_KEYS_OWNER, keys).map_err(Into::into)
-            })?;
+            settings::forget_token_keys(tx)?;
+            settings::add_retired_slots(tx, retired)?;
             settings::change_audit_key(tx, |key| {
                 change.reseal(Purpose::Audit, SEAL_OWNER, key).map_err(Into::into)
             })?;

@@ -2,9 +2,11 @@
 
 use engine::clock::Entropy;
 use redb::{ReadTransaction, WriteTransaction};
+use serde::{Deserialize, Serialize};
 
 use super::rows::{self, SETTINGS};
 use super::{Meta, Result};
+use crate::ids::ProjectId;
 use crate::server_key::Sealed;
 
 pub const VERSION: &str = "schema_version";
@@ -13,6 +15,15 @@ const TOKEN_KEYS: &str = "token_keys";
 const SERVER_ID: &str = "server_id";
 const AUDIT_KEY: &str = "audit_key";
 const AUDIT_UNSEALED: &str = "audit_unsealed";
+const RETIRED_SLOTS: &str = "retired_slots";
+
+/// A key slot for a server key that is not the key any more, until it is removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetiredSlot {
+    pub project: ProjectId,
+    /// The slot's id.
+    pub slot: String,
+}
 
 /// The layout that a store was written in; none if it is new.
 pub fn version(tx: &WriteTransaction) -> Result<Option<u32>> {
@@ -55,26 +66,27 @@ pub fn take_audit_unsealed(tx: &WriteTransaction) -> Result<bool> {
 
 /// Changes the sealed key that seals entries of the audit log, if there is one yet.
 pub fn change_audit_key(tx: &WriteTransaction, change: impl FnOnce(&mut Sealed) -> Result<()>) -> Result<()> {
-    change_sealed(tx, AUDIT_KEY, change)
-}
-
-/// Changes the sealed keys that sign access tokens, if there are any yet.
-pub fn change_token_keys(
-    tx: &WriteTransaction,
-    change: impl FnOnce(&mut Sealed) -> Result<()>,
-) -> Result<()> {
-    change_sealed(tx, TOKEN_KEYS, change)
-}
-
-fn change_sealed(
-    tx: &WriteTransaction,
-    name: &str,
-    change: impl FnOnce(&mut Sealed) -> Result<()>,
-) -> Result<()> {
-    let found: Option<Sealed> = rows::get(&tx.open_table(SETTINGS)?, name)?;
+    let found: Option<Sealed> = rows::get(&tx.open_table(SETTINGS)?, AUDIT_KEY)?;
     let Some(mut sealed) = found else { return Ok(()) };
     change(&mut sealed)?;
-    rows::put(tx, SETTINGS, name, &sealed)
+    rows::put(tx, SETTINGS, AUDIT_KEY, &sealed)
+}
+
+/// Gives up the keys that sign access tokens: the next start draws new ones.
+pub fn forget_token_keys(tx: &WriteTransaction) -> Result<()> {
+    rows::remove(tx, SETTINGS, TOKEN_KEYS)
+}
+
+/// Remembers key slots that are to be removed, beside those that are remembered already.
+pub fn add_retired_slots(tx: &WriteTransaction, slots: Vec<RetiredSlot>) -> Result<()> {
+    change_retired_slots(tx, |known| known.extend(slots))
+}
+
+fn change_retired_slots(tx: &WriteTransaction, change: impl FnOnce(&mut Vec<RetiredSlot>)) -> Result<()> {
+    let known: Option<Vec<RetiredSlot>> = rows::get(&tx.open_table(SETTINGS)?, RETIRED_SLOTS)?;
+    let mut slots = known.unwrap_or_default();
+    change(&mut slots);
+    rows::put(tx, SETTINGS, RETIRED_SLOTS, &slots)
 }
 
 impl Meta {
@@ -101,6 +113,18 @@ impl Meta {
             }
         })
         .await
+    }
+
+    /// The key slots that are to be removed.
+    pub async fn retired_slots(&self) -> Result<Vec<RetiredSlot>> {
+        let known: Option<Vec<RetiredSlot>> =
+            self.read(|tx| rows::get(&tx.open_table(SETTINGS)?, RETIRED_SLOTS)).await?;
+        Ok(known.unwrap_or_default())
+    }
+
+    /// Forgets a key slot that was removed.
+    pub async fn forget_retired_slot(&self, slot: RetiredSlot) -> Result<()> {
+        self.write(move |tx| change_retired_slots(tx, |known| known.retain(|one| *one != slot))).await
     }
 
     /// The sealed keys that sign access tokens.

@@ -5,6 +5,9 @@
 //! it, then one transaction seals the metadata anew: from there on the new key is the key. A crash
 //! before leaves the old one in use, and the command goes on with the key that it left. A crash
 //! after leaves the new one beside the old, and the next start puts it in its place.
+//!
+//! The old key's slots go last. Which they are is written down in that transaction, because nobody could tell
+//! them from another server's later; what is still on that list is removed by the next start or rotation.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -16,12 +19,13 @@ use engine::clock::{Clock, Entropy, System};
 use engine::kms::Kms;
 use engine::repo::{Keyring, SlotKind, UnlockKey};
 use engine::store::Storage;
+use repo_format::id::SlotId;
 
 use super::{KeyFileError, ServerKey, folder_of, wrapped};
 use crate::app::{StartError, kms, unlock_meta};
 use crate::config::Config;
 use crate::ids::ProjectId;
-use crate::meta::Meta;
+use crate::meta::{self, Meta, RetiredSlot};
 use crate::repositories::Repositories;
 
 /// What was done.
@@ -29,6 +33,8 @@ use crate::repositories::Repositories;
 pub struct Rotated {
     /// Repositories that the old key opened, and now the new one does.
     pub repositories: usize,
+    /// Slots of old keys that could not be removed yet.
+    pub slots_left: usize,
 }
 
 /// Draws a new server key and puts it in the old one's place.
@@ -44,18 +50,17 @@ pub async fn rotate(config: &Config, meta: &Meta) -> Result<Rotated, StartError>
     let (old_ring, new_ring) = (keyring(&old), keyring(&new));
     let all = kms.into_iter().fold(old_ring.clone(), Keyring::with_kms);
     let repositories = Repositories::new(storage.owned_by(server_id), all, config.data_dir.join("cache"));
-    let mut opened_by_old = Vec::new();
+    let (mut opened_by_old, mut retired) = (0, Vec::new());
     for project in meta.project_ids().await.map_err(StartError::Meta)? {
-        if add_slot(&repositories, project, &old_ring, &new_ring).await.map_err(in_project(project))? {
-            opened_by_old.push(project);
-        }
+        let slots = add_slot(&repositories, project, &old_ring, &new_ring).await;
+        let slots = slots.map_err(in_project(project))?;
+        opened_by_old += usize::from(!slots.is_empty());
+        retired.extend(slots.into_iter().map(|slot| RetiredSlot { project, slot: slot.to_string() }));
     }
-    meta.reseal(old, new, entropy).await.map_err(StartError::Meta)?;
+    meta.reseal(old, new, retired, entropy).await.map_err(StartError::Meta)?;
     put_in_place(&config.server_key_file)?;
-    for project in &opened_by_old {
-        remove_slots(&repositories, *project, &old_ring, &new_ring).await.map_err(in_project(*project))?;
-    }
-    Ok(Rotated { repositories: opened_by_old.len() })
+    let slots_left = remove_retired(meta, &repositories, &new_ring).await.map_err(StartError::Meta)?;
+    Ok(Rotated { repositories: opened_by_old, slots_left })
 }
 
 /// Where the next key is kept until it is the key.
@@ -120,33 +125,52 @@ fn keyring(key: &ServerKey) -> Keyring {
     Keyring::new(UnlockKey::new(key.bytes()))
 }
 
-/// Gives a repository that the old key opens a slot for the new one. Says whether it does.
+/// Gives a repository that the old key opens a slot for the new one. Returns the slots of the old one.
 async fn add_slot(
     repositories: &Repositories,
     project: ProjectId,
     old: &Keyring,
     new: &Keyring,
-) -> crate::error::Result<bool> {
+) -> crate::error::Result<Vec<SlotId>> {
     let repository = repositories.get(project).await?;
-    let is_open = |slots: Vec<engine::repo::Slot>| slots.iter().any(|slot| slot.opens);
-    if !is_open(repository.slots(old).await?) {
-        return Ok(false);
-    }
-    if !is_open(repository.slots(new).await?) {
+    let slots = repository.slots(old).await?.into_iter();
+    let of_old: Vec<SlotId> = slots.filter(|slot| slot.opens).map(|slot| slot.id).collect();
+    if !of_old.is_empty() && !repository.slots(new).await?.iter().any(|slot| slot.opens) {
         repository.add_slot(SlotKind::Server, new).await?;
     }
-    Ok(true)
+    Ok(of_old)
 }
 
-async fn remove_slots(
+/// Removes the slots of keys that were replaced. One that cannot be removed now is tried again at the next
+/// start; says how many these are.
+pub async fn remove_retired(meta: &Meta, repositories: &Repositories, keys: &Keyring) -> meta::Result<usize> {
+    let (projects, mut left) = (meta.project_ids().await?, 0);
+    for retired in meta.retired_slots().await? {
+        // A project that is gone has no slots.
+        if projects.contains(&retired.project)
+            && let Err(problem) = remove_slot(repositories, &retired, keys).await
+        {
+            let RetiredSlot { project, slot } = &retired;
+            let cause = problem.describe();
+            tracing::warn!(%project, slot, cause, "the slot of a server key that was replaced stays");
+            left += 1;
+            continue;
+        }
+        meta.forget_retired_slot(retired).await?;
+    }
+    Ok(left)
+}
+
+async fn remove_slot(
     repositories: &Repositories,
-    project: ProjectId,
-    old: &Keyring,
-    new: &Keyring,
+    retired: &RetiredSlot,
+    keys: &Keyring,
 ) -> crate::error::Result<()> {
-    let repository = repositories.get(project).await?;
-    for slot in repository.slots(old).await?.into_iter().filter(|slot| slot.opens) {
-        repository.remove_slot(slot.id, new).await?;
+    let repository = repositories.get(retired.project).await?;
+    let slots = repository.slots(keys).await?.into_iter();
+    // One that opens is for a key that counts.
+    for slot in slots.filter(|slot| slot.id.to_string() == retired.slot && !slot.opens) {
+        repository.remove_slot(slot.id, keys).await?;
     }
     Ok(())
 }

@@ -1,9 +1,14 @@
 //! The program on S3 and AWS KMS, as an operator runs it: by environment variables.
 
+use std::io;
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use engine_testutils::kms;
+use engine_testutils::store::s3::{self, Fault};
 use engine_testutils::store::{ACCESS_KEY_ID, SECRET_ACCESS_KEY, seaweedfs};
 use reqwest::{Client, StatusCode};
 use serde_json::json;
@@ -101,4 +106,134 @@ async fn a_storage_that_cannot_be_used_stops_the_start_with_what_to_do() {
     assert!(message.contains("no such bucket") && message.contains("Make the bucket"), "{message}");
     let message = refused(command(folder.path(), &storage).env("AWS_SECRET_ACCESS_KEY", "wrong"));
     assert!(message.contains("credentials are refused") && message.contains("AWS_*"), "{message}");
+}
+
+/// Where the storage does not let go of the old key's slots, as where the program is killed before, they go at
+/// the next start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn slots_that_a_rotation_left_go_at_the_next_start() {
+    let store = s3::Server::start().await;
+    // For one server: this store does not keep racing writers apart.
+    let storage = format!("{}&exclusive=true", store.url("x"));
+    let folder = tempfile::tempdir().unwrap();
+    let program = Program::spawn(&mut command(folder.path(), &storage));
+    let api = registered(&program).await;
+    let project = api.project("shop").await;
+    assert_eq!(program.terminate().0, Some(0));
+
+    store.fail(|seen| match seen.method == "DELETE" && seen.path.contains("/slots/") {
+        true => Fault::Status(403),
+        false => Fault::None,
+    });
+    std::fs::write(folder.path().join(".server-key-0123456789abcdef"), [1; 32]).unwrap();
+    for left in 1..=2 {
+        let rotated = command(folder.path(), &storage).arg("rotate-server-key").output().unwrap();
+        let told = String::from_utf8(rotated.stdout).unwrap();
+        assert!(rotated.status.success() && told.contains("repositories that it opens: 1"), "{told}");
+        assert!(told.contains(&format!("could not be removed: {left}; the next start")), "{told}");
+    }
+    assert!(!folder.path().join(".server-key-0123456789abcdef").exists());
+    store.heal();
+
+    let program = Program::spawn(&mut command(folder.path(), &storage));
+    let keys = program.login().await.get(&format!("/projects/{project}/keys")).await.expect(StatusCode::OK);
+    assert_eq!(keys["items"].as_array().unwrap().len(), 1, "{keys:#}");
+    assert_eq!(keys["items"][0]["usable"], true);
+}
+
+/// A way to KMS that can be closed.
+struct Gate {
+    port: u16,
+    is_open: Arc<AtomicBool>,
+    through: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Gate {
+    fn before(endpoint: &str) -> Self {
+        let behind = endpoint.strip_prefix("http://").unwrap().trim_end_matches('/').to_owned();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (is_open, through) = (Arc::new(AtomicBool::new(true)), Arc::<Mutex<Vec<TcpStream>>>::default());
+        let gate = Self { port, is_open: Arc::clone(&is_open), through: Arc::clone(&through) };
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                if !is_open.load(Ordering::SeqCst) {
+                    continue;
+                }
+                let server = TcpStream::connect(&behind).unwrap();
+                through.lock().unwrap().push(client.try_clone().unwrap());
+                pass(client.try_clone().unwrap(), server.try_clone().unwrap());
+                pass(server, client);
+            }
+        });
+        gate
+    }
+
+    fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    fn close(&self) {
+        self.is_open.store(false, Ordering::SeqCst);
+        for stream in self.through.lock().unwrap().drain(..) {
+            // It may have ended by itself.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn open(&self) {
+        self.is_open.store(true, Ordering::SeqCst);
+    }
+}
+
+fn pass(mut from: TcpStream, mut to: TcpStream) {
+    std::thread::spawn(move || {
+        // Either end may go first, or be shut.
+        let _ = io::copy(&mut from, &mut to);
+        let _ = to.shutdown(Shutdown::Both);
+    });
+}
+
+/// A slot of KMS that cannot be tried is not lost; one that is gone is made anew once KMS is there.
+#[tokio::test]
+async fn a_slot_of_kms_is_made_anew_when_it_is_lost_and_not_when_kms_is_away() {
+    let key = kms::Server::shared().create_key();
+    let gate = Gate::before(&kms::Server::shared().endpoint());
+    let folder = tempfile::tempdir().unwrap();
+    let repositories = folder.path().join("repositories");
+    let start = || {
+        let mut command = command(folder.path(), &format!("fs://{}", repositories.display()));
+        command.env("DBSNAP_KMS_KEY_ID", &key).env("DBSNAP_KMS_ENDPOINT", gate.endpoint());
+        Program::spawn(&mut command)
+    };
+    let program = start();
+    let api = registered(&program).await;
+    let project = api.project("shop").await;
+    let slots = repositories.join(&project).join("slots");
+    let names = || std::fs::read_dir(&slots).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+    let verified = async || {
+        let body = json!({ "mode": "structure" });
+        let job = api.post(&format!("/projects/{project}/verify"), body).await.expect(StatusCode::ACCEPTED);
+        let job = api.ended(&text(&job["job_id"])).await;
+        assert_eq!(job["state"], "succeeded", "{job:#}");
+        let damaged = job["result"]["damaged"].as_array().unwrap().clone();
+        damaged.iter().map(|damage| text(&damage["reason"])).collect::<Vec<String>>()
+    };
+    let first = names();
+    assert_eq!((first.len(), verified().await), (1, Vec::new()));
+
+    gate.close();
+    assert_eq!((verified().await, names()), (Vec::new(), first.clone()));
+    std::fs::remove_file(&first[0]).unwrap();
+    let told = verified().await;
+    assert!(told.len() == 1 && told[0].contains("none could be made: AWS KMS failed"), "{told:?}");
+    assert!(names().is_empty());
+
+    gate.open();
+    assert_eq!(verified().await, ["no key slot opened with this server's key; one was made anew"]);
+    assert_eq!((verified().await, names().len()), (Vec::new(), 1));
+    assert_eq!(program.terminate().0, Some(0));
+    let program = start();
+    let keys = program.login().await.get(&format!("/projects/{project}/keys")).await.expect(StatusCode::OK);
+    assert_eq!((&keys["items"][0]["kind"], &keys["items"][0]["usable"]), (&json!("kms"), &json!(true)));
 }

@@ -4,9 +4,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use reqwest::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::harness::{Api, Server, shop, text};
+use crate::harness::{Api, PASSWORD, Server, shop, text};
 use crate::process::Program;
 
 const OPEN: [(&str, &str); 1] = [("DBSNAP_SIGNUP", "open")];
@@ -22,6 +22,14 @@ fn key(folder: &Path) -> Vec<u8> {
     std::fs::read(folder.join("server.key")).unwrap()
 }
 
+/// The access token is worth nothing any more, and the refresh token gives another.
+async fn refreshed(api: &Api, tokens: &Value) -> (Api, Value) {
+    api.get("/me").await.problem(401, "unauthorized");
+    let body = json!({ "refresh_token": tokens["refresh_token"] });
+    let tokens = api.post("/auth/refresh", body).await.expect(StatusCode::OK);
+    (api.with_token(&text(&tokens["access_token"])), tokens)
+}
+
 #[tokio::test]
 async fn a_new_server_key_opens_all_that_the_old_one_sealed() {
     let (_, url) = shop().await;
@@ -29,7 +37,9 @@ async fn a_new_server_key_opens_all_that_the_old_one_sealed() {
     let (status, refused) = rotate(server.folder.path());
     assert!(!status && refused.contains("in use by another dbsnap"), "{refused}");
 
-    let api = server.user("ada@example.com").await;
+    let body = json!({ "email": "ada@example.com", "password": PASSWORD });
+    let tokens = Api::new(&server.base).post("/auth/register", body).await.expect(StatusCode::CREATED);
+    let api = Api::new(&server.base).with_token(&text(&tokens["access_token"]));
     let project = api.project("shop").await;
     let database = api.database(&project, &url).await;
     let job = api.start_backup(&database).await;
@@ -51,9 +61,11 @@ async fn a_new_server_key_opens_all_that_the_old_one_sealed() {
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(!folder.path().join("server.key.next").exists());
 
-    // A token from before is one of the signing keys that were sealed; so are results and URLs.
+    // Whoever has the old key and a copy of the data could sign as before: those keys are given up, and the
+    // session goes on.
     let server = Server::start_in(folder, &OPEN).await;
-    let api = Api { base: server.base.clone(), ..api };
+    let (api, tokens) = refreshed(&Api { base: server.base.clone(), ..api }, &tokens).await;
+    // Results and URLs were sealed.
     assert_eq!(api.get(&format!("/jobs/{job}")).await.expect(StatusCode::OK), before);
     assert_eq!(api.get(&diff).await.expect(StatusCode::OK), compared);
     api.back_up(&database).await;
@@ -87,7 +99,7 @@ async fn a_new_server_key_opens_all_that_the_old_one_sealed() {
     assert!(succeeded, "{told}");
     assert_eq!(key(folder.path()), [7; 32]);
     let server = Server::start_in(folder, &OPEN).await;
-    let api = Api { base: server.base.clone(), ..api };
+    let (api, _) = refreshed(&Api { base: server.base.clone(), ..api }, &tokens).await;
     api.back_up(&database).await;
     drop(server.stop().await);
 }
