@@ -110,7 +110,27 @@ pub(crate) fn statement(doing: &str, error: &DriverError) -> Error {
         ErrorKind::IncompatibleServer { message, .. } => {
             Error::new(Kind::Unsupported, format!("{doing}: {}", shortened(message)))
         }
-        other => Error::new(Kind::Internal, format!("{doing}: {}", shortened(&other.to_string()))),
+        _ => Error::new(Kind::Internal, format!("{doing}: {}", connection(error))),
+    }
+}
+
+/// What became of the connection, for errors that no answer of the server is. The driver's own words for
+/// them are made for its developers.
+pub(crate) fn connection(error: &DriverError) -> String {
+    match error.kind.as_ref() {
+        ErrorKind::Command(answer) => shortened(&answer.message),
+        ErrorKind::Io(io) => format!("the connection was lost ({})", io.kind()),
+        ErrorKind::ConnectionPoolCleared { .. } => "the connection was lost".to_owned(),
+        ErrorKind::ProxyConnect { message, .. } => format!("no connection: {}", cause(message)),
+        ErrorKind::ServerSelection { message, .. } => format!("no usable server answers: {}", cause(message)),
+        ErrorKind::Authentication { message, .. } => {
+            format!("the server refused the credentials: {}", shortened(message))
+        }
+        ErrorKind::DnsResolve { message, .. } => {
+            format!("the host name cannot be resolved: {}", shortened(message))
+        }
+        // Without the labels and the reply that the error itself would add.
+        other => cause(&other.to_string()),
     }
 }
 
@@ -260,6 +280,16 @@ fn shortened(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lost_connection_is_told_without_the_words_of_the_driver() {
+        let lost = DriverError::from(std::io::Error::from(std::io::ErrorKind::UnexpectedEof));
+        assert!(lost.to_string().contains("labels:"), "{lost}");
+        let told = connection(&lost);
+        assert_eq!(told, "the connection was lost (unexpected end of file)");
+        let other = DriverError::custom("why");
+        assert!(!connection(&other).contains("labels:"), "{}", connection(&other));
+    }
 
     #[test]
     fn an_authority_s_own_certificate_is_told_apart_from_one_that_is_not_trusted() {

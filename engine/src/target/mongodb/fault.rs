@@ -95,7 +95,7 @@ pub(super) fn is_refusal(error: &DriverError) -> bool {
 pub(super) fn message_of(error: &DriverError) -> String {
     match error.kind.as_ref() {
         ErrorKind::Command(failure) => shorten(&failure.message),
-        _ => shorten(&error.to_string()),
+        _ => crate::source::mongodb::fault::connection(error),
     }
 }
 
@@ -115,8 +115,8 @@ pub(super) fn command(doing: &str, error: DriverError) -> Error {
         ErrorKind::InvalidArgument { .. } | ErrorKind::InvalidTlsConfig { .. } => (Kind::Invalid, None),
         _ => (Kind::Internal, None),
     };
-    let mapped = Error::new(kind, format!("{doing}: {}", message_of(&error)));
-    with_help(mapped, help).with_source(error)
+    // The driver's own error is not passed on: its text repeats whole replies.
+    with_help(Error::new(kind, format!("{doing}: {}", message_of(&error))), help)
 }
 
 /// An error of that number inside an answer that is none as a whole.

@@ -250,8 +250,7 @@ impl Load<'_> {
         if fault::is_lost(&error) {
             let message = format!("{}: the connection to the target was lost", self.doing);
             return Error::new(Kind::Unreachable, message)
-                .with_help("Check the target's log, then restore again.")
-                .with_source(error);
+                .with_help("Check the target's log, then restore again.");
         }
         fault::command(self.doing, error)
     }
