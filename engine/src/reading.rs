@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt, stream};
@@ -52,6 +52,8 @@ impl From<&Collection> for Target {
 pub(crate) struct Meter {
     pub intake: Arc<Intake>,
     pub done: AtomicU64,
+    /// Everything was read once, and what changes meanwhile is followed.
+    follows: AtomicBool,
 }
 
 /// Which of a source's collections are to be read, and how. Asked for each attempt.
@@ -214,15 +216,17 @@ async fn read_parts(
     let meter = Meter::default();
     let total = parts.targets.len() as u64;
     let reader = Reader { repo, output, intake: &meter.intake, ctx: &ctx };
+    let tell = || ctx.monitor.progress(&progress(&meter, total, phase, output));
     let reading = async {
         reader.scan_missing(source, parts, &meter.done).await?;
         if let Source::MongoDb(snapshot) = source {
+            meter.follows.store(snapshot.follows_changes(), Ordering::Relaxed);
+            tell();
             reader.catch_up(snapshot, parts).await?;
         }
         let trees: Option<Vec<Tree>> = parts.trees.iter().copied().collect();
         trees.ok_or_else(|| Error::new(Kind::Internal, "a collection has no tree after it was read"))
     };
-    let tell = || ctx.monitor.progress(&progress(&meter, total, phase, output));
     tokio::pin!(reading);
     let mut tick = tokio::time::interval(TICK);
     let trees = loop {
@@ -238,7 +242,10 @@ async fn read_parts(
 
 fn progress(meter: &Meter, total: u64, phase: &str, output: &Output) -> Progress {
     Progress {
-        phase: phase.to_owned(),
+        phase: match meter.follows.load(Ordering::Relaxed) {
+            true => "following changes".to_owned(),
+            false => phase.to_owned(),
+        },
         collections_done: meter.done.load(Ordering::Relaxed),
         collections_total: total,
         records: meter.intake.records.load(Ordering::Relaxed),

@@ -65,8 +65,11 @@ impl Source {
                 Ok(Self::Postgres(Box::new(snapshot)))
             }
             DatabaseUrl::MongoDb(url) => {
-                let options =
-                    mongodb::Options { consistency: options.consistency, catch_up: options.catch_up };
+                let options = mongodb::Options {
+                    consistency: options.consistency,
+                    catch_up: options.catch_up,
+                    ..mongodb::Options::default()
+                };
                 let snapshot = mongodb::Snapshot::begin(url, &options, ctx).await?;
                 Ok(Self::MongoDb(Box::new(snapshot)))
             }

@@ -384,7 +384,7 @@ fn id(document: &RawDocument) -> i32 {
 
 /// A resume token: hexadecimal, a type byte and the time first
 /// (<https://github.com/mongodb/mongo/blob/master/src/mongo/db/pipeline/resume_token.h>).
-fn token(time: Timestamp) -> RawDocumentBuf {
+pub fn token(time: Timestamp) -> RawDocumentBuf {
     rawdoc! { "_data": format!("82{:08X}{:08X}2B0229296E04", time.time, time.increment) }
 }
 

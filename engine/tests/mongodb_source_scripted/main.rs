@@ -11,6 +11,7 @@ mod failover;
 mod history;
 mod keys;
 mod kinds;
+mod lag;
 mod limits;
 mod metadata;
 mod moment;

@@ -16,6 +16,8 @@ use tokio::task::JoinHandle;
 
 use super::catalog::{Kind, Listed, Listing};
 use super::connect::Topology;
+use super::fault;
+use super::moment::{self, CAPPED_SNAPSHOTS};
 use super::pending::{Change, Pending};
 use super::read::{self, Find, Order, ReadAt};
 use super::scan::Failure;
@@ -23,7 +25,6 @@ use super::sessions::Held;
 use super::snapshot::Reading;
 use super::stream::{Follower, Tracking};
 use super::wire::{ClusterTime, CursorReply};
-use super::{fault, moment};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::source::Consistency;
 
@@ -34,18 +35,13 @@ const ROUNDS: u32 = 8;
 /// Last rounds that may be lost to the server's limits.
 const FINALS: u32 = 5;
 /// How long a stream may take to tell of what is known to have happened. Routers tell every ten
-/// seconds when nothing happens.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// As [`PATIENCE`], within a transaction: servers end those after 60 seconds.
-const PATIENCE_IN_TRANSACTION: Duration = Duration::from_secs(30);
+/// seconds when nothing happens, and servers end transactions after 60.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// Ids asked for at a time: so many, or so many bytes of them.
 const IDS: usize = 1_000;
 const IDS_BYTES: usize = 1 << 20;
 /// Bytes of documents that one question for ids may bring, by the collection's average.
 const ANSWER_BYTES: u64 = 16 << 20;
-/// The first version that reads capped collections in snapshots.
-const CAPPED_SNAPSHOTS: (u32, u32) = (8, 0);
-
 /// The way to one moment by following changes.
 pub(super) struct CatchUp {
     pub follower: Follower,
@@ -55,6 +51,7 @@ pub(super) struct CatchUp {
     since: Mutex<Vec<ClusterTime>>,
     /// What scans are to see at least: from then on, the changes of all collections are noted.
     noted_from: ClusterTime,
+    patience: Duration,
     pub state: tokio::sync::Mutex<State>,
 }
 
@@ -99,6 +96,16 @@ pub(super) struct Current {
     pub lost: bool,
 }
 
+/// What became of an attempt to begin the last round.
+enum LastRound {
+    /// This is to be read.
+    Begun(Vec<Turn>),
+    /// The server ended its transaction.
+    Ended,
+    /// The stream did not tell in time of all changes up to its time.
+    Lags,
+}
+
 /// A collection's turn in a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Turn {
@@ -107,10 +114,10 @@ pub(super) struct Turn {
 }
 
 impl CatchUp {
-    pub fn new(follower: Follower, collections: usize, final_at_time: bool) -> Self {
+    pub fn new(follower: Follower, collections: usize, final_at_time: bool, patience: Duration) -> Self {
         let since = Mutex::new(vec![ClusterTime::default(); collections]);
         let noted_from = ClusterTime::default();
-        Self { follower, final_at_time, since, noted_from, state: tokio::sync::Mutex::default() }
+        Self { follower, final_at_time, since, noted_from, patience, state: tokio::sync::Mutex::default() }
     }
 
     /// A whole reading of the collection begins: what it is to see.
@@ -142,19 +149,23 @@ impl CatchUp {
             self.check_definitions(reading).await?;
         }
         let now = read::now(&reading.deployment).await?;
-        let heard_all = self.follower.reach(now, PATIENCE).await?;
+        let heard_all = self.follower.reach(now, self.patience).await?;
         let total = self.follower.with_pending(|pending| pending.total());
         let no_less = state.rounds >= 3 && total.saturating_mul(2) > state.last_total;
         if heard_all && (total <= LITTLE || no_less || state.rounds >= ROUNDS) {
+            let mut lags = false;
             while state.finals < FINALS {
-                if let Some(turns) = self.final_round(reading, &mut state, now).await? {
-                    return Ok((!turns.is_empty()).then_some(turns));
+                match self.final_round(reading, &mut state, now).await? {
+                    LastRound::Begun(turns) => return Ok((!turns.is_empty()).then_some(turns)),
+                    LastRound::Ended => lags = false,
+                    LastRound::Lags => lags = true,
                 }
             }
-            return Err(too_busy("the server ends every transaction before it has begun"));
+            let ended = || too_busy("the server ends every transaction before it has begun");
+            return Err(if lags { too_fast() } else { ended() });
         }
         if state.rounds >= 2 * ROUNDS {
-            return Err(too_busy("changes come faster than they can be followed"));
+            return Err(too_fast());
         }
         state.rounds += 1;
         state.last_total = total;
@@ -234,13 +245,8 @@ impl CatchUp {
         }
     }
 
-    /// The last round; none when it could not be begun and may be the next time.
-    async fn final_round(
-        &self,
-        reading: &Reading,
-        state: &mut State,
-        now: ClusterTime,
-    ) -> Result<Option<Vec<Turn>>> {
+    /// Begins the last round.
+    async fn final_round(&self, reading: &Reading, state: &mut State, now: ClusterTime) -> Result<LastRound> {
         state.finals += 1;
         let known =
             self.follower.with_pending(|pending| pending.latest()).max(self.follower.position()).max(now);
@@ -250,14 +256,17 @@ impl CatchUp {
         } else {
             match begin_transaction(reading, known).await {
                 Ok((session, time)) => (ReadAt::Transaction, Some(session), time),
-                Err(Failure::TransactionLost(_)) => return Ok(None),
+                Err(Failure::TransactionLost(_)) => return Ok(LastRound::Ended),
                 Err(Failure::Plain(error) | Failure::HistoryLost(error) | Failure::BeginAgain(error)) => {
                     return Err(error);
                 }
             }
         };
-        if !self.follower.reach(time, PATIENCE_IN_TRANSACTION).await? {
-            return Ok(None);
+        if !self.follower.reach(time, self.patience).await? {
+            if let Some(mut held) = session {
+                let _ = held.session.abort_transaction().await;
+            }
+            return Ok(LastRound::Lags);
         }
         let taken = self.take(reading);
         let mut whole = self.changed_whole(taken.whole());
@@ -282,7 +291,7 @@ impl CatchUp {
         } else {
             state.current = Some(current);
         }
-        Ok(Some(turns))
+        Ok(LastRound::Begun(turns))
     }
 
     /// A time to read at that is not before anything known.
@@ -490,6 +499,14 @@ fn refused_in_snapshots(reading: &Reading, whole: &mut BTreeMap<usize, ClusterTi
     }
     whole.retain(|position, _| !refused.contains(position));
     Ok(names)
+}
+
+/// The stream falls behind what is written.
+fn too_fast() -> Error {
+    Error::new(ErrorKind::SourceChanged, "changes come faster than they can be followed").with_help(
+        "Take the snapshot over a faster connection to the server, or when there are fewer writes. A URL that names \
+         the database that matters follows the changes of that one only.",
+    )
 }
 
 fn too_busy(what: &str) -> Error {

@@ -24,6 +24,9 @@ pub(super) enum Probe {
     NotHonoured(String),
 }
 
+/// The first version that reads capped collections in snapshots.
+pub(super) const CAPPED_SNAPSHOTS: (u32, u32) = (8, 0);
+
 /// One reply to a probe.
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
@@ -37,6 +40,23 @@ pub(super) fn subject(listing: &Listing) -> Option<&Listed> {
     let ordinary =
         with_records().find(|listed| listed.kind == Kind::Plain && !listed.name.starts_with("system."));
     ordinary.or_else(|| with_records().next())
+}
+
+/// The time at which everything listed can be read; else why there is none, so that changes have to be
+/// followed.
+pub(super) fn time_for_all(
+    probe: &Probe,
+    deployment: &Deployment,
+    listing: &Listing,
+) -> std::result::Result<ClusterTime, String> {
+    let has_capped = listing.collections.iter().any(|listed| listed.kind == Kind::Capped);
+    match probe {
+        Probe::Honoured(_) if has_capped && deployment.release() < CAPPED_SNAPSHOTS => {
+            Err(format!("MongoDB {} does not read capped collections in snapshots", deployment.version))
+        }
+        Probe::Honoured(time) => Ok(*time),
+        Probe::NotHonoured(why) => Err(why.clone()),
+    }
 }
 
 /// Asks for a snapshot's time, then for the same one and for an earlier one. A server that only

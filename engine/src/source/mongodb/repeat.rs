@@ -43,6 +43,18 @@ impl Repeat {
         found
     }
 
+    /// How often what was read, for who has to trust it.
+    pub fn in_words(&self) -> String {
+        let said = "collections read one after the other, ";
+        match self.never_agreed().len() {
+            0 => format!("{said}until two readings agreed"),
+            some => format!(
+                "{said}until two readings agreed; {some} of them changed during each of {READINGS} readings, of \
+                 which the last counts"
+            ),
+        }
+    }
+
     fn select(&self, wanted: impl Fn(&Seen) -> bool) -> Vec<usize> {
         let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         seen.iter().filter(|(_, seen)| wanted(seen)).map(|(&collection, _)| collection).collect()
@@ -65,5 +77,6 @@ mod tests {
         repeat.note(2, Digest([4; 4]));
         assert_eq!(repeat.disagreeing(), [0; 0]);
         assert_eq!(repeat.never_agreed(), [2]);
+        assert!(repeat.in_words().contains("1 of them changed during each of 3"), "{}", repeat.in_words());
     }
 }

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::catalog::{self, Kind, Listed, Listing};
-use super::catch_up::{CatchUp, Current, Turn, ids_at_a_time};
+use super::catch_up::{CatchUp, Current, PATIENCE, Turn, ids_at_a_time};
 use super::connect::{Deployment, Topology};
 use super::moment::{self, Probe};
 use super::read::{self, Order, ReadAt, batch_size};
@@ -33,9 +33,6 @@ use crate::source::{
 
 /// How often collections may change while a snapshot is begun.
 const RESTARTS: u32 = 5;
-/// The first version that reads capped collections in snapshots.
-const CAPPED_SNAPSHOTS: (u32, u32) = (8, 0);
-
 /// How a snapshot is taken.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -44,11 +41,13 @@ pub struct Options {
     /// Whether to catch up by a change stream even where the server honours a snapshot time: its
     /// history was too short for an attempt before this one.
     pub catch_up: bool,
+    /// How long a change stream may take to tell of what is known to have happened.
+    pub patience: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { consistency: Consistency::PointInTime, catch_up: false }
+        Self { consistency: Consistency::PointInTime, catch_up: false, patience: PATIENCE }
     }
 }
 
@@ -90,8 +89,8 @@ pub struct Snapshot {
     /// Names of search indexes, by the position of their collection.
     pub(super) search_indexes: BTreeMap<usize, Vec<String>>,
     url_database: Option<String>,
-    /// Whether it was begun to catch up.
-    catch_up: bool,
+    /// How it was begun.
+    options: Options,
     /// The server does not read at the snapshot's time, or not any more.
     history_lost: AtomicBool,
 }
@@ -211,7 +210,7 @@ impl Snapshot {
             renewals: 0,
             search_indexes,
             url_database: url.database().map(str::to_owned),
-            catch_up: options.catch_up,
+            options: options.clone(),
             history_lost: AtomicBool::new(false),
         })
     }
@@ -224,6 +223,11 @@ impl Snapshot {
     /// What cannot be read, and what would allow it. Final once everything was read.
     pub fn incomplete(&self) -> Vec<Incomplete> {
         self.reading.listing.incomplete.clone()
+    }
+
+    /// Whether changes are followed, until all records are of one moment.
+    pub(crate) fn follows_changes(&self) -> bool {
+        matches!(self.mode, Mode::CatchUp(_))
     }
 
     /// The order a scan with this layout claims to deliver. Where several documents may have one
@@ -452,7 +456,7 @@ impl Snapshot {
         tracing::info!(lost, again, error = %failure, "a snapshot cannot be read on");
         // A scan of another collection may have been cancelled for it.
         ((lost || again) && !self.reading.ctx.cancel.is_cancelled())
-            .then_some(Options { consistency: self.reading.consistency, catch_up: self.catch_up || lost })
+            .then(|| Options { catch_up: self.options.catch_up || lost, ..self.options.clone() })
     }
 
     /// Options and indexes of every collection, as the server gave them: one BSON document per
@@ -491,12 +495,7 @@ impl Snapshot {
                 Grade::PointInTime,
             ),
             Mode::CatchUp(catch_up) => self.catch_up_evidence(catch_up),
-            Mode::Repeat(_) => (
-                "collections read one after the other, until two readings agreed".to_owned(),
-                String::new(),
-                None,
-                Grade::NotPointInTime,
-            ),
+            Mode::Repeat(repeat) => (repeat.in_words(), String::new(), None, Grade::NotPointInTime),
         };
         manifest::Evidence {
             method: format!("{method}{}", deployment.read_from()),
@@ -585,16 +584,15 @@ async fn choose(
         return Ok(Mode::AtTime(read::now(deployment).await?));
     };
     let probe = moment::probe(deployment, subject, sessions).await?;
-    let has_capped = listing.collections.iter().any(|listed| listed.kind == Kind::Capped);
-    let refuses_some = has_capped && deployment.release() < CAPPED_SNAPSHOTS;
-    match &probe {
-        Probe::Honoured(time) if !options.catch_up && !refuses_some => return Ok(Mode::AtTime(*time)),
-        Probe::Honoured(_) => {}
-        Probe::NotHonoured(why) => tracing::info!(why, "catching up by change stream"),
+    match moment::time_for_all(&probe, deployment, listing) {
+        Ok(time) if !options.catch_up => return Ok(Mode::AtTime(time)),
+        Ok(_) => {}
+        Err(why) => tracing::info!(why, "catching up by change stream"),
     }
     let follower = Follower::open(deployment, only, &listing.collections, ctx).await?;
     let final_at_time = matches!(probe, Probe::Honoured(_));
-    Ok(Mode::CatchUp(Box::new(CatchUp::new(follower, listing.collections.len(), final_at_time))))
+    let catch_up = CatchUp::new(follower, listing.collections.len(), final_at_time, options.patience);
+    Ok(Mode::CatchUp(Box::new(catch_up)))
 }
 
 /// The collections of a listing as they are told to readers.
