@@ -1,6 +1,7 @@
 //! Reading a whole database: its records, its schema, and what a manifest says of it. What is read is
 //! stored wherever the output leads, and nothing is committed.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use repo_format::catalog::{self, Descriptor, Layout, NaturalOrder};
@@ -16,7 +17,13 @@ use crate::ingest::{Output, Tree, TreeWriter};
 use crate::monitor::Steps;
 use crate::reading::{Read, Target, read_database};
 use crate::repo::{Repository, Snapshot};
-use crate::source::{ArchiveOutcome, Collection, DatabaseUrl, Identity, Incomplete, Options, Source};
+use crate::source::{
+    ArchiveOutcome, Collection, DatabaseUrl, Identity, Incomplete, Options, Source, missing_object,
+};
+
+/// Why a namespace of the snapshot before is neither read nor known to be gone.
+const HIDDEN: &str = "it was in the snapshot before and is not shown to this user now: its right to read it may have been \
+     taken away, or it was dropped";
 
 /// One reading of a database.
 pub(crate) struct Capture<'a> {
@@ -54,6 +61,7 @@ impl Capture<'_> {
     ) -> Result<Manifest> {
         let mut gaps = Gaps::default();
         gaps.add(&source.incomplete());
+        gaps.add(&self.hidden(source).await?);
         let schema = self.store_archive(archive, &mut gaps).await?;
         // Sequences last: they are not part of any snapshot, and must not be behind the rows.
         let sequences = source.sequences().await?;
@@ -85,6 +93,17 @@ impl Capture<'_> {
             notes: gaps.notes,
             unfilled_views,
         })
+    }
+
+    /// What the snapshot before had, or missed, of namespaces that the user is not shown now.
+    async fn hidden(&self, source: &Source) -> Result<Vec<Incomplete>> {
+        let Some(parent) = self.parent.filter(|_| source.may_hide()) else { return Ok(Vec::new()) };
+        let had = crate::catalog::collections(self.repo, parent).await?;
+        let mut namespaces: BTreeSet<String> = had.into_iter().map(|found| found.namespace).collect();
+        let missed = parent.manifest.missing.iter().map(|missing| missing_object(&missing.name));
+        namespaces.extend(missed.filter_map(|name| name.split('.').next()).map(str::to_owned));
+        let hidden = source.hidden(namespaces.into_iter().collect()).await;
+        Ok(hidden.into_iter().map(|name| Incomplete { name, reason: HIDDEN.to_owned() }).collect())
     }
 
     /// Reads the schema and the records. Begun anew when the database changes meanwhile: what

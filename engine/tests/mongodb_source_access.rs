@@ -8,7 +8,7 @@ mod support;
 
 use bson::{Bson, doc, rawdoc};
 use engine::Kind;
-use engine::source::mongodb::{MongoUrl, Options, Snapshot, read_only_setup, test};
+use engine::source::mongodb::{MongoUrl, Options, Snapshot, read_only_setup, refuse_writers, test};
 use engine::source::{ConnectionReport, Stage, StageReport};
 use engine_testutils::mongodb::{Flavour, Options as ServerOptions, Scope, Server};
 use support::{Database, best_effort, context, names, read_all};
@@ -236,6 +236,9 @@ async fn a_database_that_is_not_there_is_told_with_those_that_are() {
     let fix = last.fix.as_deref().unwrap();
     assert!(fix.contains("blog") && fix.contains("shop") && !fix.contains("admin"), "{fix}");
     assert!(test(&at("shop")).await.ok);
+    // Who may list all has seen all.
+    let report = test(&url(&reader.replacen("/admin?", "/?", 1))).await;
+    assert!(report.ok && stage(&report, Stage::List).detail == "2 collections", "{report:?}");
 
     let of_shop = server.create_read_only_user(Scope::Database("shop"), "of_shop").await;
     let report = test(&url(&of_shop.replacen("/shop?", "/shpo?", 1))).await;
@@ -288,4 +291,93 @@ async fn p06_databases_that_may_be_read_are_found_without_the_privilege_to_list(
     let (all, _) = read_all(&snapshot, &ctx).await.unwrap();
     assert_eq!(all["orders"].len(), 1);
     snapshot.close().await.unwrap();
+}
+
+/// MG-P06: that others may be there is told, also where the server tells privileges only of the user's own entry.
+#[tokio::test]
+async fn p06_databases_that_are_not_shown_may_be_there() {
+    let database = Database::new().await;
+    database.insert("orders", &[rawdoc! { "_id": 1 }]).await;
+    let text = database.url.expose().replacen(&format!("/{}?", database.name), "/?", 1);
+    let told = format!("only the databases that the user may read could be seen: {}", database.name);
+    let report = test(&url(&text)).await;
+    assert!(report.ok && stage(&report, Stage::List).detail.contains(&told), "{report:?}");
+    let (ctx, _folder) = context();
+    let snapshot = Snapshot::begin(&url(&text), &Options::default(), &ctx).await.unwrap();
+    assert!(snapshot.notes().iter().any(|note| note.starts_with(&told)), "{:?}", snapshot.notes());
+    snapshot.close().await.unwrap();
+}
+
+/// A user with a role of its own, of these actions on the database.
+async fn user_who_may(database: &Database, suffix: &str, actions: &[&str]) -> MongoUrl {
+    let name = format!("{suffix}_{}", database.name);
+    let on = doc! { "resource": { "db": &database.name, "collection": "" }, "actions": actions.to_vec() };
+    let role = doc! { "createRole": &name, "privileges": [on], "roles": [] };
+    database.server.command("admin", role).await;
+    let roles: Vec<Bson> = vec![doc! { "role": &name, "db": "admin" }.into()];
+    url(&database.server.create_user(&name, roles, &database.name).await)
+}
+
+/// MG-P01: where every backup would fail the test does too, with the statement that mends it.
+#[tokio::test]
+async fn p01_rights_without_which_no_backup_succeeds_fail_the_test() {
+    let database = Database::new().await;
+    database.insert("orders", &[rawdoc! { "_id": 1 }]).await;
+    let (ctx, _folder) = context();
+    // SecantusDB honours no snapshot time: changes have to be followed.
+    if database.server.flavour() == Flavour::SecantusDb {
+        let deaf = user_who_may(&database, "deaf", &["find", "listCollections", "listIndexes"]).await;
+        let error = Snapshot::begin(&deaf, &Options::default(), &ctx).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Denied, "{error}");
+        let report = test(&deaf).await;
+        let read = stage(&report, Stage::Read);
+        assert!(!report.ok && !read.ok, "{report:?}");
+        let lacks = format!("the privilege changeStream on {}", database.name);
+        assert!(read.detail.contains(&lacks), "{read:?}");
+        let fix = read.fix.as_deref().unwrap();
+        let grant = format!(
+            "grantRolesToUser(\"deaf_{name}\", [{{ role: \"read\", db: \"{name}\" }}])",
+            name = database.name
+        );
+        assert!(fix.contains(&grant) && !fix.contains("back up without"), "{fix}");
+        let role = doc! { "role": "read", "db": &database.name };
+        let granted = doc! { "grantRolesToUser": format!("deaf_{}", database.name), "roles": [role] };
+        database.server.command("admin", granted).await;
+        assert!(test(&deaf).await.ok);
+    }
+    let blind = user_who_may(&database, "blind", &["changeStream", "listCollections", "listIndexes"]).await;
+    let error = Snapshot::begin(&blind, &Options::default(), &ctx).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Denied, "{error}");
+    let report = test(&blind).await;
+    let read = stage(&report, Stage::Read);
+    assert!(
+        !report.ok && !read.ok && !read.fix.as_deref().unwrap().contains("back up without"),
+        "{report:?}"
+    );
+}
+
+/// MG-P04: a URL without a user, and a user without a role, are told as what they are.
+#[tokio::test]
+async fn p04_nobody_and_a_user_without_roles_are_told_what_they_lack() {
+    let database = Database::new().await;
+    database.insert("orders", &[rawdoc! { "_id": 1 }]).await;
+    for place in ["", database.name.as_str()] {
+        let nobody = url(&database.server.anonymous_url(place));
+        let report = test(&nobody).await;
+        let failed = report.stages.last().unwrap();
+        assert!(!report.ok && failed.stage == Stage::Authenticate && !failed.ok, "{report:?}");
+        assert!(failed.detail.contains("no user is logged in"), "{failed:?}");
+        assert!(failed.fix.as_deref().unwrap().contains("Put user and password into the URL"), "{failed:?}");
+        let error = refuse_writers(&nobody).await.unwrap_err();
+        assert!(error.kind() == Kind::Denied && error.message().contains("no user is logged in"), "{error}");
+    }
+    let user = format!("reader_{}", database.name);
+    let role = doc! { "role": "read", "db": &database.name };
+    database.server.command("admin", doc! { "revokeRolesFromUser": &user, "roles": [role] }).await;
+    let report = test(&database.url).await;
+    let failed = report.stages.last().unwrap();
+    assert!(!report.ok && failed.detail.contains(&format!("{user} has no roles any more")), "{report:?}");
+    assert!(failed.fix.as_deref().unwrap().contains("grantRolesToUser"), "{failed:?}");
+    let error = refuse_writers(&database.url).await.unwrap_err();
+    assert!(error.kind() == Kind::Denied && error.message().contains("has no roles"), "{error}");
 }

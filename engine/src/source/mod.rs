@@ -77,9 +77,17 @@ pub(crate) fn missing_object(missing: &str) -> &str {
     part.map_or(missing, |end| &missing[..end])
 }
 
-/// Whether what is missing under this name belongs to a collection, whole or in part.
+/// Whether what is missing under this name belongs to a collection, whole or in part, or is the database
+/// it is in.
 pub(crate) fn concerns(missing: &str, collection: &str) -> bool {
-    missing == collection || missing.ends_with(&partition_name("", collection))
+    missing == collection
+        || missing.ends_with(&partition_name("", collection))
+        || is_database(missing) && collection.strip_prefix(missing).is_some_and(|rest| rest.starts_with('.'))
+}
+
+/// Whether something missing is a whole database of MongoDB: every other name has a dot or a space in it.
+fn is_database(missing: &str) -> bool {
+    !missing.is_empty() && !missing.contains(['.', ' ', '"'])
 }
 
 /// Something a snapshot should hold and does not, and why.

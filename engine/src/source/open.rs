@@ -104,6 +104,22 @@ impl Source {
         }
     }
 
+    /// Whether there may be namespaces that the user is not shown.
+    pub fn may_hide(&self) -> bool {
+        match self {
+            Self::Postgres(_) => false,
+            Self::MongoDb(snapshot) => snapshot.may_hide(),
+        }
+    }
+
+    /// Which of these namespaces of an earlier snapshot may be there and not be shown to the user.
+    pub async fn hidden(&self, namespaces: Vec<String>) -> Vec<String> {
+        match self {
+            Self::Postgres(_) => Vec::new(),
+            Self::MongoDb(snapshot) => snapshot.hidden(namespaces).await,
+        }
+    }
+
     /// The order a scan with this layout claims to deliver.
     pub fn order_of(&self, namespace: &str, name: &str, layout: &Layout) -> ScanOrder {
         match self {

@@ -164,6 +164,39 @@ async fn p04_silence_is_no_proof() {
     assert!(!nobody.ok && read_only(&nobody).1.contains("nobody is logged in"), "{nobody:?}");
 }
 
+/// MG-P01: who may not follow changes is backed up by a server that reads at the time asked for, and told that
+/// this may fail; by another server never.
+#[tokio::test]
+async fn p01_changes_have_to_be_followed_only_where_no_time_is_honoured() {
+    for honours in [true, false] {
+        let mut deployment = Deployment::new(vec![Collection::new("shop.a", numbered(3))]);
+        deployment.honours = honours;
+        let play = play(Persona::primary(Version::V8_0), deployment, |command, _| {
+            let find = ["find", "listCollections", "listIndexes"];
+            match command.name.as_str() {
+                "aggregate" => Some(Refusal::unauthorized("shop").into()),
+                "connectionStatus" => Some(
+                    doc! { "authInfo": {
+                        "authenticatedUsers": [{ "user": "u", "db": "admin" }],
+                        "authenticatedUserRoles": [{ "role": "given", "db": "admin" }],
+                        "authenticatedUserPrivileges": [on("shop", "", &find)],
+                    } }
+                    .into(),
+                ),
+                _ => None,
+            }
+        });
+        let report = test(&play.parsed("shop")).await;
+        let read = report.stages.iter().find(|found| found.stage == Stage::Read).unwrap();
+        assert_eq!((report.ok, read.ok), (honours, honours), "{report:?}");
+        assert_eq!(report.notes.iter().any(|note| note.contains("may fail")), honours, "{report:?}");
+        if !honours {
+            assert!(read.detail.contains("changeStream on shop"), "{read:?}");
+            assert!(read.fix.as_deref().unwrap().contains("grantRolesToUser(\"u\""), "{read:?}");
+        }
+    }
+}
+
 /// Logging in with a certificate (`MONGODB-X509`,
 /// <https://www.mongodb.com/docs/manual/core/security-x.509/>): the server sees the certificate in the
 /// handshake, and takes the user from it. Here it lets nobody in without one.

@@ -8,6 +8,7 @@ mod access;
 mod catalog;
 mod deployment;
 mod failover;
+mod hidden;
 mod history;
 mod keys;
 mod kinds;

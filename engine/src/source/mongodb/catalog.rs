@@ -10,6 +10,7 @@ use super::connect::{Deployment, Topology};
 use super::fault::{self, code};
 use super::read::in_time;
 use super::stream::Tracking;
+use super::user::User;
 use super::wire::{self, CursorReply};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::source::{Incomplete, dotted_name};
@@ -93,9 +94,67 @@ pub(super) struct Listing {
     pub collections: Vec<Listed>,
     pub incomplete: Vec<Incomplete>,
     pub notes: Vec<String>,
+    /// What there is of databases, for a user to whom not all are shown; none where all are in scope or seen.
+    pub shown: Option<Shown>,
+}
+
+/// The part of a deployment that a user is shown.
+#[derive(Clone, Debug)]
+pub(super) struct Shown {
+    /// The databases that it may read.
+    databases: Vec<String>,
+    /// All that there are, where it may list them.
+    all: Option<Vec<String>>,
+}
+
+impl Shown {
+    /// What of `databases`, all in scope that the user may read; none where that is all there is.
+    async fn of(deployment: &Deployment, databases: &[String]) -> Option<Self> {
+        let shown = |all| Self { databases: databases.to_vec(), all };
+        match User::of(deployment).await {
+            // A server that lists anything to nobody lists everything.
+            Ok(None) => None,
+            Ok(Some(user)) if user.may_list_databases() => {
+                let Ok(all) = named(deployment, doc! { "listDatabases": 1, "nameOnly": true }).await else {
+                    return Some(shown(None));
+                };
+                all.iter().any(|name| !databases.contains(name)).then(|| shown(Some(all)))
+            }
+            // What is not known is not held either.
+            _ => Some(shown(None)),
+        }
+    }
+
+    /// Which of these databases may be there and not be shown. One that the user may look into, and that
+    /// is not listed, is gone.
+    pub async fn hidden(&self, deployment: &Deployment, mut databases: Vec<String>) -> Vec<String> {
+        databases.retain(|database| !self.databases.contains(database));
+        if let Some(all) = &self.all {
+            databases.retain(|database| all.contains(database));
+            return databases;
+        }
+        let asked = stream::iter(databases).map(|database| async move {
+            let list = doc! { "listCollections": 1, "nameOnly": true };
+            documents(deployment, &database, list).await.is_err().then_some(database)
+        });
+        asked.buffered(ASKED_AT_ONCE).filter_map(std::future::ready).collect().await
+    }
 }
 
 impl Listing {
+    /// That there may be more than was shown, and how to see it.
+    pub fn note_on_shown(&self) -> Option<String> {
+        let shown = self.shown.as_ref()?;
+        let named = match shown.databases.as_slice() {
+            [] => "none".to_owned(),
+            names => names.join(", "),
+        };
+        Some(format!(
+            "only the databases that the user may read could be seen: {named}; there may be others. The role \
+             readAnyDatabase on admin shows all"
+        ))
+    }
+
     /// What is in `other` and differs here, or is missing on one side; none when all is equal.
     pub fn difference(&self, other: &Self) -> Option<String> {
         let names = |listing: &Self| -> BTreeSet<String> {
@@ -121,9 +180,13 @@ impl Listing {
 
 /// Lists one database, or all but the server's own.
 pub(super) async fn list(deployment: &Deployment, only: Option<&str>) -> Result<Listing> {
-    let databases = match only {
-        Some(database) => vec![database.to_owned()],
-        None => databases(deployment).await?,
+    let (databases, shown) = match only {
+        Some(database) => (vec![database.to_owned()], None),
+        None => {
+            let databases = databases(deployment).await?;
+            let shown = Shown::of(deployment, &databases).await;
+            (databases, shown)
+        }
     };
     let found: Vec<(String, Result<Found, DriverError>)> = stream::iter(databases)
         .map(|database| async move {
@@ -133,7 +196,7 @@ pub(super) async fn list(deployment: &Deployment, only: Option<&str>) -> Result<
         .buffered(ASKED_AT_ONCE)
         .collect()
         .await;
-    let mut listing = Listing::default();
+    let mut listing = Listing { shown, ..Listing::default() };
     let mut denied = None;
     let mut listable = 0;
     for (database, found) in found {
@@ -178,13 +241,8 @@ pub(super) async fn databases(deployment: &Deployment) -> Result<Vec<String>> {
     ];
     let mut refused = None;
     for attempt in attempts {
-        match deployment.try_run("admin", attempt).await {
-            Ok(reply) => {
-                let listed = reply.get_array("databases").into_iter().flatten();
-                let names = listed.filter_map(|database| database.as_document()?.get_str("name").ok());
-                let own = |name: &&str| SERVERS_OWN.contains(name) || name.starts_with("__mdb_internal");
-                return Ok(names.filter(|name| !own(name)).map(str::to_owned).collect());
-            }
+        match named(deployment, attempt).await {
+            Ok(names) => return Ok(names),
             Err(error) => refused = Some(error),
         }
     }
@@ -192,6 +250,15 @@ pub(super) async fn databases(deployment: &Deployment) -> Result<Vec<String>> {
     let told = fault::statement("listing the databases", &error);
     Err(Error::new(told.kind(), told.message().to_owned())
         .with_help("Name one database in the URL, or grant the role readAnyDatabase on admin."))
+}
+
+/// The databases that a command lists, without the server's own.
+async fn named(deployment: &Deployment, command: Document) -> Result<Vec<String>, DriverError> {
+    let reply = deployment.try_run("admin", command).await?;
+    let listed = reply.get_array("databases").into_iter().flatten();
+    let names = listed.filter_map(|database| database.as_document()?.get_str("name").ok());
+    let own = |name: &&str| SERVERS_OWN.contains(name) || name.starts_with("__mdb_internal");
+    Ok(names.filter(|name| !own(name)).map(str::to_owned).collect())
 }
 
 /// The admin database is not part of a snapshot; collections of a user's own in it are told.

@@ -12,6 +12,7 @@ mod certificate;
 pub(crate) mod connect;
 mod diagnose;
 pub(crate) mod fault;
+mod follow;
 mod moment;
 mod oplog;
 mod pending;
@@ -29,6 +30,7 @@ mod snapshot;
 mod stream;
 mod test;
 mod url;
+mod user;
 pub(crate) mod wire;
 
 pub use readonly::read_only_setup;

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bson::{Bson, Document, doc};
+use bson::Document;
 
 use super::connect::Deployment;
+use super::user::{self, User};
 use crate::error::{Error, Kind, Result};
 use crate::source::dotted_name;
 
@@ -72,49 +73,25 @@ pub(super) struct Findings {
 
 /// Asks the server what the connection's user may do. A server that does not say is no proof of
 /// anything, and is an error.
-pub(super) async fn check(deployment: &Deployment) -> Result<Findings> {
-    let command = doc! { "connectionStatus": 1, "showPrivileges": true };
-    let status = deployment.try_run("admin", command).await;
-    let status =
-        status.map_err(|error| super::fault::statement("asking for the user's privileges", &error))?;
-    let info = status.get_document("authInfo").cloned().unwrap_or_default();
-    let users = documents(&info, "authenticatedUsers");
-    let Some(user) = users.first() else {
+pub(super) async fn check(deployment: &Deployment, only: Option<&str>) -> Result<Findings> {
+    let Some(user) = User::of(deployment).await? else {
+        if let Some(error) = user::login_wanted(deployment).await {
+            return Err(error);
+        }
         return Err(Error::new(
             Kind::NotReadOnly,
             "nobody is logged in, so nothing keeps this connection from writing",
         )
         .with_help("Turn authorization on, make a user that can only read, and put it into the URL."));
     };
-    let roles = documents(&info, "authenticatedUserRoles").iter().map(role_in_words).collect();
-    let mut privileges = documents(&info, "authenticatedUserPrivileges");
-    if privileges.is_empty() {
-        privileges = own_privileges(deployment, user).await;
+    if let Some(error) = user.without_roles(only) {
+        return Err(error);
     }
-    if privileges.is_empty() {
+    if user.privileges.is_empty() {
         return Err(Error::new(Kind::NotReadOnly, "the server does not say what the user may do")
             .with_help("Grant the user nothing but the role read or readAnyDatabase, and check it with connectionStatus."));
     }
-    Ok(Findings { privileges: writing(&privileges), roles })
-}
-
-/// The privileges as the user's own entry has them, for servers that list none for a connection.
-async fn own_privileges(deployment: &Deployment, user: &Document) -> Vec<Document> {
-    let (Ok(name), Ok(database)) = (user.get_str("user"), user.get_str("db")) else { return Vec::new() };
-    let command = doc! { "usersInfo": { "user": name, "db": database }, "showPrivileges": true };
-    let Ok(reply) = deployment.try_run(database, command).await else { return Vec::new() };
-    let users = documents(&reply, "users");
-    users.first().map(|user| documents(user, "inheritedPrivileges")).unwrap_or_default()
-}
-
-fn documents(parent: &Document, name: &str) -> Vec<Document> {
-    let items = parent.get_array(name).into_iter().flatten();
-    items.filter_map(Bson::as_document).cloned().collect()
-}
-
-fn role_in_words(role: &Document) -> String {
-    let (name, database) = (role.get_str("role").unwrap_or("?"), role.get_str("db").unwrap_or("?"));
-    format!("{name} on {database}")
+    Ok(Findings { privileges: writing(&user.privileges), roles: user.roles })
 }
 
 /// Privileges that change something, by resource.
@@ -166,13 +143,7 @@ fn resource_in_words(resource: &Document) -> String {
 /// A script for mongosh that makes a user who can only read: one database, or all. Anybody who may
 /// create users on admin can run it.
 pub fn read_only_setup(database: Option<&str>) -> String {
-    let role = match database {
-        Some(database) => {
-            let quoted = serde_json::Value::from(database).to_string();
-            format!("{{ role: \"read\", db: {quoted} }}")
-        }
-        None => "{ role: \"readAnyDatabase\", db: \"admin\" }".to_owned(),
-    };
+    let role = user::role_to_read(database);
     format!(
         "// Run in mongosh as a user who may create users. It asks for a password for the new user.\n\
          db.getSiblingDB(\"admin\").createUser({{\n  user: \"dbsnap\",\n  pwd: passwordPrompt(),\n  roles: [{role}]\n}})\n"
@@ -190,6 +161,8 @@ pub(super) fn atlas_path(database: Option<&str>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use bson::doc;
+
     use super::*;
 
     fn privilege(resource: Document, actions: &[&str]) -> Document {

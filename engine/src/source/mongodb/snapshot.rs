@@ -225,6 +225,19 @@ impl Snapshot {
         self.reading.listing.incomplete.clone()
     }
 
+    /// Which of these databases, of an earlier snapshot, may be there and not be shown to the user.
+    pub(crate) async fn hidden(&self, databases: Vec<String>) -> Vec<String> {
+        match &self.reading.listing.shown {
+            Some(shown) => shown.hidden(&self.reading.deployment, databases).await,
+            None => Vec::new(),
+        }
+    }
+
+    /// Whether the server may list less than there is.
+    pub(crate) fn may_hide(&self) -> bool {
+        self.reading.listing.shown.is_some()
+    }
+
     /// Whether changes are followed, until all records are of one moment.
     pub(crate) fn follows_changes(&self) -> bool {
         matches!(self.mode, Mode::CatchUp(_))
@@ -526,6 +539,7 @@ impl Snapshot {
     /// What is known to be left out although nothing failed, and what the user should know.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = vec!["users and roles are not part of snapshots".to_owned()];
+        notes.extend(self.reading.listing.note_on_shown());
         notes.extend(self.reading.listing.notes.iter().cloned());
         let all = &self.reading.listing.collections;
         let named = |(&at, names): (&usize, &Vec<String>)| {

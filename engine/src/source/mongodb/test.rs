@@ -11,8 +11,10 @@ use tokio::net::lookup_host;
 use super::catalog::{self, Kind as CollectionKind, Listed, Listing};
 use super::connect::{Deployment, Topology};
 use super::diagnose::diagnose;
+use super::follow::{Outlook, outlook};
 use super::readonly::Findings;
 use super::url::host_and_port;
+use super::user::{self, User};
 use super::{MongoUrl, fault, readonly};
 use crate::error::{Error, Kind, Result};
 use crate::source::dial::dial;
@@ -26,8 +28,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const SELECTION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Tries a URL step by step: names, ports, TLS, login, listing, reading, and that nothing can be
-/// written. Reads at most a document of a few collections. Collections that cannot be read fail the
-/// step but not the test, unless nothing can be read: a backup names them and goes on.
+/// written. Reads at most a document of a few collections. Collections whose definition cannot be read fail
+/// the step but not the test, unless nothing can be read: a backup names them and goes on.
 pub async fn test(url: &MongoUrl) -> ConnectionReport {
     let mut report = ConnectionReport::new("mongodb");
     let ignored = url.ignored_parameters();
@@ -47,7 +49,7 @@ pub async fn test(url: &MongoUrl) -> ConnectionReport {
 /// [`NotReadOnly`](Kind::NotReadOnly) with the privileges found.
 pub async fn refuse_writers(url: &MongoUrl) -> Result<()> {
     let deployment = bounded(Deployment::connect(url)).await?;
-    let findings = bounded(readonly::check(&deployment)).await;
+    let findings = bounded(readonly::check(&deployment, url.database())).await;
     deployment.client.shutdown().await;
     let Findings { privileges, roles } = findings?;
     if privileges.is_empty() {
@@ -202,6 +204,12 @@ async fn examine(url: &MongoUrl, deployment: &Deployment, report: &mut Connectio
     let listing = match listed.await {
         Ok(listing) => listing,
         Err(error) => {
+            if let Some(nearer) = told_by_user(url, deployment, &error).await {
+                let failed = StageReport::failed(Stage::Authenticate, &nearer);
+                report.stages.retain(|found| found.stage != Stage::Authenticate);
+                report.stages.push(failed);
+                return false;
+            }
             let mut found = StageReport::failed(Stage::List, &error);
             if let (Kind::Denied, Some(_)) = (error.kind(), url.database())
                 && let Ok(seen) = bounded(catalog::databases(deployment)).await
@@ -232,17 +240,37 @@ async fn examine(url: &MongoUrl, deployment: &Deployment, report: &mut Connectio
         return false;
     }
     report.size_bytes = size(deployment, &listing).await;
-    report.pass(Stage::List, counted(report.collections));
+    let shown = listing.note_on_shown().map(|note| format!("; {note}")).unwrap_or_default();
+    report.pass(Stage::List, format!("{}{shown}", counted(report.collections)));
     report.notes.extend(listing.notes.iter().cloned());
+    let mut can_follow = true;
+    let mut obstacle = None;
     if deployment.topology == Topology::Standalone {
         report.lacks_point_in_time = true;
         report.notes.push(format!("{}. {}", super::STANDALONE, super::STANDALONE_HELP));
-    } else if let Err(error) = follow(deployment, url.database()).await {
-        report.notes.push(format!("snapshots that take long may fail: {}", error.message()));
+    } else {
+        match outlook(deployment, url.database(), &listing).await {
+            Outlook::Good => {}
+            Outlook::Short(error) => {
+                report.notes.push(format!("snapshots that take long may fail: {}", error.message()));
+            }
+            Outlook::None(error) => (can_follow, obstacle) = (false, Some(error)),
+        }
     }
-    let some_readable = read(deployment, &listing, report).await;
+    let some_readable = read(deployment, &listing, obstacle, report).await;
     let read_only = judge(url, deployment, report).await;
-    some_readable && read_only
+    some_readable && can_follow && read_only
+}
+
+/// Why nothing is listed, where it is for want of a user or of any role.
+async fn told_by_user(url: &MongoUrl, deployment: &Deployment, error: &Error) -> Option<Error> {
+    if error.kind() != Kind::Denied {
+        return None;
+    }
+    match bounded(User::of(deployment)).await.ok()? {
+        Some(user) => user.without_roles(url.database()),
+        None => user::login_wanted(deployment).await,
+    }
 }
 
 /// The stage that fails where a database is named in which nothing is. MongoDB makes databases with
@@ -294,42 +322,46 @@ async fn size(deployment: &Deployment, listing: &Listing) -> u64 {
     total
 }
 
-/// Opens a change stream and lets go of it.
-async fn follow(deployment: &Deployment, only: Option<&str>) -> Result<()> {
-    let stage = match only {
-        Some(_) => doc! { "$changeStream": {} },
-        None => doc! { "$changeStream": { "allChangesForCluster": true } },
-    };
-    let command = doc! { "aggregate": 1, "pipeline": [stage], "cursor": { "batchSize": 0 } };
-    let opened = deployment.client.database(only.unwrap_or("admin")).run_cursor_command(command).await;
-    opened.map(drop).map_err(|error| fault::statement("following changes", &error))
-}
-
-async fn read(deployment: &Deployment, listing: &Listing, report: &mut ConnectionReport) -> bool {
-    let mut unreadable: Vec<String> =
+/// Tries to read, and says what a backup would be kept from by that or by `obstacle`. Whether something
+/// can be read, and nothing keeps every backup from its end.
+async fn read(
+    deployment: &Deployment,
+    listing: &Listing,
+    obstacle: Option<Error>,
+    report: &mut ConnectionReport,
+) -> bool {
+    let mut told: Vec<String> =
         listing.incomplete.iter().map(|found| format!("{}: {}", found.name, found.reason)).collect();
     let with_documents = || listing.collections.iter().filter(|listed| listed.kind != CollectionKind::View);
-    let mut tried = 0;
+    let (mut tried, mut denied) = (0, false);
     for listed in with_documents().take(TRIED) {
         match try_collection(deployment, listed).await {
             Ok(()) => tried += 1,
-            Err(error) => unreadable.push(error.message().to_owned()),
+            Err(error) => {
+                // A backup leaves out what is not listed, and fails at what it may not read.
+                denied |= error.kind() == Kind::Denied;
+                told.push(error.message().to_owned());
+            }
         }
     }
-    if unreadable.is_empty() {
+    let some_readable = tried > 0 || with_documents().count() == 0 && !listing.collections.is_empty();
+    let mut fixes = Vec::new();
+    if !told.is_empty() {
+        let goes_on = some_readable && !denied && obstacle.is_none();
+        let without = if goes_on { ", or back up without them: the snapshot will say so" } else { "" };
+        fixes.push(format!("Grant the user the role read on these databases{without}."));
+    }
+    if let Some(obstacle) = obstacle {
+        told.push(obstacle.message().to_owned());
+        fixes.extend(obstacle.help().map(str::to_owned));
+    }
+    if told.is_empty() {
         report.pass(Stage::Read, format!("{} can be read", counted(report.collections)));
         return true;
     }
-    report.stages.push(StageReport {
-        stage: Stage::Read,
-        ok: false,
-        detail: unreadable.join("\n"),
-        fix: Some(
-            "Grant the user the role read on these databases, or back up without them: the snapshot will say so."
-                .to_owned(),
-        ),
-    });
-    tried > 0 || with_documents().count() == 0 && !listing.collections.is_empty()
+    let (detail, fix) = (told.join("\n"), Some(fixes.join("\n")));
+    report.stages.push(StageReport { stage: Stage::Read, ok: false, detail, fix });
+    some_readable && !denied
 }
 
 async fn try_collection(deployment: &Deployment, listed: &Listed) -> Result<()> {
@@ -348,14 +380,15 @@ async fn judge(url: &MongoUrl, deployment: &Deployment, report: &mut ConnectionR
         readonly::read_only_setup(url.database()),
         readonly::atlas_path(url.database())
     );
-    let findings = match bounded(readonly::check(deployment)).await {
+    let findings = match bounded(readonly::check(deployment, url.database())).await {
         Ok(findings) => findings,
         Err(error) => {
-            let help = error.help().map(|help| format!("{help}\n")).unwrap_or_default();
-            let failure = StageReport {
-                fix: Some(format!("{help}{fix}")),
-                ..StageReport::failed(Stage::ReadOnly, &error)
-            };
+            let mut failure = StageReport::failed(Stage::ReadOnly, &error);
+            // Who lacks a login or a role needs no other user.
+            if error.kind() != Kind::Denied {
+                let help = error.help().map(|help| format!("{help}\n")).unwrap_or_default();
+                failure.fix = Some(format!("{help}{fix}"));
+            }
             report.stages.push(failure);
             return false;
         }
