@@ -156,9 +156,10 @@ impl App {
             // Only a server that has nothing stored yet makes the folder.
             known if known.is_empty() => self.storage.prepare().await,
             known => match self.storage.check().await {
-                Err(error) if is_read_only(&error) => {
+                Err(error) if takes_no_writes(&error) => {
                     tracing::warn!(
-                        "the storage is read-only: what snapshots hold can be looked at, and no more"
+                        %error,
+                        "the storage takes no writes: what snapshots hold can be looked at, and no more"
                     );
                     self.repositories.check_known(&known).await
                 }
@@ -203,10 +204,11 @@ impl App {
     }
 }
 
-/// Whether the file system takes no writes, as that of a copy or of a disk in trouble.
-fn is_read_only(error: &engine::Error) -> bool {
+/// Whether the file system takes no writes, as that of a copy, of a disk in trouble or of a full one.
+fn takes_no_writes(error: &engine::Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
-    source.is_some_and(|source| source.kind() == std::io::ErrorKind::ReadOnlyFilesystem)
+    source.is_some_and(|source| matches!(source.kind(), ReadOnlyFilesystem | StorageFull | QuotaExceeded))
 }
 
 pub(crate) async fn open_meta(path: &std::path::Path) -> Result<Meta, StartError> {
