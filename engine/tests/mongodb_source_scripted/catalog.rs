@@ -130,6 +130,19 @@ async fn c05_only_what_is_another_collection_is_scanned_again() {
     }
 }
 
+/// MG-C05: a stream that begins with how a listed collection came to be makes nothing be scanned again.
+#[tokio::test]
+async fn c05_the_creation_of_what_is_listed_does_not_move_it() {
+    let late: Change = ("create", |it| it.define("create", "shop.a", |_| {}), "created");
+    for when in [mid_scan, in_the_last_round] {
+        let play = changing(Version::V7_0, late, when, 1);
+        let test = TestRepo::new().await;
+        let snapshot = backed_up(&test, &play).await.unwrap();
+        assert_eq!(contents(&test, &snapshot, "shop.a").await, shown(&play.deployment().documents("shop.a")));
+        assert_eq!(["a", "b"].map(|name| play.scans(name).len()), [1, 1]);
+    }
+}
+
 /// MG-C05: what is written to a collection under another name is told under that name. Listings before and
 /// after are equal.
 #[tokio::test]

@@ -192,6 +192,10 @@ impl Deployment {
         let mut event = rawdoc! { "_id": token(self.now), "operationType": operation };
         event.append(cstr!("clusterTime"), self.now);
         event.append(cstr!("ns"), rawdoc! { "db": database, "coll": name });
+        if let Some(found) = self.collections.iter().find(|found| found.namespace() == place) {
+            let bytes = found.uuid.to_vec();
+            event.append(cstr!("collectionUUID"), Binary { subtype: BinarySubtype::Uuid, bytes });
+        }
         if let Some(key) = key {
             event.append(cstr!("documentKey"), key);
         }
