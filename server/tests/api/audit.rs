@@ -583,9 +583,7 @@ async fn looking_at_records_is_told_once_and_entries_are_found_by_actor_and_targ
 async fn a_wrong_phrase_is_told_as_the_action_that_failed() {
     let (name, url) = shop().await;
     let server = Server::start().await;
-    let api = server.user("ada@example.com").await;
-    let project = api.project("shop").await;
-    let database = api.database(&project, &url).await;
+    let (api, project, database) = server.connected(&url).await;
     let snapshot = api.back_up(&database).await;
     let cluster = Cluster::shared();
     let target = cluster.superuser_url(&cluster.fresh_database("wrong").await);

@@ -11,9 +11,7 @@ async fn chosen_tables_are_restored_and_what_is_left_out_is_told() {
     let (name, url) = shop().await;
     let cluster = Cluster::shared();
     let server = Server::start().await;
-    let api = server.user("ada@example.com").await;
-    let project = api.project("shop").await;
-    let database = api.database(&project, &url).await;
+    let (api, _, database) = server.connected(&url).await;
     let snapshot = api.back_up(&database).await;
 
     let target = format!("{name}_part");

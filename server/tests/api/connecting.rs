@@ -98,9 +98,7 @@ async fn a_misspelt_wish_for_encryption_is_refused_and_other_unknown_ones_are_na
 async fn a_database_is_changed_and_removed_without_losing_its_history() {
     let (name, url) = shop().await;
     let server = Server::start().await;
-    let api = server.user("ada@example.com").await;
-    let project = api.project("shop").await;
-    let database = api.database(&project, &url).await;
+    let (api, _, database) = server.connected(&url).await;
     let snapshot = api.back_up(&database).await;
     let path = format!("/databases/{database}");
     let patch = async |body: Value| api.send(Method::PATCH, &path, body).await;
@@ -135,9 +133,7 @@ async fn a_database_is_changed_and_removed_without_losing_its_history() {
 async fn a_role_that_has_become_able_to_write_gets_no_more_backups() {
     let (name, url) = shop().await;
     let server = Server::start().await;
-    let api = server.user("ada@example.com").await;
-    let project = api.project("shop").await;
-    let database = api.database(&project, &url).await;
+    let (api, _, database) = server.connected(&url).await;
     api.back_up(&database).await;
     let cluster = Cluster::shared();
     cluster.execute(&name, &format!("GRANT INSERT ON customers TO {name}_reader")).await;
@@ -158,9 +154,7 @@ async fn a_role_that_has_become_able_to_write_gets_no_more_backups() {
 async fn a_database_of_postgresql_cannot_become_one_of_mongodb() {
     let (_, url) = shop().await;
     let server = Server::start().await;
-    let api = server.user("ada@example.com").await;
-    let project = api.project("shop").await;
-    let database = api.database(&project, &url).await;
+    let (api, _, database) = server.connected(&url).await;
     let snapshot = api.back_up(&database).await;
     let found = api.get(&format!("/snapshots/{snapshot}")).await.expect(StatusCode::OK);
     assert_eq!((&found["consistency"], &found["engine"]), (&json!("point_in_time"), &json!("postgresql")));

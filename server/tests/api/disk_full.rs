@@ -163,9 +163,7 @@ async fn a_server_starts_on_a_storage_that_takes_no_writes() {
     let (_, url) = shop().await;
     let variables = [("DBSNAP_SIGNUP", "open"), ("DBSNAP_STORAGE", &*storage(&disk.0.path().join("kept")))];
     let server = Server::start_with(&variables).await;
-    let api = server.user("ada@example.com").await;
-    let project = api.project("shop").await;
-    let database = api.database(&project, &url).await;
+    let (api, _, database) = server.connected(&url).await;
     let snapshot = api.back_up(&database).await;
     let data = server.stop().await;
 
@@ -228,9 +226,7 @@ async fn a_run_that_a_full_disk_kept_from_beginning_says_so() {
     let variables = [("DBSNAP_SIGNUP", "open"), ("DBSNAP_STORAGE", &*storage(kept.path()))];
     let clock = Set::at("2026-05-01T02:55:00Z");
     let server = Server::start_at(disk.folder(), &variables, Arc::clone(&clock) as Arc<dyn Clock>).await;
-    let api = server.user("ada@example.com").await;
-    let project = api.project("shop").await;
-    let database = api.database(&project, &url).await;
+    let (api, project, database) = server.connected(&url).await;
     let schedule = format!("/databases/{database}/schedule");
     let body = json!({ "frequency": "daily", "time": "03:00", "timezone": "UTC" });
     api.send(Method::PUT, &schedule, body).await.expect(StatusCode::OK);

@@ -70,6 +70,14 @@ impl Server {
         let tokens = api.post("/auth/register", body).await.expect(StatusCode::CREATED);
         api.with_token(tokens["access_token"].as_str().unwrap())
     }
+
+    /// Somebody with a project and this database in it, and the ids of both.
+    pub async fn connected(&self, url: &str) -> (Api, String, String) {
+        let api = self.user("ada@example.com").await;
+        let project = api.project("shop").await;
+        let database = api.database(&project, url).await;
+        (api, project, database)
+    }
 }
 
 /// A client of the API, signed in or not.

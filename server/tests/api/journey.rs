@@ -12,9 +12,7 @@ async fn from_an_account_to_a_proven_restore() {
     let (name, url) = shop().await;
     let cluster = Cluster::shared();
     let server = Server::start().await;
-    let api = server.user("ada@example.com").await;
-    let project = api.project("shop").await;
-    let database = api.database(&project, &url).await;
+    let (api, project, database) = server.connected(&url).await;
 
     let first = api.back_up(&database).await;
     cluster

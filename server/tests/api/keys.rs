@@ -142,9 +142,7 @@ async fn a_fresh_server_reads_the_whole_history_with_a_recovery_key() {
 async fn a_damaged_slot_of_the_server_is_replaced_with_the_recovery_key() {
     let (_, url) = shop().await;
     let server = Server::start().await;
-    let api = server.user("ada@example.com").await;
-    let project = api.project("shop").await;
-    let database = api.database(&project, &url).await;
+    let (api, project, database) = server.connected(&url).await;
     let snapshot = api.back_up(&database).await;
     let own = text(&slots(&api, &project).await[0]["slot"]);
     let exported = api.post(&format!("/projects/{project}/keys/recovery"), json!({})).await;
@@ -223,9 +221,7 @@ async fn lost_slots_are_made_anew_while_the_server_has_the_key() {
     const RECOVERY: &str = "the recovery key that was written down opens nothing any more: make a new one";
     let (_, url) = shop().await;
     let server = Server::start().await;
-    let api = server.user("ada@example.com").await;
-    let project = api.project("shop").await;
-    let database = api.database(&project, &url).await;
+    let (api, project, database) = server.connected(&url).await;
     let snapshot = api.back_up(&database).await;
     let export = format!("/projects/{project}/keys/recovery");
     api.post(&export, json!({})).await.expect(StatusCode::CREATED);

@@ -128,9 +128,7 @@ async fn what_a_wrong_clock_stamped_hides_no_failure() {
     let clock = Set::at("2026-05-01T00:00:00Z");
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start_at(folder, &OPEN, Arc::clone(&clock) as Arc<dyn Clock>).await;
-    let api = server.user("ada@example.com").await;
-    let project = api.project("shop").await;
-    let database = api.database(&project, &url).await;
+    let (api, project, database) = server.connected(&url).await;
     let body = json!({ "frequency": "daily", "time": "03:00", "timezone": "UTC" });
     api.send(Method::PUT, &format!("/databases/{database}/schedule"), body).await.expect(StatusCode::OK);
     let mut month = Month { clock, server: Some(server), project: ProjectId::parse(&project).unwrap() };
@@ -197,9 +195,7 @@ async fn when_snapshots_were_verified_is_told_when_they_are_gone() {
     let clock = Set::at("2026-05-01T00:00:00Z");
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start_at(folder, &OPEN, Arc::clone(&clock) as Arc<dyn Clock>).await;
-    let api = server.user("ada@example.com").await;
-    let project = api.project("shop").await;
-    let database = api.database(&project, &url).await;
+    let (api, project, database) = server.connected(&url).await;
     let body = json!({ "frequency": "daily", "time": "03:00", "timezone": "UTC", "keep": { "last": 1 } });
     api.send(Method::PUT, &format!("/databases/{database}/schedule"), body).await.expect(StatusCode::OK);
     let month = Month { clock, server: Some(server), project: ProjectId::parse(&project).unwrap() };

@@ -56,9 +56,7 @@ async fn a_snapshot_is_compared_with_what_the_database_holds_now() {
     let (name, url) = shop().await;
     let cluster = Cluster::shared();
     let server = Server::start().await;
-    let api = server.user("ada@example.com").await;
-    let project = api.project("shop").await;
-    let database = api.database(&project, &url).await;
+    let (api, project, database) = server.connected(&url).await;
     let from = api.back_up(&database).await;
 
     let (id, job) = compared(&api, &from, &database).await;
@@ -119,9 +117,7 @@ async fn a_snapshot_is_compared_with_what_the_database_holds_now() {
 async fn a_reading_goes_with_time_with_the_server_and_with_its_snapshot() {
     let (name, url) = shop().await;
     let server = Server::start().await;
-    let api = server.user("ada@example.com").await;
-    let project = api.project("shop").await;
-    let database = api.database(&project, &url).await;
+    let (api, _, database) = server.connected(&url).await;
     let from = api.back_up(&database).await;
     Cluster::shared().execute(&name, CHANGES).await;
     let (id, _) = compared(&api, &from, &database).await;
@@ -158,9 +154,7 @@ async fn a_reading_goes_with_time_with_the_server_and_with_its_snapshot() {
 async fn a_live_comparison_waits_its_turn_can_be_stopped_and_needs_the_database() {
     let (name, url) = shop().await;
     let server = Server::start().await;
-    let api = server.user("ada@example.com").await;
-    let project = api.project("shop").await;
-    let database = api.database(&project, &url).await;
+    let (api, _, database) = server.connected(&url).await;
     let from = api.back_up(&database).await;
     let lock = locked(&name).await;
     let start = async || {

@@ -57,9 +57,7 @@ async fn a_note_is_changed_and_removed_and_outlives_the_server() {
 async fn a_pinned_snapshot_goes_only_once_it_is_unpinned() {
     let (_, url) = shop().await;
     let server = Server::start().await;
-    let api = server.user("ada@example.com").await;
-    let project = api.project("shop").await;
-    let database = api.database(&project, &url).await;
+    let (api, _, database) = server.connected(&url).await;
     let [first, second, third] =
         [api.back_up(&database).await, api.back_up(&database).await, api.back_up(&database).await];
     let path = format!("/snapshots/{first}");
@@ -125,9 +123,7 @@ async fn the_pages_pin_and_annotate() {
 async fn a_verification_is_remembered_with_the_snapshots() {
     let (name, url) = shop().await;
     let server = Server::start().await;
-    let api = server.user("ada@example.com").await;
-    let project = api.project("shop").await;
-    let database = api.database(&project, &url).await;
+    let (api, project, database) = server.connected(&url).await;
     let first = api.back_up(&database).await;
     let verify = async |mode: &str| {
         let body = json!({ "mode": mode });

@@ -46,9 +46,7 @@ async fn a_removed_database_takes_its_snapshots_along_if_told_to() {
 async fn a_snapshot_whose_manifest_was_lost_can_be_deleted() {
     let (_, url) = shop().await;
     let server = Server::start().await;
-    let api = server.user("ada@example.com").await;
-    let project = api.project("shop").await;
-    let database = api.database(&project, &url).await;
+    let (api, project, database) = server.connected(&url).await;
     let (lost, stays) = (api.back_up(&database).await, api.back_up(&database).await);
     let manifest = (files(server.folder.path()).into_iter())
         .find_map(|(path, _)| path.ends_with(&format!("snapshots/{lost}")).then_some(path));
@@ -102,9 +100,7 @@ async fn a_snapshot_whose_manifest_was_lost_can_be_deleted() {
 async fn what_only_a_deleted_snapshot_needed_goes_with_a_prune() {
     let (name, url) = shop().await;
     let server = Server::start().await;
-    let api = server.user("ada@example.com").await;
-    let project = api.project("shop").await;
-    let database = api.database(&project, &url).await;
+    let (api, project, database) = server.connected(&url).await;
     let old = api.back_up(&database).await;
     // Every leaf of a table changes.
     Cluster::shared().execute(&name, "UPDATE customers SET name = 'renamed ' || id").await;
@@ -167,9 +163,7 @@ async fn what_only_a_deleted_snapshot_needed_goes_with_a_prune() {
 async fn prunes_that_wait_keep_no_worker() {
     let (_, url) = shop().await;
     let server = Server::start_with(&[("DBSNAP_WORKERS", "2")]).await;
-    let api = server.user("ada@example.com").await;
-    let project = api.project("shop").await;
-    let database = api.database(&project, &url).await;
+    let (api, project, database) = server.connected(&url).await;
     let deleted = api.back_up(&database).await;
     api.send(Method::DELETE, &format!("/snapshots/{deleted}"), Value::Null)
         .await
@@ -233,9 +227,7 @@ async fn a_prune_says_whether_it_is_a_dry_run() {
 async fn the_pages_delete_a_snapshot_and_clean_up() {
     let (_, url) = shop().await;
     let server = Server::start().await;
-    let api = server.user("ada@example.com").await;
-    let project = api.project("shop").await;
-    let database = api.database(&project, &url).await;
+    let (api, project, database) = server.connected(&url).await;
     let snapshot = api.back_up(&database).await;
     let browser = Browser::signed_in(&server.base, "ada@example.com", PASSWORD).await;
 

@@ -104,9 +104,7 @@ async fn events_end_with_the_session() {
 async fn backups_of_a_database_queue_up_and_can_be_cancelled() {
     let (name, url) = shop().await;
     let server = Server::start().await;
-    let api = server.user("ada@example.com").await;
-    let project = api.project("shop").await;
-    let database = api.database(&project, &url).await;
+    let (api, project, database) = server.connected(&url).await;
     let lock = locked(&name).await;
     let running = api.start_backup(&database).await;
     api.job_when(&running, |job| job["state"] == "running").await;

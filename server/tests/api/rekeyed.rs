@@ -11,9 +11,7 @@ async fn a_table_with_another_key_is_explained_in_place_of_changes() {
     let (name, url) = shop().await;
     let cluster = Cluster::shared();
     let server = Server::start().await;
-    let api = server.user("ada@example.com").await;
-    let project = api.project("shop").await;
-    let database = api.database(&project, &url).await;
+    let (api, _, database) = server.connected(&url).await;
     let first = api.back_up(&database).await;
     let sql = "ALTER TABLE orders DROP CONSTRAINT orders_pkey, ADD PRIMARY KEY (number); DELETE FROM orders WHERE number = 1;
                UPDATE customers SET city = 'Rome' WHERE id = 1";

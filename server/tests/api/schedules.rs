@@ -73,9 +73,7 @@ async fn delete(api: &Api, path: &str) -> Answer {
 async fn a_schedule_is_set_read_previewed_and_removed() {
     let (_, url) = shop().await;
     let server = Server::start().await;
-    let api = server.user("ada@example.com").await;
-    let project = api.project("shop").await;
-    let database = api.database(&project, &url).await;
+    let (api, _, database) = server.connected(&url).await;
     let path = format!("/databases/{database}/schedule");
     api.get(&path).await.problem(404, "not-found");
     delete(&api, &path).await.problem(404, "not-found");
@@ -189,9 +187,7 @@ async fn other_rules_leave_a_due_run_due() {
 async fn the_page_shows_what_rules_remove_before_it_saves_them() {
     let (_, url) = shop().await;
     let server = Server::start().await;
-    let api = server.user("ada@example.com").await;
-    let project = api.project("shop").await;
-    let database = api.database(&project, &url).await;
+    let (api, _, database) = server.connected(&url).await;
     let browser = Browser::signed_in(&server.base, "ada@example.com", PASSWORD).await;
     let path = format!("/databases/{database}/schedule");
     assert!(browser.get(&path).await.text.contains("Nothing is scheduled"));
@@ -437,9 +433,7 @@ async fn a_scheduled_backup_that_a_restart_cuts_off_is_run_again_once() {
     let clock = Set::at("2026-05-01T00:00:00Z");
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start_at(folder, &OPEN, Arc::clone(&clock) as Arc<dyn Clock>).await;
-    let api = server.user("ada@example.com").await;
-    let project = api.project("shop").await;
-    let database = api.database(&project, &url).await;
+    let (api, project, database) = server.connected(&url).await;
     let body = json!({ "frequency": "daily", "time": "03:00", "timezone": "UTC" });
     api.send(Method::PUT, &format!("/databases/{database}/schedule"), body).await.expect(StatusCode::OK);
     let mut month = Month {
@@ -515,9 +509,7 @@ async fn rules_are_applied_after_an_incomplete_backup_and_a_sample_is_read_after
     let clock = Set::at("2026-05-01T00:00:00Z");
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start_at(folder, &OPEN, Arc::clone(&clock) as Arc<dyn Clock>).await;
-    let api = server.user("ada@example.com").await;
-    let project = api.project("shop").await;
-    let database = api.database(&project, &url).await;
+    let (api, project, database) = server.connected(&url).await;
     let path = format!("/databases/{database}/schedule");
     let body = json!({ "frequency": "daily", "time": "03:00", "timezone": "UTC", "keep": { "last": 1 } });
     api.send(Method::PUT, &path, body).await.expect(StatusCode::OK);

@@ -28,9 +28,7 @@ fn seconds() -> u32 {
 async fn the_document_holds_for_requests_that_nobody_thought_of() {
     let (_, url) = shop().await;
     let server = Server::start().await;
-    let api = server.user("ada@example.com").await;
-    let project = api.project("shop").await;
-    let database = api.database(&project, &url).await;
+    let (api, project, database) = server.connected(&url).await;
     let job = api.start_backup(&database).await;
     let snapshot = text(&api.ended(&job).await["result"]["snapshot_id"]);
     let pair = json!({ "from": snapshot, "to": snapshot });

@@ -142,9 +142,7 @@ impl Life {
     async fn begun_at(at: &str) -> Self {
         let (_, url) = shop().await;
         let (clock, server) = started_at(at).await;
-        let api = server.user("ada@example.com").await;
-        let project = api.project("shop").await;
-        let database = api.database(&project, &url).await;
+        let (api, project, database) = server.connected(&url).await;
         every_day_at_three(&api, &database).await;
         let month = Month { clock, server: Some(server), project: ProjectId::parse(&project).unwrap() };
         Self { month, database }
