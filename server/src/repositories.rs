@@ -135,8 +135,7 @@ fn gone(error: Error) -> Error {
         }
         Kind::Locked => error.with_help(
             "Start the server with the key file or the KMS key that the repository was made with, or type its recovery \
-             key on the page \
-             \"Open existing storage\" (/storage): then it opens with this server's key again.",
+             key on the page \"Open existing storage\" (/storage): then it opens with this server's key again.",
         ),
         _ => error,
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use axum::http::StatusCode;
 use engine::Kind;
-use engine::repo::{Keyring, Repository, SlotKind, UnlockKey};
+use engine::repo::{Keyring, Repository, UnlockKey};
 use engine::source::Consistency;
 use repo_format::manifest::Source;
 
@@ -116,8 +116,7 @@ fn parse(text: &str) -> Result<UnlockKey> {
 
 /// Makes a project of a repository, and lists what is in it.
 async fn adopt(app: &App, user: UserId, id: ProjectId, repository: &Repository) -> Result<Project> {
-    let slots = repository.slots(&Keyring::default()).await?;
-    let has_recovery_key = slots.iter().any(|slot| slot.kind == Some(SlotKind::Recovery));
+    let has_recovery_key = super::keys::has_recovery_slot(repository).await?;
     let mut sources: BTreeMap<DatabaseId, (Source, i64)> = BTreeMap::new();
     // Newest first: a database has the name it had last, and was made before its first snapshot.
     for snapshot in repository.snapshots().await? {

@@ -77,7 +77,7 @@ async fn remove_slot(app: &App, id: ProjectId, slot: SlotId) -> Result<()> {
     let before = repository.slots(&Keyring::default()).await?;
     repository.remove_slot(slot, app.repositories.keyring()).await.map_err(problem)?;
     let was_recovery = before.iter().any(|one| one.id == slot && is_recovery(one));
-    if was_recovery && !repository.slots(&Keyring::default()).await?.iter().any(is_recovery) {
+    if was_recovery && !has_recovery_slot(&repository).await? {
         // Given up, and not lost.
         app.meta.set_recovery_key_made(id, None).await?;
     }
@@ -86,6 +86,11 @@ async fn remove_slot(app: &App, id: ProjectId, slot: SlotId) -> Result<()> {
 
 fn is_recovery(slot: &Slot) -> bool {
     slot.kind == Some(SlotKind::Recovery)
+}
+
+/// Whether a recovery key opens the repository, for all that a slot's outside tells.
+pub async fn has_recovery_slot(repository: &Repository) -> Result<bool> {
+    Ok(repository.slots(&Keyring::default()).await?.iter().any(is_recovery))
 }
 
 /// Makes a slot for this server's keys where they open none, and says whether it did.
@@ -154,7 +159,7 @@ const RECOVERY_KEY_LOST: &str =
 async fn is_recovery_key_lost(app: &App, id: ProjectId, repository: &Repository) -> Result<bool> {
     let project = app.meta.project(id).await?;
     let Some(made_ms) = project.and_then(|project| project.recovery_key_ms) else { return Ok(false) };
-    let is_lost = !repository.slots(&Keyring::default()).await?.iter().any(is_recovery);
+    let is_lost = !has_recovery_slot(repository).await?;
     app.meta.set_recovery_key_lost(id, made_ms, is_lost).await?;
     Ok(is_lost)
 }
