@@ -1,12 +1,15 @@
 //! Extractors whose refusals are problems like any other.
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv4Addr};
 
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::{StatusCode, request::Parts};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use url::form_urlencoded;
 use utoipa::IntoParams;
 
@@ -21,9 +24,30 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self> {
         match axum::Json::from_request(request, state).await {
-            Ok(axum::Json(value)) => Ok(Self(value)),
+            Ok(axum::Json(Object(value))) => Ok(Self(value)),
             Err(rejection) => Err(refused(&rejection)),
         }
+    }
+}
+
+/// A JSON object: by itself serde also takes an array for the fields of a struct, in their order.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_map(Object(PhantomData))
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<PhantomData<T>> {
+    type Value = Object<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> std::result::Result<Object<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(Object)
     }
 }
 
@@ -53,7 +77,9 @@ fn refused(rejection: &JsonRejection) -> Problem {
 
 /// A JSON body that a handler read itself.
 pub fn from_slice<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
-    axum::Json::from_bytes(body).map(|axum::Json(value)| value).map_err(|rejection| refused(&rejection))
+    axum::Json::from_bytes(body)
+        .map(|axum::Json(Object(value))| value)
+        .map_err(|rejection| refused(&rejection))
 }
 
 /// The field of the body that serde was at, of nested ones the outermost, or the one that is not
@@ -300,6 +326,21 @@ mod tests {
             from_slice::<std::collections::BTreeMap<String, u8>>(b"{\"count\": \"hunter2\"}").unwrap_err();
         assert_eq!(problem.fields["field"], "count");
         assert!(!problem.body().to_string().contains("hunter2"), "{problem:?}");
+    }
+
+    #[test]
+    fn an_array_is_no_object() {
+        #[derive(Debug, Deserialize)]
+        #[expect(dead_code, reason = "only whether it is read matters")]
+        struct Named {
+            name: String,
+        }
+        from_slice::<Named>(b"{\"name\": \"a\"}").unwrap();
+        for body in ["[\"a\"]", "\"a\"", "null"] {
+            let problem = from_slice::<Named>(body.as_bytes()).unwrap_err();
+            assert_eq!(problem.status, StatusCode::UNPROCESSABLE_ENTITY, "{body}");
+            assert!(problem.body().to_string().contains("expected an object"), "{problem:?}");
+        }
     }
 
     #[test]
