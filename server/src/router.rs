@@ -28,6 +28,8 @@ pub fn router(app: App) -> Router {
         .layer(from_fn_with_state(layered(&app), auth::carry_session))
         .layer(from_fn_with_state(layered(&app), security::refuse_cross_site))
         .layer(from_fn(security::limit_time))
+        // Again, for what the layers between refuse.
+        .layer(from_fn_with_state(layered(&app), routes::errors_as_pages))
         .layer(from_fn_with_state(layered(&app), security::add_headers))
         .layer(from_fn_with_state(layered(&app), metrics::count_answers))
         .with_state(app)

@@ -35,6 +35,14 @@ async fn other_sites_cannot_change_anything() {
     ] {
         post(headers).await.expect(StatusCode::CREATED);
     }
+    let form = api.client.post(format!("{}/projects", server.base)).header("origin", "https://evil.example");
+    let page = Answer::of(form.form(&[("name", "x")])).await;
+    assert_eq!(page.status, StatusCode::FORBIDDEN);
+    assert!(
+        page.text.contains("<html") && page.text.contains("The request came from another site."),
+        "{}",
+        page.text
+    );
     let read = api.request(Method::GET, "/projects").header("sec-fetch-site", "cross-site");
     assert_eq!(Answer::of(read).await.expect(StatusCode::OK)["items"].as_array().unwrap().len(), 3);
 }
