@@ -287,6 +287,18 @@ async fn m13_all_databases_but_the_servers_own_are_read() {
     snapshot.close().await.unwrap();
 }
 
+/// A database that is not there looks like an empty one.
+#[tokio::test]
+async fn a_database_with_nothing_in_it_is_told() {
+    let server = Server::shared();
+    let url = server.create_read_only_user(Scope::Database("gone"), "reader_of_nothing").await;
+    let (ctx, _folder) = context();
+    let snapshot = Snapshot::begin(&MongoUrl::parse(&url).unwrap(), &Options::default(), &ctx).await.unwrap();
+    let told = "nothing is in the database gone: it is empty, or not there any more";
+    assert!(snapshot.notes().iter().any(|note| note == told), "{:?}", snapshot.notes());
+    snapshot.close().await.unwrap();
+}
+
 /// MG-K01, MG-K12: a change of an id's type only is the same key, with another record.
 #[tokio::test]
 async fn k12_equal_numbers_are_one_key() {

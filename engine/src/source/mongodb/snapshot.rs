@@ -542,6 +542,9 @@ impl Snapshot {
         notes.extend(self.reading.listing.note_on_shown());
         notes.extend(self.reading.listing.notes.iter().cloned());
         let all = &self.reading.listing.collections;
+        if let (Some(database), []) = (&self.url_database, all.as_slice()) {
+            notes.push(format!("nothing is in the database {database}: it is empty, or not there any more"));
+        }
         let named = |(&at, names): (&usize, &Vec<String>)| {
             names.iter().map(|name| format!("{name} of {}", all[at].display())).collect::<Vec<_>>()
         };
