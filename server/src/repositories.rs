@@ -125,7 +125,8 @@ impl Repositories {
 }
 
 const BRING_BACK: &str = "Bring the storage back: mount the folder again, for example, or set DBSNAP_STORAGE to \
-                          where the repositories are.";
+                          where the repositories are. Where a repository is there and its files config and \
+                          config.copy are not, bring one of these back from a copy.";
 
 /// A project has a repository that opened once, so it is somewhere else, or its slot is gone.
 fn gone(error: Error) -> Error {

@@ -135,6 +135,7 @@ impl Repository {
 
     /// Makes a slot of a kind, for a key that is here; for a recovery key, a new one is drawn.
     pub async fn add_slot(&self, kind: SlotKind, keys: &Keyring) -> Result<NewSlot> {
+        self.check_there().await?;
         if kind == SlotKind::Recovery {
             let key = UnlockKey::new(random(self.entropy()));
             let id = SlotId(random(self.entropy()));
@@ -171,6 +172,7 @@ impl Repository {
 
     /// Begins the next epoch. What is stored stays as it is, and readable.
     pub async fn begin_epoch(&self, ctx: &Context) -> Result<u32> {
+        self.check_there().await?;
         self.refresh_epoch().await?;
         // If the name is taken, somebody else has begun the same epoch.
         self.create_epoch(self.epoch() + 1, ctx.clock.now_ms()).await?;

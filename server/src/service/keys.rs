@@ -21,6 +21,7 @@ pub struct Keys {
 pub async fn list(app: &App, user: UserId, id: ProjectId) -> Result<Keys> {
     projects::find(app, user, id).await?;
     let repository = app.repositories.get(id).await?;
+    repository.check_there().await?;
     Ok(Keys { slots: repository.slots(app.repositories.keyring()).await?, epoch: repository.epoch() })
 }
 

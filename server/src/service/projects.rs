@@ -91,6 +91,8 @@ pub async fn not_confirmed(app: &App, user: UserId, project: &Project, problem: 
 
 async fn remove(app: &App, project: Project) -> Result<()> {
     let id = project.id;
+    // In the place of a lost mount nothing is found to remove, and all of it is back with the mount.
+    app.repositories.check_known(&app.meta.ready_projects().await?).await?;
     jobs::stop_all_of(app, id).await?;
     app.meta.begin_project_deletion(project).await?;
     // A job may have been queued between the two.
@@ -123,7 +125,10 @@ async fn keep_removing(app: App, id: ProjectId) {
 pub async fn remove_unready(app: &App) -> Result<()> {
     for id in app.meta.unready_projects().await? {
         tracing::info!(project = %id, "removing a project that was being made or removed");
-        remove_repository_and_rows(app, id).await?;
+        if let Err(problem) = remove_repository_and_rows(app, id).await {
+            problem.log();
+            tokio::spawn(keep_removing(app.clone(), id));
+        }
     }
     Ok(())
 }

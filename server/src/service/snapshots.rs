@@ -319,7 +319,11 @@ async fn in_project(app: &App, project_id: ProjectId, id: SnapshotId) -> Result<
     let repository = app.repositories.get(project_id).await?;
     match repository.snapshot(id).await {
         Ok(snapshot) => Ok(Some(FoundSnapshot { project_id, repository, snapshot })),
-        Err(error) if error.kind() == engine::Kind::NotFound => Ok(None),
+        Err(error) if error.kind() == engine::Kind::NotFound => {
+            // Of a repository that is gone from its storage nobody can tell.
+            repository.check_there().await?;
+            Ok(None)
+        }
         Err(error) => Err(error.into()),
     }
 }
