@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use engine::Kind;
+use engine::{Context, Kind};
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 
@@ -38,6 +39,28 @@ async fn a_row_that_is_altered_after_the_plan_stops_the_restore() {
     let (repo, ctx, url) = (&target.test.repo, &target.test.ctx, target.url());
     let is_same = restore::is_as_planned(repo, &target.snapshot, &Scope::All, &plan, &url, ctx);
     assert!(!is_same.await.unwrap());
+}
+
+/// A connection that is dead and does not look it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_at_a_silent_server_ends_when_it_is_told_to_and_leaves_no_session() {
+    let target = Target::new(TABLES).await;
+    let (plan, _) = target.plan(&Scope::All).await;
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let url = format!("postgres://me:secret@127.0.0.1:{port}/{}?sslmode=disable", target.name);
+    let ctx = Context { cancel: CancellationToken::new(), ..target.test.ctx.clone() };
+    let cancel = ctx.cancel.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        cancel.cancel();
+    });
+    let repo = &target.test.repo;
+    let looked = restore::is_as_planned(repo, &target.snapshot, &Scope::All, &plan, &url, &ctx).await;
+    assert_eq!(looked.unwrap_err().kind(), Kind::Cancelled);
+    let sessions = target.test.path().join("sessions");
+    let left = std::fs::read_dir(sessions).map_or(0, Iterator::count);
+    assert_eq!(left, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

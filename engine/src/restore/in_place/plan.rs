@@ -14,7 +14,7 @@ use crate::capture::{catalog_record, write_catalog};
 use crate::catalog;
 use crate::context::Context;
 use crate::diff::{self, Change, Filter, Keeper, Side};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ingest::Output;
 use crate::monitor::Steps;
 use crate::overlay::{self, Overlay};
@@ -135,8 +135,13 @@ pub async fn is_as_planned(
         let around = Around::look(&url, &chosen).await?;
         let reading = read(repo, snapshot, &chosen, planned, &url, &around, ctx).await?;
         Ok(Some(&standing(repo, &reading, &around).await?) == planned)
-    }
-    .await;
+    };
+    // A connection that is dead and does not look it answers no request to stop.
+    let compared = tokio::select! {
+        biased;
+        () = ctx.cancel.cancelled() => Err(Error::cancelled()),
+        compared = compared => compared,
+    };
     session.conclude(compared).await
 }
 
