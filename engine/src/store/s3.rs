@@ -46,7 +46,8 @@ pub struct Access {
 }
 
 impl Default for Access {
-    /// Goes on for some 15 seconds before it gives up.
+    /// Pauses for some 15 seconds in all before it gives up. A store that answers nothing is waited for as long as
+    /// that, and for the timeout of each of the seven requests.
     fn default() -> Self {
         Self {
             credentials: None,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use engine::Context;
 use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::feed::{Feed, Gauge};
@@ -217,10 +218,12 @@ async fn carry_out(app: &App, record: &JobRecord, feed: &Feed, context: Context)
     // job's waits go by.
     let abandoned = app.queue.given_up.child_token();
     let _guard = abandoned.clone().drop_guard();
+    let overstayed = overstayed(feed.token(), record.work.writes_to_target());
     let work = move || {
         runtime.block_on(async {
             tokio::select! {
                 biased;
+                () = overstayed => Err(Problem::internal("it did not stop by itself")),
                 () = abandoned.cancelled() => Err(Problem::internal("the process ended before the job")),
                 done = work::run(inner, job, context).instrument(span) => done,
             }
@@ -241,6 +244,19 @@ async fn carry_out(app: &App, record: &JobRecord, feed: &Feed, context: Context)
             End::Final(state, outcome)
         }
     }
+}
+
+/// How long a job that was asked to stop may take to.
+const STOP_GRACE: Duration = Duration::from_secs(30);
+
+/// Ends when a job that was asked to stop has had its time to: its storage answers nothing, for example. It ends
+/// like one that was killed then. One that writes to a database is waited for, to say what it left there.
+async fn overstayed(asked_to_stop: CancellationToken, writes_to_target: bool) {
+    if writes_to_target {
+        std::future::pending::<()>().await;
+    }
+    asked_to_stop.cancelled().await;
+    tokio::time::sleep(STOP_GRACE).await;
 }
 
 /// Whether a failed job is worth another attempt: the reason may pass, and there is one left.

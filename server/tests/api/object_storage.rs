@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use engine_testutils::kms;
 use engine_testutils::store::s3::{self, Fault};
@@ -139,6 +140,26 @@ async fn slots_that_a_rotation_left_go_at_the_next_start() {
     let keys = program.login().await.get(&format!("/projects/{project}/keys")).await.expect(StatusCode::OK);
     assert_eq!(keys["items"].as_array().unwrap().len(), 1, "{keys:#}");
     assert_eq!(keys["items"][0]["usable"], true);
+}
+
+/// A storage that answers nothing keeps no worker from the jobs behind one that was cancelled.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_job_ends_when_it_is_cancelled_while_the_storage_hangs() {
+    let (_, url) = shop().await;
+    let store = s3::Server::start().await;
+    let storage = format!("{}&exclusive=true", store.url("x"));
+    let folder = tempfile::tempdir().unwrap();
+    let program = Program::spawn(&mut command(folder.path(), &storage));
+    let api = registered(&program).await;
+    let database = api.database(&api.project("shop").await, &url).await;
+
+    store.fail(|_| Fault::Slow(Duration::from_secs(3600)));
+    let job = api.start_backup(&database).await;
+    api.job_when(&job, |job| job["state"] == "running").await;
+    api.post(&format!("/jobs/{job}/cancel"), json!({})).await.expect(StatusCode::ACCEPTED);
+    assert_eq!(api.ended(&job).await["state"], "cancelled");
+    store.heal();
+    api.back_up(&database).await;
 }
 
 /// A way to KMS that can be closed.
