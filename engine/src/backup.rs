@@ -86,6 +86,20 @@ async fn take(
 
 /// The newest snapshot of the same database.
 pub(crate) async fn parent(repo: &Repository, request: &Request) -> Result<Option<Snapshot>> {
+    newest(repo, request, |_| true).await
+}
+
+/// The newest snapshot of all of the same database: before a restore a part is kept, as seen by who writes.
+pub(crate) async fn last_of_all(repo: &Repository, request: &Request) -> Result<Option<Snapshot>> {
+    newest(repo, request, |snapshot| snapshot.manifest.trigger != Trigger::Safety).await
+}
+
+async fn newest(
+    repo: &Repository,
+    request: &Request,
+    wanted: impl Fn(&Snapshot) -> bool,
+) -> Result<Option<Snapshot>> {
+    let of_source = |snapshot: &Snapshot| snapshot.manifest.source.id == request.source_id;
     let snapshots = repo.snapshots().await?;
-    Ok(snapshots.into_iter().find(|snapshot| snapshot.manifest.source.id == request.source_id))
+    Ok(snapshots.into_iter().find(|snapshot| of_source(snapshot) && wanted(snapshot)))
 }

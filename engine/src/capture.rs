@@ -10,7 +10,7 @@ use repo_format::manifest::{Manifest, Missing, SchemaArchive, Source as SourceId
 use repo_format::tree::Root;
 use repo_format::value::ValueWriter;
 
-use crate::backup::Request;
+use crate::backup::{self, Request};
 use crate::context::Context;
 use crate::error::{Error, Kind, Result};
 use crate::ingest::{Output, Tree, TreeWriter};
@@ -23,7 +23,7 @@ use crate::source::{
 
 /// Why a namespace of the snapshot before is neither read nor known to be gone.
 const HIDDEN: &str = "it was in the snapshot before and is not shown to this user now: its right to read it may have been \
-     taken away, or it was dropped";
+     taken away, or it was dropped. Give the right back, or leave it out for good by a URL that names one database";
 
 /// One reading of a database.
 pub(crate) struct Capture<'a> {
@@ -97,10 +97,14 @@ impl Capture<'_> {
 
     /// What the snapshot before had, or missed, of namespaces that the user is not shown now.
     async fn hidden(&self, source: &Source) -> Result<Vec<Incomplete>> {
-        let Some(parent) = self.parent.filter(|_| source.may_hide()) else { return Ok(Vec::new()) };
-        let had = crate::catalog::collections(self.repo, parent).await?;
+        if !source.may_hide() {
+            return Ok(Vec::new());
+        }
+        let before = backup::last_of_all(self.repo, self.request).await?;
+        let Some(before) = before else { return Ok(Vec::new()) };
+        let had = crate::catalog::collections(self.repo, &before).await?;
         let mut namespaces: BTreeSet<String> = had.into_iter().map(|found| found.namespace).collect();
-        let missed = parent.manifest.missing.iter().map(|missing| missing_object(&missing.name));
+        let missed = before.manifest.missing.iter().map(|missing| missing_object(&missing.name));
         namespaces.extend(missed.filter_map(|name| name.split('.').next()).map(str::to_owned));
         let hidden = source.hidden(namespaces.into_iter().collect()).await;
         Ok(hidden.into_iter().map(|name| Incomplete { name, reason: HIDDEN.to_owned() }).collect())

@@ -374,10 +374,14 @@ async fn p04_nobody_and_a_user_without_roles_are_told_what_they_lack() {
     let user = format!("reader_{}", database.name);
     let role = doc! { "role": "read", "db": &database.name };
     database.server.command("admin", doc! { "revokeRolesFromUser": &user, "roles": [role] }).await;
-    let report = test(&database.url).await;
-    let failed = report.stages.last().unwrap();
-    assert!(!report.ok && failed.detail.contains(&format!("{user} has no roles any more")), "{report:?}");
-    assert!(failed.fix.as_deref().unwrap().contains("grantRolesToUser"), "{failed:?}");
+    let of_all = url(&database.url.expose().replacen(&format!("/{}?", database.name), "/?", 1));
+    for url in [&database.url, &of_all] {
+        let report = test(url).await;
+        let failed = report.stages.last().unwrap();
+        assert!(!report.ok && failed.stage == Stage::Authenticate, "{report:?}");
+        assert!(failed.detail.contains(&format!("{user} has no roles any more")), "{report:?}");
+        assert!(failed.fix.as_deref().unwrap().contains("grantRolesToUser"), "{failed:?}");
+    }
     let error = refuse_writers(&database.url).await.unwrap_err();
     assert!(error.kind() == Kind::Denied && error.message().contains("has no roles"), "{error}");
 }

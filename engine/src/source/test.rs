@@ -67,6 +67,12 @@ impl ConnectionReport {
         self.stages.push(StageReport::failed(stage, error));
     }
 
+    /// The sign-in is what failed, as is known only now.
+    pub(super) fn not_let_in(&mut self, error: &Error) {
+        self.stages.retain(|found| found.stage != Stage::Authenticate);
+        self.fail(Stage::Authenticate, error);
+    }
+
     /// What a stage came to; none, with the stage as failed, where it did not, so that the caller stops.
     pub(super) fn reached<T>(&mut self, stage: Stage, outcome: Result<T>) -> Option<T> {
         outcome.inspect_err(|error| self.fail(stage, error)).ok()

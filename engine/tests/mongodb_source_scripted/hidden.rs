@@ -5,15 +5,17 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use bson::{Document, doc};
+use engine::backup;
 use engine::diff::{self, Status, Summary};
 use engine::repo::Snapshot;
 use engine::source::{Stage, mongodb};
 use engine_testutils::mongodb::script::{Command, Persona, Refusal, Reply, Version};
+use repo_format::manifest::Trigger;
 
 use crate::deployment::{Collection, Deployment};
 use crate::moment::numbered;
 use crate::play::{Play, play};
-use crate::support::TestRepo;
+use crate::support::{TestRepo, request};
 
 /// What a user may.
 #[derive(Default)]
@@ -145,4 +147,23 @@ async fn p06_a_database_that_was_dropped_is_gone_where_it_could_be_read() {
     assert!(later.manifest.is_complete(), "{:?}", later.manifest.missing);
     let summary = diff::summary(&test.repo, &first, &later, &test.ctx).await.unwrap();
     assert_eq!(removed(&summary), ["other.b"]);
+}
+
+/// MG-P06: what only a snapshot before a restore had, as seen by who may write, was never this user's.
+#[tokio::test]
+async fn p06_what_a_restore_saw_is_not_missed() {
+    let (play, rights) = two();
+    let test = TestRepo::new().await;
+    let may_read = |databases: &[&'static str]| {
+        rights.lock().unwrap().reads = databases.iter().copied().collect();
+    };
+    may_read(&["app"]);
+    test.backup(&play.url("")).await;
+    may_read(&["app", "other"]);
+    let before_restore = backup::Request { trigger: Trigger::Safety, ..request(&play.url("")) };
+    let safety = backup::run(&test.repo, &before_restore, &test.ctx).await.unwrap();
+    assert_eq!(safety.manifest.collections, 2);
+    may_read(&["app"]);
+    let later = test.backup(&play.url("")).await;
+    assert_eq!((missing(&later), later.manifest.collections), (vec![], 1));
 }

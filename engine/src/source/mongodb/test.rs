@@ -205,9 +205,7 @@ async fn examine(url: &MongoUrl, deployment: &Deployment, report: &mut Connectio
         Ok(listing) => listing,
         Err(error) => {
             if let Some(nearer) = told_by_user(url, deployment, &error).await {
-                let failed = StageReport::failed(Stage::Authenticate, &nearer);
-                report.stages.retain(|found| found.stage != Stage::Authenticate);
-                report.stages.push(failed);
+                report.not_let_in(&nearer);
                 return false;
             }
             let mut found = StageReport::failed(Stage::List, &error);
@@ -233,6 +231,13 @@ async fn examine(url: &MongoUrl, deployment: &Deployment, report: &mut Connectio
         }
     };
     report.collections = (listing.collections.len() + listing.incomplete.len()) as u64;
+    if report.collections == 0
+        && let Ok(Some(user)) = bounded(User::of(deployment)).await
+        && let Some(error) = user.without_roles(url.database())
+    {
+        report.not_let_in(&error);
+        return false;
+    }
     if report.collections == 0
         && let Some(found) = nothing_there(deployment, url.database()).await
     {
@@ -344,7 +349,8 @@ async fn read(
             }
         }
     }
-    let some_readable = tried > 0 || with_documents().count() == 0 && !listing.collections.is_empty();
+    let only_views = with_documents().count() == 0 && !listing.collections.is_empty();
+    let some_readable = tried > 0 || only_views && listing.incomplete.is_empty();
     let mut fixes = Vec::new();
     if !told.is_empty() {
         let goes_on = some_readable && !denied && obstacle.is_none();
