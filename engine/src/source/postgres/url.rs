@@ -97,6 +97,10 @@ impl PostgresUrl {
                 .with_help("It has the form postgres://user:password@host:5432/database.")
         })?;
         let (authority, path, query) = split_parts(rest);
+        if path.contains('@') {
+            // The rest of a password, mostly, which is not to be looked up or told as a database's name.
+            return Err(invalid("the URL has an @ behind its host").with_help(ENCODE));
+        }
         let mut url = Self::empty();
         url.read_authority(authority)?;
         url.database = decode(path, "database name")?;
@@ -433,6 +437,9 @@ fn strip_scheme(text: &str) -> Option<&str> {
     known.then_some(rest)
 }
 
+const ENCODE: &str =
+    "A /, ? or @ in the user's name, the password or the database's name is written %2F, %3F or %40.";
+
 /// Authority, path and query. As in libpq a `?` before the `@` belongs to the credentials.
 fn split_parts(rest: &str) -> (&str, &str, &str) {
     let slash = rest.find('/').unwrap_or(rest.len());
@@ -464,8 +471,7 @@ fn split_port(place: &str) -> Result<(&str, Option<&str>)> {
 
 fn parse_port(text: &str) -> Result<u16> {
     match text.parse() {
-        Ok(0) | Err(_) => Err(invalid("the port is not a number from 1 to 65535")
-            .with_help("A /, ? or @ in the password is written %2F, %3F or %40.")),
+        Ok(0) | Err(_) => Err(invalid("the port is not a number from 1 to 65535").with_help(ENCODE)),
         Ok(port) => Ok(port),
     }
 }
@@ -552,6 +558,8 @@ mod tests {
             "postgres://me:hunter2%zz@host/db",
             "mysql://me:hunter2@h/d",
             "postgres://me:hunter2/x@host/db",
+            "postgres://me:a@b/hunter2@host:1/db",
+            "postgres://me@b.example/hunter2@host:1/db",
             "postgres://me:hunter2@/db",
         ] {
             let error = PostgresUrl::parse(wrong).unwrap_err();
