@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::ops::Deref;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -79,6 +80,10 @@ pub enum StartError {
         "the server key is not the one this data folder was made with: point DBSNAP_SERVER_KEY_FILE at that one"
     )]
     OtherKey,
+    #[error(
+        "the metadata {path} cannot be opened: {error}. See that its folder is there, takes writes and has room"
+    )]
+    Metadata { path: String, error: meta::Error },
     #[error(transparent)]
     Meta(meta::Error),
     #[error("the storage {storage} cannot be used: {reason}")]
@@ -88,9 +93,10 @@ pub enum StartError {
 }
 
 impl StartError {
-    fn opening(error: meta::Error) -> Self {
+    fn opening(path: &Path, error: meta::Error) -> Self {
         match error {
             meta::Error::Store(store) if matches!(*store, redb::Error::DatabaseAlreadyOpen) => Self::InUse,
+            error if error.is_io() => Self::Metadata { path: path.display().to_string(), error },
             other => Self::Meta(other),
         }
     }
@@ -211,15 +217,15 @@ fn takes_no_writes(error: &engine::Error) -> bool {
     source.is_some_and(|source| matches!(source.kind(), ReadOnlyFilesystem | StorageFull | QuotaExceeded))
 }
 
-pub(crate) async fn open_meta(path: &std::path::Path) -> Result<Meta, StartError> {
-    patiently(|| Meta::open(path)).await
+pub(crate) async fn open_meta(path: &Path) -> Result<Meta, StartError> {
+    patiently(path, Meta::open).await
 }
 
 /// Opens the metadata. Whoever has it open may be about to end: a server that is replaced, or what was started
 /// from here and has yet to become its own program.
-async fn patiently(open: impl Fn() -> meta::Result<Meta>) -> Result<Meta, StartError> {
+async fn patiently(path: &Path, open: impl Fn(&Path) -> meta::Result<Meta>) -> Result<Meta, StartError> {
     for _ in 0..20 {
-        match open().map_err(StartError::opening) {
+        match open(path).map_err(|error| StartError::opening(path, error)) {
             Err(StartError::InUse) => tokio::time::sleep(Duration::from_millis(50)).await,
             opened => return opened,
         }
@@ -258,8 +264,8 @@ pub(crate) async fn unlock_meta(
 }
 
 /// The metadata, for whoever only checks its audit log: neither it nor the server key's file is changed.
-pub(crate) async fn read_meta(config: &Config, path: &std::path::Path) -> Result<Meta, StartError> {
-    let meta = patiently(|| Meta::open_to_read(path)).await?;
+pub(crate) async fn read_meta(config: &Config, path: &Path) -> Result<Meta, StartError> {
+    let meta = patiently(path, Meta::open_to_read).await?;
     let (file, known) = (&config.server_key_file, meta.key_fingerprint().map_err(StartError::Meta)?);
     let key = server_key::read(file, kms(config).await.as_ref(), known.as_deref()).await?;
     let key = key.ok_or(StartError::OtherKey)?;

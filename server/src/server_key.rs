@@ -15,6 +15,8 @@ use engine::kms::Kms;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::private::{self, folder_of};
+
 mod rotation;
 mod wrapped;
 
@@ -155,10 +157,6 @@ fn create(path: &Path, entropy: &dyn Entropy) -> io::Result<()> {
     create_file(path, key.as_slice(), entropy)
 }
 
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
 /// Creates the file whole or not at all: a crash leaves a temporary name, never a short key.
 fn create_file(path: &Path, content: &[u8], entropy: &dyn Entropy) -> io::Result<()> {
     let folder = folder_of(path);
@@ -176,16 +174,10 @@ fn create_file(path: &Path, content: &[u8], entropy: &dyn Entropy) -> io::Result
 /// Removes what a program that was killed while it made a key left beside it, which may be a copy of the key.
 /// Only for whoever has the data folder to itself.
 pub fn sweep(key_file: &Path) {
-    let Ok(entries) = std::fs::read_dir(folder_of(key_file)) else { return };
-    let is_temporary = |name: &str| {
+    private::sweep(folder_of(key_file), |name| {
         let digits = name.strip_prefix(TEMPORARY);
         digits.is_some_and(|digits| digits.len() == 16 && digits.bytes().all(|b| b.is_ascii_hexdigit()))
-    };
-    for entry in entries.flatten().filter(|entry| entry.file_name().to_str().is_some_and(is_temporary)) {
-        if let Err(error) = std::fs::remove_file(entry.path()) {
-            tracing::warn!(path = %entry.path().display(), %error, "a half-made key file stays; delete it");
-        }
-    }
+    });
 }
 
 /// What a sealed value is; values of one purpose never open as another.

@@ -163,8 +163,11 @@ const ROOM_BELIEVED_MS: u64 = 10_000;
 impl Meta {
     /// Opens the store in `path`, making it on the first start. One process at a time.
     pub fn open(path: &Path) -> Result<Self> {
-        crate::private::create_file(path).map_err(redb::StorageError::from)?;
+        if !path.try_exists().map_err(redb::StorageError::from)? {
+            store::make(path)?;
+        }
         let store = Store::new(Database::create(path)?, path.to_owned())?;
+        store::sweep(path);
         let room = Some(Arc::new((path.to_owned(), AtomicU64::new(0))));
         Ok(Self { store: Arc::new(store), seal: Arc::default(), room })
     }
@@ -204,7 +207,11 @@ impl Meta {
         work: impl FnOnce(&Writing) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let seal = Arc::clone(&self.seal);
+        let room = self.room.clone();
         let write = move |database: &Database| {
+            if let Some(room) = &room {
+                store::check_room(&room.0).map_err(redb::StorageError::from)?;
+            }
             let tx = Writing { tx: database.begin_write()?, seal };
             let done = work(&tx)?;
             tx.tx.commit()?;

@@ -22,7 +22,7 @@ use redb::{
 
 use self::overlay::Overlay;
 use super::{Error, Result, SCHEMA_VERSION, rows, settings, upgrade};
-use crate::private;
+use crate::private::{self, folder_of};
 
 /// A file that cannot be opened anew is left alone for so long: each attempt reads much of it.
 const PAUSE_MS: u64 = 1000;
@@ -30,6 +30,30 @@ const PAUSE_MS: u64 = 1000;
 /// So much has to fit on the disk before the file is opened anew: a commit alone may find room in pages
 /// that the file has already, and the next one none.
 const ROOM_BYTES: usize = 1 << 20;
+
+/// What the names of files begin with that are being made.
+const TEMPORARY: &str = ".meta-";
+
+/// Makes a file with nothing in it. It gets its name once it is whole: whoever is killed before, or finds no
+/// room, leaves none that cannot be opened.
+pub(super) fn make(path: &Path) -> Result<()> {
+    let failed = |error: io::Error| Error::from(StorageError::from(error));
+    let folder = folder_of(path);
+    let made = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(folder).map_err(failed)?;
+    drop(Database::create(made.path())?);
+    made.as_file().sync_all().map_err(failed)?;
+    match made.persist_noclobber(path) {
+        Ok(_) => File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed),
+        // Another process was faster.
+        Err(_) if path.exists() => Ok(()),
+        Err(error) => Err(failed(error.error)),
+    }
+}
+
+/// Removes what programs that were killed while they made the file left beside it.
+pub(super) fn sweep(path: &Path) {
+    private::sweep(folder_of(path), |name| name.starts_with(TEMPORARY));
+}
 
 /// Where a database's file is: how it is opened once it was made. Nothing here makes one.
 pub(super) trait Place: Send + Sync {
@@ -244,6 +268,16 @@ impl Store {
         }
         Ok(database)
     }
+}
+
+/// Fails where there is too little room beside the file for what one request writes: the change, and its entry
+/// in the audit log. On a full disk the first may still fit in pages that the file has, and the second not.
+pub(super) fn check_room(path: &Path) -> io::Result<()> {
+    let disk = rustix::fs::statvfs(folder_of(path))?;
+    if disk.f_bavail.saturating_mul(disk.f_frsize) < ROOM_BYTES as u64 {
+        return Err(io::Error::new(io::ErrorKind::StorageFull, "the disk is full"));
+    }
+    Ok(())
 }
 
 /// Writes a file beside `path` and removes it again.

@@ -21,11 +21,12 @@ use engine::repo::{Keyring, SlotKind, UnlockKey};
 use engine::store::Storage;
 use repo_format::id::SlotId;
 
-use super::{KeyFileError, ServerKey, folder_of, wrapped};
+use super::{KeyFileError, ServerKey, wrapped};
 use crate::app::{StartError, kms, unlock_meta};
 use crate::config::Config;
 use crate::ids::ProjectId;
 use crate::meta::{self, Meta, RetiredSlot};
+use crate::private::folder_of;
 use crate::repositories::Repositories;
 
 /// What was done.

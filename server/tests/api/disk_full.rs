@@ -257,3 +257,24 @@ async fn a_run_that_a_full_disk_kept_from_beginning_says_so() {
     let reason = "The server could not note down that the backup begins: its data folder took no writes.";
     assert_eq!((&told["last_missed"], &told["missed_reason"]), (&json!(due), &json!(reason)));
 }
+
+/// What is made at a first start is there whole or not at all.
+#[tokio::test]
+async fn a_first_start_on_a_full_disk_leaves_nothing_in_the_way_of_the_next() {
+    let Some(disk) = SmallDisk::mount("size=8m") else {
+        println!("not run: a file system of a few MiB can be mounted by root only");
+        return;
+    };
+    let folder = disk.folder();
+    // Of a program that was killed.
+    std::fs::write(folder.path().join(".meta-abcdef"), [1; 32]).unwrap();
+    disk.fill();
+    let config = Config::read(|name| (name == "DBSNAP_DATA_DIR").then(|| folder.path().into()));
+    let refused = App::open(config.unwrap()).await.err().unwrap().to_string();
+    assert!(refused.contains("meta.redb cannot be opened") && refused.contains("has room"), "{refused}");
+    assert!(!folder.path().join("meta.redb").exists());
+    disk.make_room();
+    let server = Server::start_in(folder, &[("DBSNAP_SIGNUP", "open")]).await;
+    server.user("ada@example.com").await;
+    assert!(!server.folder.path().join(".meta-abcdef").exists());
+}
