@@ -16,7 +16,7 @@ use tower::ServiceExt;
 
 use crate::api::extract::Peer;
 use crate::app::App;
-use crate::service::schedules;
+use crate::service::{existing, schedules};
 use crate::{jobs, router};
 
 /// How long a client may take to send a request's headers, from when it connects or was answered.
@@ -42,6 +42,7 @@ pub async fn serve(app: App, listener: TcpListener) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let queue = tokio::spawn(jobs::run(app.clone()));
     let housekeeping = tokio::spawn(keep_house(app.clone()));
+    let looking = tokio::spawn(find_databases(app.clone()));
     let scheduling = tokio::spawn(keep_schedules(app.clone()));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
@@ -62,6 +63,7 @@ pub async fn serve(app: App, listener: TcpListener) {
     }
     drop(listener);
     housekeeping.abort();
+    looking.abort();
     jobs::drain(&app).await;
     app.drained.cancel();
     if tokio::time::timeout(CLOSE_TIMEOUT, graceful.shutdown()).await.is_err() {
@@ -125,6 +127,12 @@ async fn keep_schedules(app: App) {
                 "what is due could not be queued, and is tried again"
             );
         }
+    }
+}
+
+async fn find_databases(app: App) {
+    if let Err(problem) = existing::find_all_databases(&app).await {
+        problem.log();
     }
 }
 

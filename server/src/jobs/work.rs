@@ -14,7 +14,7 @@ use crate::error::{Problem, Result};
 use crate::ids::{DatabaseId, DiffId, ProjectId};
 use crate::meta::{ComparedWith, JobRecord, JobState, VerifyMode, Work};
 use crate::service::diffs::ReadFacts;
-use crate::service::{addresses, databases, diffs, keys, upkeep};
+use crate::service::{addresses, databases, diffs, existing, keys, upkeep};
 
 pub(super) type Done = (JobState, Value);
 
@@ -164,6 +164,7 @@ async fn run_verify(app: &App, record: &JobRecord, mode: VerifyMode, context: &C
     let verified = snapshots.iter().filter(|snapshot| whole(snapshot));
     let databases = verified.filter_map(|snapshot| DatabaseId::parse(&snapshot.manifest.source.id)).collect();
     app.meta.verified_databases(databases, app.now_ms()).await?;
+    existing::find_databases(app, record.project_id, &repository).await?;
     Ok((JobState::Succeeded, serde_json::to_value(&report).map_err(Problem::internal)?))
 }
 

@@ -98,13 +98,14 @@ pub struct Protection {
     pub missed_runs: Option<u64>,
 }
 
+pub(super) fn add_database(tx: &WriteTransaction, database: &ConnectedDatabase) -> Result<()> {
+    rows::put(tx, DATABASES, &database.id.to_string(), database)?;
+    rows::link(tx, DATABASES_BY_PROJECT, &rows::below(database.project_id, database.id), "")
+}
+
 impl Meta {
     pub async fn add_database(&self, database: ConnectedDatabase) -> Result<()> {
-        self.write(move |tx| {
-            rows::put(tx, DATABASES, &database.id.to_string(), &database)?;
-            rows::link(tx, DATABASES_BY_PROJECT, &rows::below(database.project_id, database.id), "")
-        })
-        .await
+        self.write(move |tx| add_database(tx, &database)).await
     }
 
     /// A database, removed or not: its snapshots may outlive its connection.

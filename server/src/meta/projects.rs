@@ -1,11 +1,14 @@
 //! Projects: who owns what.
 
+use std::collections::BTreeSet;
+
 use redb::ReadTransaction;
 use serde::{Deserialize, Serialize};
 
-use super::rows::{self, DATABASES, DATABASES_BY_PROJECT, Order, PROJECTS, PROJECTS_BY_USER};
+use super::databases::add_database;
+use super::rows::{self, DATABASES, Order, PROJECTS, PROJECTS_BY_USER};
 use super::{ConnectedDatabase, Meta, Page, PageRequest, Result, damage, databases, diffs, jobs, restores};
-use crate::ids::{ProjectId, UserId};
+use crate::ids::{DatabaseId, ProjectId, UserId};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Project {
@@ -88,11 +91,40 @@ impl Meta {
     pub async fn adopt_project(&self, project: Project, databases: Vec<ConnectedDatabase>) -> Result<()> {
         self.write(move |tx| {
             for database in &databases {
-                rows::put(tx, DATABASES, &database.id.to_string(), database)?;
-                rows::link(tx, DATABASES_BY_PROJECT, &rows::below(database.project_id, database.id), "")?;
+                add_database(tx, database)?;
             }
             rows::put(tx, PROJECTS, &project.id.to_string(), &Project { ready: true, ..project.clone() })?;
             rows::link(tx, PROJECTS_BY_USER, &rows::below(project.user_id, project.id), "")
+        })
+        .await
+    }
+
+    /// Adds those of a project's databases that are not known, and says how many these were.
+    pub async fn add_unknown_databases(
+        &self,
+        project: ProjectId,
+        mut found: Vec<ConnectedDatabase>,
+    ) -> Result<usize> {
+        let known: BTreeSet<DatabaseId> = self
+            .read(move |tx| {
+                let databases = tx.open_table(DATABASES)?;
+                let ids = databases.range::<&str>(..)?;
+                ids.map(|row| Ok(DatabaseId::parse(row?.0.value()))).filter_map(Result::transpose).collect()
+            })
+            .await?;
+        found.retain(|database| !known.contains(&database.id));
+        if found.is_empty() {
+            return Ok(0);
+        }
+        self.write(move |tx| {
+            let is_there: Option<Project> = rows::get(&tx.open_table(PROJECTS)?, &project.to_string())?;
+            if is_there.is_none_or(|project| !project.ready) {
+                return Ok(0);
+            }
+            for database in &found {
+                add_database(tx, database)?;
+            }
+            Ok(found.len())
         })
         .await
     }

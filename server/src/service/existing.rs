@@ -103,7 +103,10 @@ async fn open_from_now_on(
 ) -> Result<Project> {
     super::keys::ensure_own_slot(app, repository).await?;
     match known {
-        Some(project) => Ok(project),
+        Some(project) => {
+            find_databases(app, id, repository).await?;
+            Ok(project)
+        }
         None => adopt(app, user, id, repository).await,
     }
 }
@@ -117,6 +120,52 @@ fn parse(text: &str) -> Result<UnlockKey> {
 /// Makes a project of a repository, and lists what is in it.
 async fn adopt(app: &App, user: UserId, id: ProjectId, repository: &Repository) -> Result<Project> {
     let has_recovery_key = super::keys::has_recovery_slot(repository).await?;
+    let databases = databases_in(app, id, repository).await?;
+    let names: Vec<&str> = databases.iter().map(|database| database.name.as_str()).collect();
+    let name: String = names.join(", ").chars().take(super::projects::MAX_NAME_CHARS).collect();
+    let now_ms = app.now_ms();
+    let project = Project {
+        id,
+        user_id: user,
+        name: if name.is_empty() { "Opened from storage".to_owned() } else { name },
+        created_ms: databases.iter().map(|database| database.created_ms).min().unwrap_or(now_ms),
+        ready: true,
+        recovery_key_ms: has_recovery_key.then_some(now_ms),
+        recovery_key_lost: false,
+        is_example: false,
+    };
+    app.meta.adopt_project(project.clone(), databases).await?;
+    Ok(project)
+}
+
+/// Lists the databases of every project that only snapshots know: the metadata may be an older copy, or
+/// another server may have connected them. They come without credentials.
+pub async fn find_all_databases(app: &App) -> Result<()> {
+    for id in app.meta.ready_projects().await? {
+        let found = match app.repositories.get(id).await {
+            Ok(repository) => find_databases(app, id, &repository).await,
+            Err(problem) => Err(problem),
+        };
+        if let Err(problem) = found {
+            // Its pages say so.
+            tracing::warn!(project = %id, cause = problem.describe(), "its databases could not be looked for");
+        }
+    }
+    Ok(())
+}
+
+/// As [`find_all_databases`], of one project.
+pub async fn find_databases(app: &App, id: ProjectId, repository: &Repository) -> Result<()> {
+    let found = databases_in(app, id, repository).await?;
+    let added = app.meta.add_unknown_databases(id, found).await?;
+    if added > 0 {
+        tracing::warn!(project = %id, added, "databases that only snapshots know are listed without credentials");
+    }
+    Ok(())
+}
+
+/// The databases that a repository has snapshots of.
+async fn databases_in(app: &App, id: ProjectId, repository: &Repository) -> Result<Vec<ConnectedDatabase>> {
     let mut sources: BTreeMap<DatabaseId, (Source, i64)> = BTreeMap::new();
     // Newest first: a database has the name it had last, and was made before its first snapshot.
     for snapshot in repository.snapshots().await? {
@@ -125,23 +174,8 @@ async fn adopt(app: &App, user: UserId, id: ProjectId, repository: &Repository) 
         let (source, started_ms) = (snapshot.manifest.source, snapshot.manifest.started_ms);
         sources.entry(database).or_insert((source, started_ms)).1 = started_ms;
     }
-    let names: Vec<&str> = sources.values().map(|(source, _)| source.name.as_str()).collect();
-    let name: String = names.join(", ").chars().take(super::projects::MAX_NAME_CHARS).collect();
-    let now_ms = app.now_ms();
-    let project = Project {
-        id,
-        user_id: user,
-        name: if name.is_empty() { "Opened from storage".to_owned() } else { name },
-        created_ms: sources.values().map(|(_, first_ms)| *first_ms).min().unwrap_or(now_ms),
-        ready: true,
-        recovery_key_ms: has_recovery_key.then_some(now_ms),
-        recovery_key_lost: false,
-        is_example: false,
-    };
-    let databases =
-        sources.into_iter().map(|(database, (source, first_ms))| known(database, id, source, first_ms));
-    app.meta.adopt_project(project.clone(), databases.collect()).await?;
-    Ok(project)
+    let known = |(database, (source, first_ms))| known(database, id, source, first_ms);
+    Ok(sources.into_iter().map(known).collect())
 }
 
 /// A database as its newest snapshot knows it. Where it is and who reads it are in no snapshot.
