@@ -64,6 +64,13 @@ pub async fn registration_is_open(app: &App) -> Result<bool> {
 
 /// Signs in. An unknown address and a wrong password look the same and take as long.
 pub async fn login(app: &App, email: &str, password: Zeroizing<String>, from: IpAddr) -> Result<Tokens> {
+    let (app, email) = (app.clone(), email.to_owned());
+    // Whoever hangs up meanwhile has attempted it all the same, and failed only if the password was wrong.
+    let attempt = tokio::spawn(async move { try_login(&app, &email, password, from).await });
+    attempt.await.map_err(Problem::internal)?
+}
+
+async fn try_login(app: &App, email: &str, password: Zeroizing<String>, from: IpAddr) -> Result<Tokens> {
     let wrong = || {
         let detail = "The address or the password is wrong. Check both and try again.";
         Problem::new(StatusCode::UNAUTHORIZED, "wrong-credentials", "Sign-in failed", detail)

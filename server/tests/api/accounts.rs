@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
@@ -56,6 +58,19 @@ async fn a_wrong_password_and_an_unknown_address_get_the_same_answer() {
     assert_eq!(wrong, unknown);
     let tokens = login("Ada@example.com ", PASSWORD).await.expect(StatusCode::OK);
     assert_eq!(tokens["expires_in"], 900);
+}
+
+/// Clicks in a hurry are no guesses.
+#[tokio::test]
+async fn right_passwords_whose_sender_hangs_up_are_no_failures() {
+    let server = Server::start().await;
+    let api = server.user("ada@example.com").await;
+    let body = json!({ "email": "ada@example.com", "password": PASSWORD });
+    for _ in 0..6 {
+        let request = api.request(Method::POST, "/auth/login").json(&body);
+        request.timeout(Duration::from_millis(10)).send().await.unwrap_err();
+    }
+    api.post("/auth/login", body).await.expect(StatusCode::OK);
 }
 
 #[tokio::test]
