@@ -168,7 +168,9 @@ pub fn unknown_variables() -> Vec<String> {
 }
 
 fn bad(variable: &'static str, value: &str, reason: impl Into<String>) -> ConfigError {
-    ConfigError { variable, value: value.to_owned(), reason: reason.into() }
+    // What comes before the host of a URL may be a password.
+    let value = value.rsplit_once('@').map_or_else(|| value.to_owned(), |(_, after)| format!("***@{after}"));
+    ConfigError { variable, value, reason: reason.into() }
 }
 
 fn trusted_proxies(value: Option<String>) -> Result<TrustedProxies, ConfigError> {
@@ -248,7 +250,8 @@ fn prune_grace(value: Option<String>) -> Result<Duration, ConfigError> {
 fn public_url(value: String) -> Result<Url, ConfigError> {
     let reason = "use the scheme, host and port that browsers use, such as https://dbsnap.example.com";
     let url = Url::parse(&value).map_err(|_| bad("DBSNAP_PUBLIC_URL", &value, reason))?;
-    let plain = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+    let is_bare = url.username().is_empty() && url.password().is_none();
+    let plain = is_bare && url.path() == "/" && url.query().is_none() && url.fragment().is_none();
     if matches!(url.scheme(), "http" | "https") && url.has_host() && plain {
         Ok(url)
     } else {
@@ -361,6 +364,9 @@ mod tests {
             let message = read(&[(variable, value)]).unwrap_err().to_string();
             assert!(message.starts_with(&format!("{variable}={value:?}")), "{message}");
         }
+        let message =
+            read(&[("DBSNAP_PUBLIC_URL", "https://me:hunter2@example.com")]).unwrap_err().to_string();
+        assert!(message.starts_with("DBSNAP_PUBLIC_URL=\"***@example.com\""), "{message}");
     }
 
     /// The list is what [`unknown_variables`] and the operator's documentation rely on, so it must

@@ -69,11 +69,13 @@ impl Storage {
                 .with_help("Use fs:///absolute/path or s3://bucket/prefix?region=eu-central-1.")
         };
         if let Some(path) = text.strip_prefix("fs://") {
-            return if path.starts_with('/') {
-                Ok(Self { place: Place::Folder(PathBuf::from(path)), owner: None })
-            } else {
-                Err(invalid(format!("the storage {text:?} is not an absolute path")))
-            };
+            if !path.starts_with('/') {
+                return Err(invalid(format!("the storage {text:?} is not an absolute path")));
+            }
+            if path.contains('?') {
+                return Err(invalid(format!("the storage {text:?} is a folder, which takes no parameters")));
+            }
+            return Ok(Self { place: Place::Folder(PathBuf::from(path)), owner: None });
         }
         let url =
             Url::parse(text).map_err(|error| invalid(format!("the storage {text:?} is no URL: {error}")))?;
