@@ -117,8 +117,8 @@ pub struct ScheduleBody {
     /// What the rules would remove of the snapshots that are there now, newest first: it goes after the
     /// next scheduled backup. `POST /databases/{id}/schedule/preview` tells it of rules that are not set.
     would_remove: Vec<RemovedBody>,
-    /// The bytes of objects that nothing else needs, as they are stored. Prunes free so much at most: packs that
-    /// are mostly needed stay whole. Null where that could not be counted within a few seconds.
+    /// The bytes of objects that nothing else needs, as they are stored. What prunes free differs: packs that are
+    /// mostly needed stay whole, and with packs go their own headers and lists. Null where that could not be counted within a few seconds.
     #[schema(required)]
     would_free_bytes: Option<u64>,
 }
@@ -145,8 +145,8 @@ pub struct PreviewBody {
     kept: Vec<KeptBody>,
     /// Newest first.
     removed: Vec<RemovedBody>,
-    /// The bytes of objects that nothing else needs, as they are stored. Prunes free so much at most: packs that
-    /// are mostly needed stay whole. Null where that could not be counted within a few seconds.
+    /// The bytes of objects that nothing else needs, as they are stored. What prunes free differs: packs that are
+    /// mostly needed stay whole, and with packs go their own headers and lists. Null where that could not be counted within a few seconds.
     #[schema(required)]
     freed_bytes: Option<u64>,
 }

@@ -89,7 +89,7 @@ pub async fn of_project(
 /// Queues a count of what a snapshot costs: what it brought, and what would come free without it, by
 /// collection. All snapshots of the project are looked at for that. The job's result: `logical_bytes`,
 /// `written_bytes`, `new_objects`, `new_bytes`, `freed_objects`, `freed_bytes`, and the last four again in
-/// `descriptions` and in each of `collections`. A prune frees `freed_bytes` at most: packs that are mostly
+/// `descriptions` and in each of `collections`. What a prune frees differs from `freed_bytes`: packs that are mostly
 /// needed stay whole.
 #[utoipa::path(
     post, path = "/snapshots/{id}/cost", tag = "snapshots",

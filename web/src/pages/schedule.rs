@@ -230,7 +230,7 @@ fn preview_card(preview: &Preview, now_ms: i64) -> Markup {
                 p {
                     strong { (format::count_of(preview.removed.len() as u64, "snapshot")) " would go" }
                     @match preview.freed_bytes {
-                        Some(bytes) => { ", and up to " strong { (format::bytes(bytes)) } " that nothing else needs would come free:" }
+                        Some(bytes) => { ", and with them " strong { (format::bytes(bytes)) } " that nothing else needs:" }
                         None => { ". How much would come free takes too long to count here; the page of each says what it costs:" }
                     }
                 }

@@ -164,7 +164,8 @@ fn field(difference: &Difference) -> Markup {
             dd {
                 @match &difference.step {
                     Step::Replaced(Some(old), new) => { (replaced(old, new)) }
-                    Step::Replaced(None, new) | Step::Added(new) => { (change_of_one(ChangeKind::Added, Some(new))) }
+                    Step::Replaced(None, new) => { (replaced_unseen(new)) }
+                    Step::Added(new) => { (change_of_one(ChangeKind::Added, Some(new))) }
                     Step::Removed(old) => { (change_of_one(ChangeKind::Removed, old.as_deref())) }
                     Step::Moved(from) => { span.moved { "moved, was " code { (json::path(from)) } } }
                 }
@@ -191,11 +192,24 @@ fn replaced(old: &str, new: &str) -> Markup {
     }
 }
 
+/// As [`replaced`], where the older document is too long to show the old value.
+fn replaced_unseen(new: &str) -> Markup {
+    let new = json::typed(new);
+    html! {
+        div.was-now {
+            del { span.visually-hidden { "was " } span.glyph aria-hidden="true" { "\u{2212}" }
+                span.null { "too long to show" } }
+            ins { span.visually-hidden { " now " } span.glyph aria-hidden="true" { "+" }
+                span { (document::value(&new, !is_number(new.kind))) } }
+        }
+    }
+}
+
 fn is_number(kind: &str) -> bool {
     matches!(kind, "int" | "long" | "double" | "decimal" | "number")
 }
 
-/// A value that only one side has. There is none to show where the older document is too long.
+/// A value that only one side has; of a removed one none is shown where the older document is too long.
 fn change_of_one(kind: ChangeKind, text: Option<&str>) -> Markup {
     let value = text.map(json::typed);
     let shown = html! {
@@ -282,6 +296,14 @@ mod tests {
     fn differences_that_are_too_long_name_their_fields() {
         let html = html_of(2);
         assert!(html.contains("body, title") && html.contains("shortened"), "{html}");
+    }
+
+    #[test]
+    fn a_replaced_value_that_is_too_long_to_show_is_not_called_added() {
+        let step = Step::Replaced(None, "\"x\"".to_owned());
+        let html = field(&Difference { path: "/arr/7".to_owned(), step }).into_string();
+        assert!(html.contains("too long to show") && html.contains(" now "), "{html}");
+        assert!(!html.contains("added"), "{html}");
     }
 
     #[test]
