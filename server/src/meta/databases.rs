@@ -37,7 +37,21 @@ pub struct Endpoint {
     pub user: String,
 }
 
+/// The host of a database whose address nobody here was told.
+const UNKNOWN: &str = "unknown";
+
 impl Endpoint {
+    /// Of a database that came out of the storage: where it is and who reads it are in no snapshot.
+    pub fn unknown(database: Option<String>) -> Self {
+        Self { host: UNKNOWN.to_owned(), port: 0, other_hosts: Vec::new(), database, user: String::new() }
+    }
+
+    /// Whether it says where the database is.
+    pub fn is_known(&self) -> bool {
+        // Of a server that has this name, a port or its own records are known.
+        self.host != UNKNOWN || self.port != 0
+    }
+
     /// Every host, with its port where it has one: `host:port`.
     pub fn hosts(&self) -> Vec<String> {
         let first = (self.host.clone(), self.port);
@@ -85,6 +99,14 @@ pub struct ConnectedDatabase {
     pub last_verified_ms: Option<i64>,
     /// Set when it was removed and its snapshots kept.
     pub removed_ms: Option<i64>,
+}
+
+impl ConnectedDatabase {
+    /// Whether it is a project's database and cannot be read: it came out of the storage, which holds no
+    /// credentials.
+    pub fn lacks_credentials(&self) -> bool {
+        self.url.is_none() && self.removed_ms.is_none()
+    }
 }
 
 /// What is known of a database's backups, for the operator.

@@ -154,6 +154,7 @@ async fn current(app: &App, visitor: &Visitor, id: DatabaseId) -> Result<Databas
     // Only there can it make a difference.
     let has_choice = view::connection::system(engine) == System::MongoDb;
     let user = Some(&endpoint.user).filter(|user| !user.is_empty());
+    let connection = user.map_or_else(|| endpoint.to_string(), |user| format!("{user} on {endpoint}"));
     let schedule = schedules::find(app, visitor.user_id, id).await?;
     let next_run =
         schedule.as_ref().and_then(|schedule| schedules::next_runs(app, schedule).first().copied());
@@ -164,7 +165,7 @@ async fn current(app: &App, visitor: &Visitor, id: DatabaseId) -> Result<Databas
         shell: shell(app, visitor),
         schedule: words_and_due,
         database: place.named(),
-        connection: user.map_or_else(|| endpoint.to_string(), |user| format!("{user} on {endpoint}")),
+        connection: (!place.database.lacks_credentials()).then_some(connection),
         best_effort: has_choice.then_some(*consistency == Consistency::BestEffort),
         name: place.database.name.clone(),
         environment: place.environment(),

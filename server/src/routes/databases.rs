@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use engine::source::{Consistency, DatabaseUrl};
 use serde::Deserialize;
 use web::pages::connect::{self, Connect};
-use web::pages::database::{self, Database};
+use web::pages::database::{self, Connection, Database};
 use web::urls;
 use zeroize::Zeroizing;
 
@@ -18,7 +18,7 @@ use crate::auth::{PageUser, Visitor};
 use crate::error::{Problem, Result};
 use crate::ids::{DatabaseId, ProjectId};
 use crate::jobs::{self, Job};
-use crate::meta::{ConnectedDatabase, Environment, JobState, PageRequest, Subject};
+use crate::meta::{ConnectedDatabase, Endpoint, Environment, JobState, PageRequest, Subject};
 use crate::service::{damage, databases, snapshots};
 use crate::view;
 
@@ -197,9 +197,9 @@ pub(super) async fn history_view(
         shell: shell(app, visitor),
         database: place.named(),
         environment: place.environment(),
-        connected: place.database.removed_ms.is_none(),
+        connection: connection(&place.database),
         server: view::connection::server(&place.database.engine, &place.database.server_version),
-        address: place.database.endpoint.to_string(),
+        address: Some(&place.database.endpoint).filter(|endpoint| endpoint.is_known()).map(Endpoint::to_string),
         damaged,
         snapshots: page.items.iter().map(|snapshot| view::history::row(snapshot, &damage)).collect(),
         paged: cursor.is_some(),
@@ -209,6 +209,14 @@ pub(super) async fn history_view(
         problem: None,
         project: place.project,
     })
+}
+
+fn connection(database: &ConnectedDatabase) -> Connection {
+    match database.removed_ms {
+        Some(_) => Connection::Removed,
+        None if database.lacks_credentials() => Connection::Unknown,
+        None => Connection::Known,
+    }
 }
 
 /// What is to be said of a database's backups beside its snapshots.

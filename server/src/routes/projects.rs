@@ -345,6 +345,7 @@ async fn row(
     let newer_incomplete =
         latest.filter(|snapshot| !snapshot.manifest.is_complete()).map(|snapshot| place(snapshot));
     let failed = backups.failed.map(failure);
+    let lacks_credentials = database.lacks_credentials();
     Ok(DatabaseRow {
         missed: schedule
             .as_ref()
@@ -352,6 +353,7 @@ async fn row(
             .map(super::schedules::missed),
         database: Named::new(database.id.to_string(), database.name),
         environment: environment(database.environment),
+        has_credentials: !lacks_credentials,
         engine: view::connection::engine_name(&database.engine).to_owned(),
         newest,
         newer_incomplete,

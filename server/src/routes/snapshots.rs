@@ -180,7 +180,7 @@ async fn snapshot_view(app: &App, visitor: &Visitor, found: &FoundSnapshot) -> R
         notes: manifest.notes.clone(),
         costs: super::usage::costs(app, visitor, found).await?,
         parent: manifest.parent.map(|parent| parent.to_string()),
-        connected: place.database.removed_ms.is_none(),
+        connected: place.database.url.is_some(),
         project: place.project,
         problem: None,
     })

@@ -178,7 +178,7 @@ async fn databases_in(app: &App, id: ProjectId, repository: &Repository) -> Resu
     Ok(sources.into_iter().map(known).collect())
 }
 
-/// A database as its newest snapshot knows it. Where it is and who reads it are in no snapshot.
+/// A database as its newest snapshot knows it.
 fn known(id: DatabaseId, project_id: ProjectId, source: Source, created_ms: i64) -> ConnectedDatabase {
     ConnectedDatabase {
         id,
@@ -188,13 +188,7 @@ fn known(id: DatabaseId, project_id: ProjectId, source: Source, created_ms: i64)
         environment: Environment::Prod,
         engine: source.engine,
         server_version: source.version,
-        endpoint: Endpoint {
-            host: "unknown".to_owned(),
-            port: 0,
-            other_hosts: Vec::new(),
-            database: Some(source.database).filter(|name| !name.is_empty()),
-            user: String::new(),
-        },
+        endpoint: Endpoint::unknown(Some(source.database).filter(|name| !name.is_empty())),
         consistency: Consistency::PointInTime,
         url: None,
         created_ms,

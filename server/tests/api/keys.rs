@@ -114,13 +114,28 @@ async fn a_fresh_server_reads_the_whole_history_with_a_recovery_key() {
     let records = api.get(&format!("/snapshots/{}/collections/{collection}/records", ids[0])).await;
     assert!(!records.expect(StatusCode::OK)["items"].as_array().unwrap().is_empty());
 
-    // Credentials are not in the storage; with them the history goes on.
+    // Credentials are not in the storage, which pages say; with them the history goes on.
+    let browser = Browser::signed_in(&fresh.base, "ada@example.com", PASSWORD).await;
+    let settings = format!("/databases/{database}/settings");
+    for page in ["/projects".to_owned(), format!("/projects/{project}"), format!("/databases/{database}")] {
+        let page = browser.get(&page).await.text;
+        assert!(page.contains("not known here") && page.contains(&settings), "{page}");
+        for words in ["unknown/", "Back up now", "Set a schedule", "Compare with the live database"] {
+            assert!(!page.contains(words), "{words} is in {page}");
+        }
+    }
+    let page = browser.get(&settings).await.text;
+    assert!(page.contains("None is known here") && !page.contains("Leave this empty"), "{page}");
+    let page = browser.get(&format!("/snapshots/{}", ids[0])).await.text;
+    assert!(!page.contains("Compare with the live database"), "{page}");
     let job = api.start_backup(&database).await;
     let failed = api.ended(&job).await;
     assert_eq!((&failed["state"], &failed["error"]["type"]), (&json!("failed"), &json!("no-credentials")));
     api.send(Method::PATCH, &format!("/databases/{database}"), json!({ "url": url }))
         .await
         .expect(StatusCode::OK);
+    let page = browser.get(&format!("/databases/{database}")).await.text;
+    assert!(page.contains("Back up now") && !page.contains("not known here"), "{page}");
     let next = api.back_up(&database).await;
     let parent = api.get(&format!("/snapshots/{next}")).await.body["parent"].clone();
     assert_eq!(parent, json!(ids[0]));

@@ -41,6 +41,7 @@ pub fn samples() -> Vec<(&'static str, Markup)> {
         ("database-running", database::page(&database::Database::sample_running())),
         ("database-damaged", database::page(&database::Database::sample_damaged())),
         ("database-removed", database::page(&database::Database::sample_removed())),
+        ("database-unknown", database::page(&database::Database::sample_unknown())),
         ("database-standalone", database::page(&database::Database::sample_standalone())),
         (
             "database-settings-standalone",
@@ -49,6 +50,10 @@ pub fn samples() -> Vec<(&'static str, Markup)> {
         (
             "database-settings-other",
             database_settings::page(&database_settings::DatabaseSettings::sample_other()),
+        ),
+        (
+            "database-settings-unknown",
+            database_settings::page(&database_settings::DatabaseSettings::sample_unknown()),
         ),
         ("database-settings", database_settings::page(&database_settings::DatabaseSettings::sample())),
         (

@@ -14,6 +14,7 @@ use crate::{
         note,
         table::{pager, scrolling},
         tag::{self, Environment, Trigger},
+        warning,
     },
     format,
     layout::{Frame, Section, Shell},
@@ -49,6 +50,17 @@ pub struct SnapshotRow {
     pub damaged: Option<Damage>,
 }
 
+/// Whether a database can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Connection {
+    /// Its URL is known.
+    Known,
+    /// It came out of the storage, which holds no credentials, and nobody has given its URL since.
+    Unknown,
+    /// It was removed and its snapshots stayed.
+    Removed,
+}
+
 /// A database and its snapshots.
 #[derive(Clone, Debug)]
 pub struct Database {
@@ -62,10 +74,10 @@ pub struct Database {
     pub environment: Environment,
     /// `PostgreSQL 17.2`.
     pub server: String,
-    /// Whether it can be backed up; not so once it was removed and its snapshots stayed.
-    pub connected: bool,
-    /// Host, port and database, without credentials.
-    pub address: String,
+    /// Whether it can be backed up.
+    pub connection: Connection,
+    /// Host, port and database, without credentials; none where they are not known.
+    pub address: Option<String>,
     /// How many of its snapshots are damaged, on this page or not, and what was found of the newest of them.
     pub damaged: Option<(u64, Damage)>,
     /// Newest first.
@@ -106,8 +118,8 @@ impl Database {
             database: Named::new("d1", "shop"),
             environment: Environment::Prod,
             server: "PostgreSQL 17.2".to_owned(),
-            connected: true,
-            address: "db.internal:5432/shop".to_owned(),
+            connection: Connection::Known,
+            address: Some("db.internal:5432/shop".to_owned()),
             damaged: None,
             snapshots: vec![
                 row(1, 2, Trigger::Manual, 412_000, Some("after the price import")),
@@ -138,7 +150,7 @@ impl Database {
     pub fn sample_standalone() -> Self {
         let mut view = Self::sample();
         view.server = "MongoDB 7.0.14".to_owned();
-        view.address = "mongo.internal:27017/shop".to_owned();
+        view.address = Some("mongo.internal:27017/shop".to_owned());
         view.snapshots.iter_mut().for_each(|row| row.point_in_time = false);
         view
     }
@@ -155,12 +167,21 @@ impl Database {
 
     /// Removed.
     pub fn sample_removed() -> Self {
-        Self { connected: false, ..Self::sample() }
+        Self { connection: Connection::Removed, ..Self::sample() }
+    }
+
+    /// Found in the storage by a server that does not know where it is.
+    pub fn sample_unknown() -> Self {
+        Self { connection: Connection::Unknown, address: None, ..Self::sample() }
     }
 
     /// Just connected.
     pub fn sample_empty() -> Self {
         Self { snapshots: Vec::new(), next_cursor: None, ..Self::sample() }
+    }
+
+    fn is_connected(&self) -> bool {
+        self.connection == Connection::Known
     }
 }
 
@@ -170,27 +191,32 @@ pub fn page(view: &Database) -> Markup {
         div.head {
             div {
                 h1 { (view.database.name) " " (tag::environment(view.environment)) }
-                p.muted { (view.server) " · " code { (view.address) } }
+                p.muted { (view.server) @if let Some(address) = &view.address { " · " code { (address) } } }
             }
-            @if view.connected {
+            @if view.connection != Connection::Removed {
                 div.actions { a.button href=(urls::database_settings(&view.database.id)) { "Settings" } }
             }
         }
         @if let Some(problem) = &view.problem { (alert(problem)) }
         @if let Some((snapshots, found)) = &view.damaged {
             @let what = if *snapshots == 1 { "A snapshot of it is damaged.".to_owned() } else { format!("{} of it are damaged.", format::count_of(*snapshots, "snapshot")) };
-            (damage::notice(&what, found, view.connected, view.shell.now_ms))
+            (damage::notice(&what, found, view.is_connected(), view.shell.now_ms))
         }
-        @if view.connected {
-            (back_up(view))
-        } @else {
-            (note(&html! { p { "This database was removed. Its snapshots can be looked at, compared and restored." } }))
+        @match view.connection {
+            Connection::Unknown if view.running.is_none() => {
+                (connection_unknown(view))
+                @if let Some(failed) = &view.failed { (last_failed(view, failed)) }
+            }
+            Connection::Known | Connection::Unknown => { (back_up(view)) }
+            Connection::Removed => {
+                (note(&html! { p { "This database was removed. Its snapshots can be looked at, compared and restored." } }))
+            }
         }
         @if view.snapshots.is_empty() { (no_snapshot(view)) } @else { (history(view)) }
-        @if view.connected && !view.paged {
+        @if view.is_connected() && !view.paged {
             @if let Some(newest) = view.snapshots.first() { (live(newest, view)) }
         }
-        @if !view.connected && !view.snapshots.is_empty() { (delete_all(view)) }
+        @if view.connection == Connection::Removed && !view.snapshots.is_empty() { (delete_all(view)) }
     };
     let crumbs = [
         ("Projects", urls::PROJECTS.to_owned()),
@@ -199,6 +225,17 @@ pub fn page(view: &Database) -> Markup {
     Frame::new(&view.shell, &view.database.name, Section::Projects, &crumbs)
         .refreshing(view.running.is_some())
         .render(&body)
+}
+
+fn connection_unknown(view: &Database) -> Markup {
+    warning(&html! {
+        p { strong { "Its connection is not known here, so it is not backed up." } }
+        p {
+            "It came out of the storage, which holds no credentials. "
+            a href=(urls::database_settings(&view.database.id)) { "Give its URL again" }
+            ", and its history goes on. Its snapshots can be looked at, compared and restored without."
+        }
+    })
 }
 
 fn back_up(view: &Database) -> Markup {
@@ -279,7 +316,7 @@ fn no_snapshot(view: &Database) -> Markup {
     html! {
         section.card.padded {
             h2 { "History" }
-            @if view.connected { p {
+            @if view.is_connected() { p {
                 "There is no snapshot of " (view.database.name) " yet. "
                 "After two of them you can compare: any record, any value, any two moments."
             } } @else {
@@ -389,8 +426,16 @@ mod tests {
         assert!(html.contains(COMPARE_LIVE), "{html}");
         let newest = format!(r#"type="hidden" name="from" value="{}""#, view.snapshots[0].id);
         assert!(html.contains(&newest) && html.contains(r#"name="live" value="d1""#), "{html}");
-        for view in [Database::sample_removed(), Database::sample_empty()] {
+        for view in [Database::sample_removed(), Database::sample_unknown(), Database::sample_empty()] {
             assert!(!page(&view).into_string().contains(COMPARE_LIVE));
         }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_offered_to_be_backed_up() {
+        let html = page(&Database::sample_unknown()).into_string();
+        assert!(html.contains("not known here") && !html.contains("Back up now"), "{html}");
+        assert!(html.contains(r#"<a href="/databases/d1/settings">Give its URL again</a>"#), "{html}");
+        assert!(html.contains("Compare A with B") && !html.contains("Delete all its snapshots"), "{html}");
     }
 }

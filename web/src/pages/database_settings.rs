@@ -23,8 +23,8 @@ pub struct DatabaseSettings {
     pub project: Named,
     /// Its id and name as they are.
     pub database: Named,
-    /// The connection in use: user, host, port and database.
-    pub connection: String,
+    /// The connection in use: user, host, port and database; none where no URL is known.
+    pub connection: Option<String>,
     /// The name as typed.
     pub name: String,
     /// The environment as chosen.
@@ -53,7 +53,7 @@ impl DatabaseSettings {
             shell: Shell::sample(),
             project: Named::new("p1", "Web shop"),
             database: Named::new("d1", "shop"),
-            connection: "dbsnap_ro on db.internal:5432/shop".to_owned(),
+            connection: Some("dbsnap_ro on db.internal:5432/shop".to_owned()),
             name: "shop".to_owned(),
             environment: Environment::Prod,
             best_effort: None,
@@ -75,11 +75,16 @@ impl DatabaseSettings {
     /// Of a MongoDB server without a replica set.
     pub fn sample_standalone() -> Self {
         Self {
-            connection: "dbsnap_ro on mongo.internal:27017/shop".to_owned(),
+            connection: Some("dbsnap_ro on mongo.internal:27017/shop".to_owned()),
             best_effort: Some(true),
             schedule: None,
             ..Self::sample()
         }
+    }
+
+    /// Of a database that came out of the storage.
+    pub fn sample_unknown() -> Self {
+        Self { connection: None, schedule: None, ..Self::sample() }
     }
 
     /// After a URL of another database.
@@ -116,6 +121,7 @@ pub fn page(view: &DatabaseSettings) -> Markup {
                 Some((words, due)) => {
                     p { "Backed up " (words) "; the next run is due on " (due.render()) "." }
                 }
+                None if view.connection.is_none() => { p { "Not backed up while its URL is not known." } }
                 None => { p { "Backed up only when somebody asks for it." } }
             }
             a.button href=(urls::schedule(&view.database.id)) { "Schedule and retention" }
@@ -134,9 +140,18 @@ pub fn page(view: &DatabaseSettings) -> Markup {
 
 fn settings_form(view: &DatabaseSettings) -> Markup {
     let removed = "The password is not shown again: paste the whole URL once more.";
-    let hint = format!("In use: {}. Leave this empty to keep it.", view.connection);
-    let url =
-        Field { optional: true, ..Field::code("url", "Another database URL", &view.url_without_password) };
+    let (label, hint) = match &view.connection {
+        Some(connection) => {
+            ("Another database URL", format!("In use: {connection}. Leave this empty to keep it."))
+        }
+        None => (
+            "Database URL",
+            "None is known here: the database came out of the storage, which holds no credentials. It is backed up \
+             again once its URL is given."
+                .to_owned(),
+        ),
+    };
+    let url = Field { optional: true, ..Field::code("url", label, &view.url_without_password) };
     html! {
         form.stack.card.padded method="post" action=(urls::database_settings(&view.database.id)) {
             (Field::text("name", "Name", &view.name).render())
@@ -150,7 +165,7 @@ fn settings_form(view: &DatabaseSettings) -> Markup {
                 button.primary type="submit" { "Save" }
                 a.button href=(urls::database(&view.database.id)) { "Cancel" }
             }
-            p.muted { "Another URL is tested first, and refused if it could write." }
+            p.muted { "A URL is tested first, and refused if it could write." }
         }
     }
 }

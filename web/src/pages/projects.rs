@@ -29,6 +29,8 @@ pub struct DatabaseRow {
     pub environment: Environment,
     /// `PostgreSQL`.
     pub engine: String,
+    /// Whether its URL is known, so that it can be backed up.
+    pub has_credentials: bool,
     /// The newest complete snapshot that exists and is not known to be damaged: its id and time.
     pub newest: Option<(String, i64)>,
     /// How many of its snapshots a verification found damaged, and what it found of the newest of them.
@@ -123,13 +125,14 @@ pub struct Projects {
 }
 
 impl DatabaseRow {
-    /// Three databases: protected, failing, never backed up.
+    /// Four databases: protected, failing, never backed up, and one that came out of the storage.
     pub fn samples() -> Vec<Self> {
         let now = crate::samples::NOW_MS;
         let protected = Self {
             database: Named::new("d1", "shop"),
             environment: Environment::Prod,
             engine: "PostgreSQL".to_owned(),
+            has_credentials: true,
             newest: Some((crate::samples::SNAPSHOT_ID.to_owned(), now - 7_200_000)),
             damaged: None,
             newer_incomplete: None,
@@ -188,6 +191,13 @@ impl DatabaseRow {
                 snapshots: 0,
                 added_bytes: 0,
                 open: Some(OpenBackup { job: "j42".to_owned(), waits: true, since_ms: now - 7_400_000 }),
+                ..protected.clone()
+            },
+            Self {
+                database: Named::new("d4", "archive"),
+                has_credentials: false,
+                schedule: None,
+                verified: None,
                 ..protected
             },
         ]
@@ -443,7 +453,7 @@ fn database_row(row: &DatabaseRow, now_ms: i64) -> Markup {
                             (icons::failed())
                             a href=(urls::job(&damage.job)) { (format::count_of(*snapshots, "snapshot")) " damaged" }
                         }
-                        ": " a href=(urls::database(&row.database.id)) { "back up now" } ", then verify again"
+                        @if row.has_credentials { ": " a href=(urls::database(&row.database.id)) { "back up now" } ", then verify again" }
                     }
                 }
                 @if let Some((id, at_ms)) = &row.newer_incomplete {
@@ -502,6 +512,11 @@ fn verified(row: &DatabaseRow, now_ms: i64) -> Markup {
 fn next_backup(row: &DatabaseRow) -> Markup {
     html! {
         @match &row.schedule {
+            // It would fail, whether or not it is due.
+            _ if !row.has_credentials => {
+                span.state.warn { (icons::warning()) "Connection not known here" } ": "
+                a href=(urls::database_settings(&row.database.id)) { "give its URL again" }
+            }
             Some((words, due)) => {
                 (due.render())
                 div.sub { a href=(urls::schedule(&row.database.id)) { (words) } }
