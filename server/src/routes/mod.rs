@@ -27,6 +27,7 @@ use maud::Markup;
 use serde_json::Value;
 use web::layout::Shell;
 use web::pages::error::ErrorPage;
+use web::urls;
 
 use crate::app::App;
 use crate::auth::{PageUser, Visitor};
@@ -82,10 +83,10 @@ pub async fn errors_as_pages(
     let (mut parts, body) = response.into_parts();
     let told =
         if is_type(&parts.headers, "application/problem+json") { read_problem(body).await } else { None };
-    let (title, advice) = told.unwrap_or_else(|| in_general(status));
+    let Told { title, advice, link } = told.unwrap_or_else(|| in_general(status));
     let email = visitor.map(|PageUser(visitor)| visitor.email);
     let shell = Shell { email, now_ms: app.now_ms() };
-    let page = web::pages::error::page(&ErrorPage { shell, status: status.as_u16(), title, advice });
+    let page = web::pages::error::page(&ErrorPage { shell, status: status.as_u16(), title, advice, link });
     parts.headers.remove(header::CONTENT_LENGTH);
     parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     Response::from_parts(parts, Body::from(page.into_string()))
@@ -109,15 +110,24 @@ fn is_type(headers: &HeaderMap, expected: &str) -> bool {
     found.is_some_and(|found| found.starts_with(expected))
 }
 
-async fn read_problem(body: Body) -> Option<(String, String)> {
+/// What a page says of a problem.
+struct Told {
+    title: String,
+    advice: String,
+    /// Where the advice is followed: words and address.
+    link: Option<(&'static str, &'static str)>,
+}
+
+async fn read_problem(body: Body) -> Option<Told> {
     let bytes = axum::body::to_bytes(body, MAX_PROBLEM_BYTES).await.ok()?;
     let problem: Value = serde_json::from_slice(&bytes).ok()?;
     let text = |field: &str| problem.get(field)?.as_str().map(str::to_owned);
-    Some((text("title")?, text("detail")?))
+    let link = (text("type")? == "locked").then_some(("Open existing storage", urls::STORAGE));
+    Some(Told { title: text("title")?, advice: text("detail")?, link })
 }
 
 /// What the framework refuses before any of our code sees it.
-fn in_general(status: StatusCode) -> (String, String) {
+fn in_general(status: StatusCode) -> Told {
     let (title, advice) = match status {
         StatusCode::METHOD_NOT_ALLOWED => {
             ("This address takes no such request", "Go back and use the page's own form.")
@@ -128,5 +138,5 @@ fn in_general(status: StatusCode) -> (String, String) {
         }
         _ => ("Something went wrong", "Try again. If it stays, the server's log says more."),
     };
-    (title.to_owned(), advice.to_owned())
+    Told { title: title.to_owned(), advice: advice.to_owned(), link: None }
 }

@@ -199,11 +199,17 @@ async fn a_damaged_slot_of_the_server_is_replaced_with_the_recovery_key() {
     let browser = Browser::signed_in(&server.base, "ada@example.com", PASSWORD).await;
     let projects = browser.get("/projects").await.text;
     assert!(projects.contains("Open it with its recovery key"), "{projects}");
+    let connect = format!("/projects/{project}/connect");
+    assert!(!projects.contains(&connect), "{projects}");
+    let closed = browser.get(&format!("/databases/{database}")).await;
+    assert_eq!(closed.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(closed.text.contains("href=\"/storage\">Open existing storage</a>"), "{}", closed.text);
     let page = browser.get("/storage").await.text;
     assert!(page.contains("its key slot is lost or damaged"), "{page}");
     let opened = browser.send(Method::POST, "/storage", &[("recovery_key", recovery_key)]).await;
     assert_eq!(opened.status, StatusCode::SEE_OTHER, "{}", opened.text);
-    assert!(!browser.get("/projects").await.text.contains("Open it with its recovery key"));
+    let projects = browser.get("/projects").await.text;
+    assert!(!projects.contains("Open it with its recovery key") && projects.contains(&connect), "{projects}");
     api.get(&format!("/snapshots/{snapshot}")).await.expect(StatusCode::OK);
     let server = Server::start_in(server.stop().await, &[]).await;
     let api = Api { base: server.base.clone(), ..api };

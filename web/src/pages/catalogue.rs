@@ -120,6 +120,7 @@ pub fn samples() -> Vec<(&'static str, Markup)> {
         ("storage-empty", storage::page(&storage::Storage::sample_empty())),
         ("recovery-key", recovery_key::page(&recovery_key::RecoveryKey::sample())),
         ("error", error::page(&error::ErrorPage::sample())),
+        ("error-locked", error::page(&error::ErrorPage::sample_locked())),
         ("error-server", error::page(&error::ErrorPage::sample_server())),
     ]
 }

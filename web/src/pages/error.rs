@@ -18,6 +18,8 @@ pub struct ErrorPage {
     pub title: String,
     /// What to do about it.
     pub advice: String,
+    /// The page on which that is done: words and address.
+    pub link: Option<(&'static str, &'static str)>,
 }
 
 impl ErrorPage {
@@ -28,6 +30,18 @@ impl ErrorPage {
             status: 404,
             title: "There is no such page".to_owned(),
             advice: "It may have been deleted, or belong to another account.".to_owned(),
+            link: None,
+        }
+    }
+
+    /// Something in a project that no key here opens.
+    pub fn sample_locked() -> Self {
+        Self {
+            status: 503,
+            title: "No key here opens the repository".to_owned(),
+            advice: "Type its recovery key on the page \"Open existing storage\".".to_owned(),
+            link: Some(("Open existing storage", urls::STORAGE)),
+            ..Self::sample()
         }
     }
 
@@ -51,9 +65,10 @@ pub fn page(view: &ErrorPage) -> Markup {
             p.status-code { (view.status) }
             h1 { (view.title) }
             p { (view.advice) }
-            p {
+            p.actions {
                 @if signed_in {
-                    a.button.primary href=(urls::PROJECTS) { "Go to your projects" }
+                    @if let Some((words, address)) = view.link { a.button.primary href=(address) { (words) } }
+                    a.button .primary[view.link.is_none()] href=(urls::PROJECTS) { "Go to your projects" }
                 } @else {
                     a.button.primary href=(urls::LOGIN) { "Sign in" }
                 }

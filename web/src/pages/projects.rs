@@ -290,7 +290,7 @@ pub fn page(view: &Projects) -> Markup {
 }
 
 fn first_steps(view: &Projects) -> Markup {
-    let first_project = view.own().next().map(|card| &card.project);
+    let first_project = view.own().find(|card| card.problem.is_none()).map(|card| &card.project);
     let first_database = view.databases().next().map(|row| &row.database);
     let snapshots: u64 = view.databases().map(|row| row.snapshots).sum();
     html! {
@@ -347,7 +347,8 @@ fn project_card(card: &ProjectCard, now_ms: i64) -> Markup {
                 }
                 div.actions {
                     a href=(urls::settings(&card.project.id)) { "Settings" }
-                    @if !card.is_example {
+                    // Nothing could be backed up into a project that does not open.
+                    @if !card.is_example && card.problem.is_none() {
                         a.button.small href=(urls::connect(&card.project.id)) { "Connect a database" }
                     }
                 }
