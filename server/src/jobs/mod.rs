@@ -421,25 +421,37 @@ fn opened(app: &App, record: JobRecord) -> Result<Job> {
     Ok(Job { record, result: outcome.result, error })
 }
 
-/// What a restore left behind that its process did not live to end. Nothing of it is known but that it
-/// had begun.
+/// What there is to say of a job that its process did not live to end. Nothing of it is known but that it
+/// had begun: a backup may even have left its snapshot.
 fn cut_off(record: &JobRecord) -> Option<JobError> {
-    let is_cut_off = record.state == JobState::Interrupted && record.work.writes_to_target();
-    let detail = if record.work.is_all_or_nothing() {
+    if record.state != JobState::Interrupted {
+        return None;
+    }
+    let (title, detail) = match &record.work {
+        Work::Backup { .. } => (
+            "The server stopped during this backup",
+            "The database and its connection had no part in it, and earlier snapshots are not affected. Another backup \
+             can be started.",
+        ),
+        work if work.writes_to_target() => ("The server ended during this restore", left_behind(work)),
+        _ => return None,
+    };
+    let slug = "interrupted".to_owned();
+    Some(JobError { slug, title: title.to_owned(), detail: detail.to_owned() })
+}
+
+/// What a restore may have left in its target.
+fn left_behind(work: &Work) -> &'static str {
+    if work.is_all_or_nothing() {
         "It writes in one transaction, which the database takes back when its connection ends: either all of it is \
          there or nothing. Compare the database with the snapshot to see which. If a safety snapshot was taken, it is \
          in the database's history."
-    } else if record.work.is_in_steps() {
+    } else if work.is_in_steps() {
         "It writes in transactions, one after the other: what was committed by then stays. Undo the restore to take it \
          back. If there is nothing to undo, nothing was written."
     } else {
         "A part of the snapshot may be in the target, unproven, and nothing of it was removed. Drop the \
          target database, or what the restore made in it, and restore again. A PostgreSQL database that was made for \
          the restore has the comment \"unfinished DBSnap restore\"."
-    };
-    is_cut_off.then(|| JobError {
-        slug: "interrupted".to_owned(),
-        title: "The server ended during this restore".to_owned(),
-        detail: detail.to_owned(),
-    })
+    }
 }

@@ -163,7 +163,15 @@ async fn a_terminated_program_interrupts_its_jobs_and_exits_with_zero() {
 
     let program = Program::start(folder.path());
     let api = program.login().await;
-    assert_eq!(api.get(&format!("/jobs/{job}")).await.body["state"], "interrupted");
+    let told = api.get(&format!("/jobs/{job}")).await.expect(StatusCode::OK);
+    assert_eq!((&told["state"], &told["error"]["type"]), (&json!("interrupted"), &json!("interrupted")));
+    let browser = Browser::signed_in(&program.base, "ada@example.com", PASSWORD).await;
+    for page in [format!("/databases/{database}"), format!("/jobs/{job}")] {
+        let page = browser.get(&page).await.text;
+        assert!(page.contains("The server stopped during this backup"), "{page}");
+        assert!(page.contains("Another backup can be started"), "{page}");
+        assert!(!page.contains("Change the connection"), "{page}");
+    }
     api.back_up(&database).await;
     assert_eq!(program.terminate().0, Some(0));
 }

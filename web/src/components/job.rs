@@ -159,6 +159,13 @@ impl Job {
         }
     }
 
+    /// A backup that the server's end cut off.
+    pub fn sample_interrupted() -> Self {
+        let problem = Problem::new("The server stopped during this backup")
+            .with_fix("Earlier snapshots are not affected. Another backup can be started.");
+        Self { state: State::Interrupted, problem: Some(problem), ..Self::sample_failed() }
+    }
+
     /// A backup that failed.
     pub fn sample_failed() -> Self {
         Self {

@@ -146,6 +146,11 @@ impl Database {
         view
     }
 
+    /// After the server's end cut off a backup.
+    pub fn sample_interrupted() -> Self {
+        Self { failed: Some(Job::sample_interrupted()), ..Self::sample() }
+    }
+
     /// Of a server that has no moment to read at.
     pub fn sample_standalone() -> Self {
         let mut view = Self::sample();
@@ -266,20 +271,30 @@ fn back_up(view: &Database) -> Markup {
 }
 
 fn last_failed(view: &Database, failed: &Job) -> Markup {
+    let words = match failed.state {
+        State::Interrupted => "The last backup was interrupted",
+        State::Cancelled => "The last backup was stopped before its end",
+        _ => "The last backup left no snapshot",
+    };
+    let headline = html! {
+        strong { (words) }
+        @if let Some(at_ms) = failed.finished_ms { " · " (format::time(at_ms, view.shell.now_ms)) }
+    };
+    let reason = html! {
+        @if let Some(problem) = &failed.problem {
+            p { (problem.message) @if let Some(fix) = &problem.fix { ". " (fix) } }
+        }
+    };
+    let details = html! { a href=(urls::job(&failed.id)) { "Details" } };
+    // Whoever stops a backup finds no fault with the connection.
+    if failed.state != State::Failed {
+        return warning(&html! { p { (headline) } (reason) p { (details) } });
+    }
     html! {
         div.notice.bad {
-            p {
-                (icons::failed())
-                strong { "The last backup left no snapshot" }
-                @if let Some(at_ms) = failed.finished_ms { " · " (format::time(at_ms, view.shell.now_ms)) }
-            }
-            @if let Some(problem) = &failed.problem {
-                p { (problem.message) @if let Some(fix) = &problem.fix { ". " (fix) } }
-            }
-            p {
-                a href=(urls::job(&failed.id)) { "Details" } " · "
-                a href=(urls::database_settings(&view.database.id)) { "Change the connection" }
-            }
+            p { (icons::failed()) (headline) }
+            (reason)
+            p { (details) " · " a href=(urls::database_settings(&view.database.id)) { "Change the connection" } }
         }
     }
 }
@@ -428,6 +443,20 @@ mod tests {
         assert!(html.contains(&newest) && html.contains(r#"name="live" value="d1""#), "{html}");
         for view in [Database::sample_removed(), Database::sample_unknown(), Database::sample_empty()] {
             assert!(!page(&view).into_string().contains(COMPARE_LIVE));
+        }
+    }
+
+    #[test]
+    fn a_connection_is_blamed_for_what_failed_alone() {
+        let told = |job: Job| page(&Database { failed: Some(job), ..Database::sample() }).into_string();
+        assert!(told(Job::sample_failed()).contains("Change the connection"));
+        let interrupted = told(Job::sample_interrupted());
+        assert!(interrupted.contains("The last backup was interrupted"), "{interrupted}");
+        assert!(interrupted.contains("Another backup can be started"), "{interrupted}");
+        let stopped = told(Job { state: State::Cancelled, problem: None, ..Job::sample_failed() });
+        assert!(stopped.contains("was stopped before its end"), "{stopped}");
+        for html in [interrupted, stopped] {
+            assert!(!html.contains("Change the connection") && html.contains("Back up now"), "{html}");
         }
     }
 

@@ -141,6 +141,11 @@ impl JobPage {
         Self { database: None, job, pruned: Some(pruned), ..Self::sample() }
     }
 
+    /// A backup that the server's end cut off.
+    pub fn sample_interrupted() -> Self {
+        Self { job: Job::sample_interrupted(), ..Self::sample() }
+    }
+
     /// A backup that failed.
     pub fn sample_failed() -> Self {
         Self { job: Job::sample_failed(), ..Self::sample() }
