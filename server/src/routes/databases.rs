@@ -199,12 +199,14 @@ pub(super) async fn history_view(
         environment: place.environment(),
         connection: connection(&place.database),
         server: view::connection::server(&place.database.engine, &place.database.server_version),
-        address: Some(&place.database.endpoint).filter(|endpoint| endpoint.is_known()).map(Endpoint::to_string),
+        address: Some(&place.database.endpoint)
+            .filter(|endpoint| endpoint.is_known())
+            .map(Endpoint::to_string),
         damaged,
         snapshots: page.items.iter().map(|snapshot| view::history::row(snapshot, &damage)).collect(),
         paged: cursor.is_some(),
         next_cursor: page.next_cursor,
-        running: backups.open.map(|job| view::job::job(&job, None)),
+        running: backups.open.first().map(|job| view::job::job(job, None)),
         failed: backups.failed.map(|job| view::job::job(&job, None)),
         problem: None,
         project: place.project,
@@ -221,8 +223,8 @@ fn connection(database: &ConnectedDatabase) -> Connection {
 
 /// What is to be said of a database's backups beside its snapshots.
 pub(super) struct Backups {
-    /// The one under way, or the first that waits.
-    pub open: Option<Job>,
+    /// Those that run or wait, the oldest first.
+    pub open: Vec<Job>,
     /// The last that ended, if it left no snapshot.
     pub failed: Option<Job>,
 }
@@ -233,5 +235,5 @@ pub(super) async fn backups_of(app: &App, database: &ConnectedDatabase) -> Resul
     let (open, ended): (Vec<Job>, Vec<Job>) = backups.partition(|job| !job.state().is_final());
     let left_none =
         |job: &Job| matches!(job.state(), JobState::Failed | JobState::Interrupted | JobState::Cancelled);
-    Ok(Backups { open: open.into_iter().next_back(), failed: ended.into_iter().next().filter(left_none) })
+    Ok(Backups { open: open.into_iter().rev().collect(), failed: ended.into_iter().next().filter(left_none) })
 }

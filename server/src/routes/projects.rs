@@ -344,13 +344,12 @@ async fn row(
     let latest = dated.first().or(ahead.first());
     let newer_incomplete =
         latest.filter(|snapshot| !snapshot.manifest.is_complete()).map(|snapshot| place(snapshot));
-    let failed = backups.failed.map(failure);
     let lacks_credentials = database.lacks_credentials();
     Ok(DatabaseRow {
         missed: schedule
             .as_ref()
             .and_then(|found| schedules::missed(found, &database, app.now_ms()))
-            .map(super::schedules::missed),
+            .map(|missed| super::schedules::missed(missed, &backups)),
         database: Named::new(database.id.to_string(), database.name),
         environment: environment(database.environment),
         has_credentials: !lacks_credentials,
@@ -371,11 +370,11 @@ async fn row(
         damaged,
         snapshots: all.len() as u64,
         added_bytes: all.iter().map(|snapshot| snapshot.manifest.new_bytes).sum(),
-        open: backups.open.map(|job| OpenBackup {
+        open: backups.open.first().map(|job| OpenBackup {
             job: job.record.id.to_string(),
             waits: job.state() == JobState::Queued,
             since_ms: job.record.started_ms.unwrap_or(job.record.created_ms),
         }),
-        failed,
+        failed: backups.failed.map(failure),
     })
 }

@@ -6,15 +6,17 @@ use axum::response::Response;
 use engine::repo::Snapshot;
 use engine::retention::{Keep, Reason};
 use serde::Deserialize;
-use web::pages::schedule::{self as page_of, DueTime, InForce, Judged, Preview};
+use web::pages::schedule::{self as page_of, CatchUp, DueTime, InForce, Judged, Preview};
 use web::urls;
 
+use super::databases::{Backups, backups_of};
 use super::place::{Place, id};
 use super::{again, html, see_other, shell, shown};
 use crate::app::App;
 use crate::auth::{PageUser, Visitor};
 use crate::error::{Problem, Result};
 use crate::ids::DatabaseId;
+use crate::jobs::Job;
 use crate::meta::Schedule;
 use crate::schedule::{Frequency, Weekday};
 use crate::service::databases;
@@ -177,13 +179,15 @@ async fn view(app: &App, visitor: &Visitor, id: DatabaseId, typed: &Typed) -> Re
     databases::find(app, visitor.user_id, id).await?;
     let place = Place::of(app, visitor, id).await?;
     let schedule = schedules::find(app, visitor.user_id, id).await?;
+    let backups = backups_of(app, &place.database).await?;
     let in_force = schedule.map(|schedule| InForce {
         words: schedule.timing.to_string(),
         next_runs: schedules::next_runs(app, &schedule)
             .into_iter()
             .map(|at_ms| DueTime { at_ms, local: schedule.timing.local(at_ms) })
             .collect(),
-        missed: schedules::missed(&schedule, &place.database, app.now_ms()).map(missed),
+        missed: schedules::missed(&schedule, &place.database, app.now_ms())
+            .map(|found| missed(found, &backups)),
     });
     let Typed { last, daily, weekly, monthly, .. } = typed.clone();
     Ok(page_of::Schedule {
@@ -203,9 +207,18 @@ async fn view(app: &App, visitor: &Visitor, id: DatabaseId, typed: &Typed) -> Re
 }
 
 /// Missed runs as pages show them.
-pub(super) fn missed(missed: schedules::Missed) -> page_of::Missed {
+pub(super) fn missed(missed: schedules::Missed, backups: &Backups) -> page_of::Missed {
     let schedules::Missed { last_ms, runs, because, is_caught_up } = missed;
-    page_of::Missed { last_ms, runs, because, is_caught_up }
+    // One that began before a run was due does not hold what was there by then.
+    let would_do = |job: &Job| job.record.started_ms.is_none_or(|began_ms| began_ms >= last_ms);
+    let catch_up = if is_caught_up {
+        CatchUp::Done
+    } else if backups.open.iter().any(would_do) {
+        CatchUp::Underway
+    } else {
+        CatchUp::NotYet
+    };
+    page_of::Missed { last_ms, runs, because, catch_up }
 }
 
 fn judged(snapshot: &Snapshot, reasons: &[Reason]) -> Judged {

@@ -89,7 +89,13 @@ async fn what_is_due_while_the_last_run_is_not_done_is_missed_and_not_queued() {
     }
     assert!(browser.get(&format!("/databases/{waiting}")).await.text.contains(">Waiting for a worker</a>"));
     assert!(browser.get(&format!("/databases/{slow}")).await.text.contains(">Backing up</a>"));
-    assert!(browser.get(&format!("/databases/{slow}/schedule")).await.text.contains(running));
+    for (database, because, has_come) in [
+        (&slow, running, "The next run is due on"),
+        (&waiting, waited, "One backup catches up for all of them"),
+    ] {
+        let page = browser.get(&format!("/databases/{database}/schedule")).await.text;
+        assert!(page.contains(because) && page.contains(has_come), "{page}");
+    }
 
     // The run that waited begins two days late, which is told, too: and the next day all is well.
     clock.set(ms("2026-05-03T09:00:00Z"));

@@ -472,6 +472,9 @@ async fn a_scheduled_backup_that_a_restart_cuts_off_is_run_again_once() {
     let browser = Browser::signed_in(&month.server().base, "ada@example.com", PASSWORD).await;
     let dashboard = browser.get("/projects").await.text;
     assert!(dashboard.contains("1 run missed") || dashboard.contains("1 run</"), "{dashboard}");
+    let page = browser.get(&format!("/databases/{database}/schedule")).await.text;
+    assert!(page.contains("1 run missed") && !page.contains("catches up"), "{page}");
+    assert!(page.contains("The next run is due on <time datetime=\"2026-05-02T03:00:00Z\""), "{page}");
     let metrics = reqwest::get(format!("{}/metrics", month.server().base)).await.unwrap();
     let metrics = metrics.text().await.unwrap();
     for line in ["dbsnap_missed_runs_total", "dbsnap_never_succeeded"] {

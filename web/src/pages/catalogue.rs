@@ -62,6 +62,7 @@ pub fn samples() -> Vec<(&'static str, Markup)> {
             database_settings::page(&database_settings::DatabaseSettings::sample_refused()),
         ),
         ("schedule", schedule::page(&schedule::Schedule::sample())),
+        ("schedule-missed", schedule::page(&schedule::Schedule::sample_missed())),
         ("schedule-none", schedule::page(&schedule::Schedule::sample_none())),
         ("schedule-preview", schedule::page(&schedule::Schedule::sample_preview())),
         ("database-empty", database::page(&database::Database::sample_empty())),

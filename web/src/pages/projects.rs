@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::{
     Named,
-    schedule::{DueTime, Missed},
+    schedule::{CatchUp, DueTime, Missed},
 };
 use crate::{
     components::{
@@ -165,7 +165,7 @@ impl DatabaseRow {
                     last_ms: now - 90_000_000,
                     runs: 2,
                     because: "The scheduled backup before it was still running, since 2026-02-01 01:00 UTC: no other is queued behind it.".to_owned(),
-                    is_caught_up: false,
+                    catch_up: CatchUp::NotYet,
                 }),
                 verified: Some(LastVerified {
                     at_ms: now - 259_200_000,
@@ -527,7 +527,7 @@ fn next_backup(row: &DatabaseRow) -> Markup {
         @if let Some(missed) = &row.missed {
             @let runs = format::count_of(u64::from(missed.runs), "run");
             div.sub {
-                @if missed.is_caught_up {
+                @if missed.catch_up == CatchUp::Done {
                     (runs) " missed until " (format::time_absolute(missed.last_ms)) ", caught up by one backup"
                 } @else {
                     span.state.warn { (icons::warning()) (runs) " missed" } " until " (format::time_absolute(missed.last_ms))

@@ -50,8 +50,19 @@ pub struct Missed {
     pub runs: u32,
     /// Why the last was, in a sentence.
     pub because: String,
-    /// Whether a complete backup was taken since.
-    pub is_caught_up: bool,
+    /// What has come of it since.
+    pub catch_up: CatchUp,
+}
+
+/// What has come of runs that were missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CatchUp {
+    /// A complete backup was taken since.
+    Done,
+    /// A backup waits or runs that would be one.
+    Underway,
+    /// None before the next run.
+    NotYet,
 }
 
 /// The schedule in force.
@@ -137,7 +148,7 @@ impl Schedule {
                     runs: 2,
                     because: "The server was not running then, or could not note down that a backup begins."
                         .to_owned(),
-                    is_caught_up: true,
+                    catch_up: CatchUp::Done,
                 }),
             }),
             weekday: String::new(),
@@ -149,6 +160,15 @@ impl Schedule {
             reviewed: String::new(),
             problem: None,
         }
+    }
+
+    /// One whose missed run nothing catches up for yet.
+    pub fn sample_missed() -> Self {
+        let mut view = Self::sample();
+        if let Some(missed) = view.in_force.as_mut().and_then(|in_force| in_force.missed.as_mut()) {
+            missed.catch_up = CatchUp::NotYet;
+        }
+        view
     }
 
     /// None yet.
@@ -208,8 +228,12 @@ fn in_force_card(view: &Schedule, in_force: &InForce) -> Markup {
                         (format::count_of(u64::from(missed.runs), "run")) " missed, the last one due at "
                         (format::time_absolute(missed.last_ms))
                         ". " (missed.because) " "
-                        @if missed.is_caught_up { "A backup has caught up for all of them." }
-                        @else { "One backup catches up for all of them." }
+                        @match (missed.catch_up, in_force.next_runs.first()) {
+                            (CatchUp::Done, _) => { "A backup has caught up for all of them." }
+                            (CatchUp::Underway, _) => { "One backup catches up for all of them, and waits or runs now." }
+                            (CatchUp::NotYet, Some(next)) => { "The next run is due on " (next.render()) "." }
+                            (CatchUp::NotYet, None) => {}
+                        }
                     }
                 }))
             }
