@@ -361,7 +361,7 @@ fn history(view: &Database) -> Markup {
             }
             (pager(first.as_deref(), next.as_deref()))
         }
-        @if !comparable {
+        @if !comparable && view.is_connected() {
             (note(&html! { p { "Back up again after something changed, and the two snapshots can be compared." } }))
         }
     }
@@ -466,5 +466,11 @@ mod tests {
         assert!(html.contains("not known here") && !html.contains("Back up now"), "{html}");
         assert!(html.contains(r#"<a href="/databases/d1/settings">Give its URL again</a>"#), "{html}");
         assert!(html.contains("Compare A with B") && !html.contains("Delete all its snapshots"), "{html}");
+        let told = |view: Database| {
+            let snapshots = view.snapshots[..1].to_vec();
+            page(&Database { snapshots, ..view }).into_string().contains("Back up again")
+        };
+        assert!(told(Database::sample()));
+        assert!(!told(Database::sample_removed()) && !told(Database::sample_unknown()));
     }
 }
