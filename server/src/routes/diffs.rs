@@ -9,6 +9,7 @@ use engine::rows;
 use serde::Deserialize;
 use web::components::change::ChangeKind;
 use web::components::system::System;
+use web::pages::Named;
 use web::pages::changes::{self, ChangeList, Changes, Of};
 use web::pages::diff::{self, Diff, Outcome, Shows, Side};
 use web::urls;
@@ -21,7 +22,7 @@ use crate::error::{Problem, Result};
 use crate::ids::DiffId;
 use crate::meta::ComparedWith;
 use crate::service::diffs::FoundDiff;
-use crate::service::{diffs, snapshots};
+use crate::service::{diffs, projects, snapshots};
 use crate::view;
 
 /// Changed records on a page.
@@ -66,7 +67,14 @@ pub async fn page(
 ) -> Result<Response> {
     let found = diffs::find(&app, visitor.user_id, id(DiffId::parse, &diff)?).await?;
     let (system, [from, to]) = sides(&app, &visitor, &found).await?;
-    let not_compared = found.summary.as_ref().map(|summary| summary.not_compared.clone()).unwrap_or_default();
+    let project = projects::find(&app, visitor.user_id, found.diff.project_id).await?;
+    let mut not_compared =
+        found.summary.as_ref().map(|summary| summary.not_compared.clone()).unwrap_or_default();
+    // An example has no schema archive, as there is no database behind it: its snapshots say so, and whoever
+    // looks at differences for the first time is not met with what is not there.
+    if project.is_example {
+        not_compared.clear();
+    }
     let reason = |name: &String| {
         let mut missing = found.read.as_ref()?.missing.iter();
         missing.find(|(missing, _)| missing == name).map(|(_, reason)| reason.clone())
@@ -78,7 +86,7 @@ pub async fn page(
         (None, Some(job)) => Outcome::Job(Box::new(view::job::job(job, None))),
         (None, None) => return Err(Problem::not_found()),
     };
-    let project = place::project(&app, &visitor, found.diff.project_id).await?;
+    let project = Named::new(project.id.to_string(), project.name);
     let shell = shell(&app, &visitor);
     let has_pages = found.has_pages;
     let view =
