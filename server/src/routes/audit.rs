@@ -119,10 +119,7 @@ fn actors(visitor: &Visitor) -> Vec<(String, String)> {
 }
 
 fn row(entry: &Entry) -> EntryRow {
-    let fact = |(name, fact): (&String, &Value)| {
-        let text = fact.as_str().map_or_else(|| fact.to_string(), str::to_owned);
-        (name.replace('_', " "), text)
-    };
+    let fact = |(name, fact): (&String, &Value)| (name.replace('_', " "), words(fact));
     EntryRow {
         seq: entry.seq,
         at: entry.at.clone(),
@@ -135,6 +132,22 @@ fn row(entry: &Entry) -> EntryRow {
         detail: entry.detail.iter().map(fact).collect(),
         hash: entry.hash.clone(),
         is_readable: entry.action != UNREADABLE,
+    }
+}
+
+/// A fact as people read it. Of the rules of a schedule those are told that are set.
+fn words(fact: &Value) -> String {
+    let all =
+        |words: Vec<String>, none: &str| if words.is_empty() { none.to_owned() } else { words.join(", ") };
+    match fact {
+        Value::String(text) => text.clone(),
+        Value::Bool(is_so) => if *is_so { "yes" } else { "no" }.to_owned(),
+        Value::Array(items) => all(items.iter().map(words).collect(), "none"),
+        Value::Object(rules) => {
+            let set = rules.iter().filter(|(_, rule)| !rule.is_null());
+            all(set.map(|(name, rule)| format!("{name} {}", words(rule))).collect(), "no rules")
+        }
+        Value::Null | Value::Number(_) => fact.to_string(),
     }
 }
 
@@ -155,6 +168,19 @@ fn target_url(target: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn facts_are_words_and_no_json() {
+        let told = |fact: Value| words(&fact);
+        assert_eq!(told(json!({ "last": null, "daily": 7, "monthly": 12 })), "daily 7, monthly 12");
+        assert_eq!(told(json!({ "last": null })), "no rules");
+        assert_eq!(told(json!(["a", "b"])), "a, b");
+        assert_eq!(
+            (told(json!(true)), told(json!(8104)), told(json!("shop"))),
+            ("yes".into(), "8104".into(), "shop".into())
+        );
+    }
 
     #[test]
     fn every_choice_is_an_action_or_a_group_of_them() {

@@ -113,7 +113,17 @@ impl Audit {
                     "succeeded",
                     &[("root", root.as_str()), ("records", "8104")],
                 ),
-                row(3, "backup.start", "database/d1", "succeeded", &[("database", "shop")]),
+                row(
+                    3,
+                    "schedule.set",
+                    "database/01a52b3c4d5e6f708192a3b4c5d6e7f8",
+                    "succeeded",
+                    &[
+                        ("database", "shop"),
+                        ("keep", "daily 7, weekly 4, monthly 12"),
+                        ("runs", "every day at 02:00 Europe/Berlin"),
+                    ],
+                ),
                 row(2, "account.sign-in", "account/u1", "failed", &[("from", "192.0.2.7")]),
                 row(1, "account.register", "account/u1", "succeeded", &[]),
             ],
@@ -203,37 +213,49 @@ fn filters(view: &Audit) -> Markup {
     html! {
         form.filters.many method="get" action=(urls::AUDIT) {
             div.actions {
-                label for="action" { "Action" }
-                select #action name="action" {
-                    option value="" { "All" }
-                    @for (value, words) in &view.actions {
-                        option value=(value) selected[*value == view.query.action] { (words) }
+                div.pair {
+                    label for="action" { "Action" }
+                    select #action name="action" {
+                        option value="" { "All" }
+                        @for (value, words) in &view.actions {
+                            option value=(value) selected[*value == view.query.action] { (words) }
+                        }
                     }
                 }
-                label for="actor" { "Who" }
-                select #actor name="actor" {
-                    option value="" { "Anybody" }
-                    @for (value, words) in &view.actors {
-                        option value=(value) selected[value.eq_ignore_ascii_case(&view.query.actor)] { (words) }
-                    }
-                    @if is_another(&view.query.actor, &view.actors) {
-                        option value=(view.query.actor) selected { (view.query.actor) }
-                    }
-                }
-                label for="target" { "To what" }
-                input #target name="target" type="text" value=[given(&view.query.target)]
-                    placeholder="snapshot, or snapshot/…" autocomplete="off" spellcheck="false";
-                label for="result" { "Result" }
-                select #result name="result" {
-                    option value="" { "All" }
-                    @for result in &view.results {
-                        option value=(result) selected[*result == view.query.result] { (result) }
+                div.pair {
+                    label for="actor" { "Who" }
+                    select #actor name="actor" {
+                        option value="" { "Anybody" }
+                        @for (value, words) in &view.actors {
+                            option value=(value) selected[value.eq_ignore_ascii_case(&view.query.actor)] { (words) }
+                        }
+                        @if is_another(&view.query.actor, &view.actors) {
+                            option value=(view.query.actor) selected { (view.query.actor) }
+                        }
                     }
                 }
-                label for="from" { "From" }
-                input #from name="from" type="date" value=[given(&view.query.from)];
-                label for="to" { "Before" }
-                input #to name="to" type="date" value=[given(&view.query.to)];
+                div.pair {
+                    label for="target" { "To what" }
+                    input #target name="target" type="text" value=[given(&view.query.target)]
+                        placeholder="snapshot, or snapshot/…" autocomplete="off" spellcheck="false";
+                }
+                div.pair {
+                    label for="result" { "Result" }
+                    select #result name="result" {
+                        option value="" { "All" }
+                        @for result in &view.results {
+                            option value=(result) selected[*result == view.query.result] { (result) }
+                        }
+                    }
+                }
+                div.pair {
+                    label for="from" { "From" }
+                    input #from name="from" type="date" value=[given(&view.query.from)];
+                }
+                div.pair {
+                    label for="to" { "Before" }
+                    input #to name="to" type="date" value=[given(&view.query.to)];
+                }
             }
             div.actions {
                 button.small type="submit" { "Show" }
@@ -272,10 +294,10 @@ fn table(view: &Audit) -> Markup {
     )
 }
 
-/// A value of a detail: of ids and roots the beginning, as of every long one.
+/// A value of a detail: of ids and roots the beginning, and of a sentence all but its endless parts.
 fn shown(value: &str) -> Markup {
-    const MAX_CHARS: usize = 40;
-    match value.char_indices().nth(MAX_CHARS) {
+    let max_chars = if value.contains(' ') { 300 } else { 40 };
+    match value.char_indices().nth(max_chars) {
         Some((end, _)) => html! { span title=(value) { (&value[..end]) "…" } },
         None => html! { (value) },
     }
@@ -294,7 +316,7 @@ fn entry(row: &EntryRow) -> Markup {
         tr {
             th.num scope="row" { (row.seq) }
             td data-label="When" { time datetime=(row.at) { (row.at.get(..19).unwrap_or(&row.at).replace('T', " ")) " UTC" } }
-            td data-label="Who" { (row.actor) }
+            td.who data-label="Who" { (row.actor) }
             td data-label="Action" {
                 (row.action)
                 div.sub {
@@ -316,5 +338,19 @@ fn entry(row: &EntryRow) -> Markup {
                 span.sub { "hash: " (short_id(&row.hash)) }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_an_id_the_beginning_is_shown_and_of_a_sentence_all() {
+        let sentence = "The server was not running then, or could not note down that a backup begins.";
+        assert!(shown(sentence).into_string().contains("that a backup begins."));
+        let id = crate::samples::SNAPSHOT_ID.repeat(2);
+        let html = shown(&id).into_string();
+        assert!(html.contains('…') && html.contains(&format!("title=\"{id}\"")), "{html}");
     }
 }

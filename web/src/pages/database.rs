@@ -408,7 +408,7 @@ fn timeline_row(i: usize, row: &SnapshotRow, comparable: bool, now_ms: i64) -> M
                 a href=(urls::snapshot(&row.id)) { (format::time(row.at_ms, now_ms)) }
                 @if let Some(note) = &row.note { div.sub { (note) } }
             }
-            td data-label="State" {
+            td.states data-label="State" {
                 (tag::completeness(row.complete)) " " (tag::pinned(row.pinned)) " " (tag::moments(row.point_in_time))
                 @if row.damaged.is_some() { " " (damage::label()) }
                 @if let Some(at_ms) = row.verified_ms { div.sub { "verified " (format::ago(at_ms, now_ms)) } }

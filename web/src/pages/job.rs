@@ -195,7 +195,7 @@ fn outcome(view: &JobPage, pruned: &Pruned) -> Markup {
             @if pruned.dry_run {
                 form.inline method="post" action=(urls::prune(&view.project.id)) {
                     input type="hidden" name="dry_run" value="false";
-                    button.danger type="submit" { "Remove it now" }
+                    button.danger-quiet type="submit" { "Remove it now" }
                 }
             }
             p { a href=(urls::settings(&view.project.id)) { "Back to the project's settings" } }

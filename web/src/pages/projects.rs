@@ -527,12 +527,8 @@ fn next_backup(row: &DatabaseRow) -> Markup {
         @if let Some(missed) = &row.missed {
             @let runs = format::count_of(u64::from(missed.runs), "run");
             div.sub {
-                @if missed.catch_up == CatchUp::Done {
-                    (runs) " missed until " (format::time_absolute(missed.last_ms)) ", caught up by one backup"
-                } @else {
-                    span.state.warn { (icons::warning()) (runs) " missed" } " until " (format::time_absolute(missed.last_ms))
-                    ". " (missed.because)
-                }
+                span.state.warn { (icons::warning()) (runs) " missed" } " until " (format::time_absolute(missed.last_ms))
+                @if missed.catch_up == CatchUp::Done { ", caught up by one backup" } @else { ". " (missed.because) }
             }
         }
     }
@@ -553,6 +549,28 @@ fn project_form(view: &Projects, button: &str, label: &str) -> Markup {
         form.row method="post" action=(urls::PROJECTS) {
             (Field::text("name", label, &view.name).render())
             button.primary type="submit" { (button) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missed_runs_are_a_warning_also_once_they_are_caught_up() {
+        let row = DatabaseRow::samples().remove(1);
+        let told = |catch_up| {
+            let missed = row.missed.clone().map(|missed| Missed { catch_up, ..missed });
+            next_backup(&DatabaseRow { missed, ..row.clone() }).into_string()
+        };
+        for (catch_up, words) in [(CatchUp::Done, "caught up"), (CatchUp::NotYet, "still running")] {
+            let html = told(catch_up);
+            assert!(
+                html.contains(r#"<span class="state warn">"#) && html.contains("2 runs missed</span>"),
+                "{html}"
+            );
+            assert!(html.contains(words), "{html}");
         }
     }
 }

@@ -286,10 +286,24 @@ fn end(view: &Settings) -> Markup {
                 "It does not reach what is elsewhere: copies of the storage (backups, replicas, versions that a bucket keeps), "
                 "a copied data folder together with a copied key, and what was exported or restored."
             }
-            form method="post" action=(urls::project_delete(&view.project.id)) {
+            form.stack method="post" action=(urls::project_delete(&view.project.id)) {
                 (Field::text("name", "Type the project's name to delete it", "").render())
-                button.danger type="submit" { "Delete the project and its snapshots" }
+                button.danger-quiet type="submit" { "Delete the project and its snapshots" }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_deletes_looks_like_it() {
+        let html = end(&Settings::sample()).into_string();
+        assert!(
+            html.contains(r#"<form class="stack""#) && html.contains(r#"<button class="danger-quiet""#),
+            "{html}"
+        );
     }
 }
