@@ -169,27 +169,27 @@ pub(super) fn history_lost(doing: &str) -> Error {
         .with_help("Give the oplog more room (replSetResizeOplog), or take the snapshot when there are fewer writes.")
 }
 
-/// What can be wrong with a server's certificate, by a word of the TLS library's: why, and what to do.
-const CERTIFICATES: [(&str, &str, &str); 4] = [
+/// What can be wrong with a server's certificate, by words of the TLS library's: why, and what to do.
+const CERTIFICATES: [(&[&str], &str, &str); 4] = [
     (
-        "causedasendentity",
+        &["causedasendentity"],
         "its certificate is an authority's own (CA:TRUE)",
         "Give the server a certificate that an authority signed for it (CA:FALSE), and name the authority's file in \
          tlsCAFile. openssl x509 -in server.pem -noout -text shows what a certificate is.",
     ),
     (
-        "notvalidforname",
+        &["notvalidforname", "not valid for name"],
         "its certificate is for another name than the URL's (NotValidForName)",
         "Write the host as the certificate names it: openssl x509 -in server.pem -noout -ext subjectAltName shows the \
          names. A certificate whose only name is in its subject (CN) counts for none.",
     ),
     (
-        "unknownissuer",
+        &["unknownissuer"],
         "its certificate is signed by an authority that is not known here (UnknownIssuer)",
         "Name the file with the authority's certificate in tlsCAFile; it is read where DBSnap runs.",
     ),
     (
-        "certificate: expired",
+        &["certificate: expired", "certificate expired"],
         "its certificate has expired",
         "Renew the server's certificate, and check both clocks.",
     ),
@@ -203,7 +203,7 @@ fn selection(doing: &str, message: &str) -> Error {
             .with_help(CREDENTIALS_HELP);
     }
     if let Some((why, help)) =
-        CERTIFICATES.iter().find_map(|(word, why, help)| has(&[word]).then_some((why, help)))
+        CERTIFICATES.iter().find_map(|(words, why, help)| has(words).then_some((why, help)))
     {
         return Error::new(Kind::Unreachable, format!("{doing}: no TLS with the server: {why}"))
             .with_help(*help);
@@ -258,6 +258,9 @@ fn not_allowed(doing: &str) -> Error {
 
 /// The innermost reason of a server selection that failed.
 fn cause(message: &str) -> String {
+    if message.contains("No available servers. Topology:") && !message.contains("Error: Kind: ") {
+        return "none answered in time".to_owned();
+    }
     let reason = message.rsplit_once("Error: Kind: ").map_or(message, |(_, reason)| reason);
     let reason = reason.split(", labels:").next().unwrap_or(reason);
     let reason = reason.strip_prefix("An error occurred when connecting to a proxy host: ").unwrap_or(reason);
@@ -305,5 +308,19 @@ mod tests {
         let unknown = told("UnknownIssuer");
         assert!(failed_at_tls(&unknown) && unknown.message().contains("UnknownIssuer"), "{unknown:?}");
         assert!(unknown.help().unwrap().contains("tlsCAFile"));
+        let expired = told(
+            "certificate expired: verification time 1795939575 (UNIX), but the certificate is not valid after 1",
+        );
+        assert!(expired.help().unwrap().contains("Renew"), "{expired:?}");
+        let other_name =
+            told("certificate not valid for name \"a\"; certificate is only valid for DnsName(\"b\")");
+        assert!(other_name.help().unwrap().contains("subjectAltName"), "{other_name:?}");
+    }
+
+    #[test]
+    fn a_server_that_is_silent_is_told_without_the_topology() {
+        let message = "Server selection timeout: No available servers. Topology: { Type: Single, Servers: [ { Address: a:1 } ] }";
+        let error = selection("connecting", message);
+        assert_eq!(error.message(), "connecting: no usable server answers: none answered in time");
     }
 }
