@@ -280,8 +280,14 @@ fn refused(provider: &SignInProvider, error: &(dyn std::error::Error + 'static))
     unexpected(provider, &crate::error::causes(error))
 }
 
+/// What a provider says may repeat what it was sent. The code and its verifier are spent by then.
+fn without_secret(provider: &SignInProvider, text: &str) -> String {
+    text.replace(provider.client_secret.as_str(), "***")
+}
+
 fn unexpected(provider: &SignInProvider, cause: &str) -> Problem {
     let name = provider.provider.name();
+    let cause = without_secret(provider, cause);
     tracing::warn!(provider = provider.provider.as_str(), cause, "a sign-in failed");
     let detail = format!("{name} did not confirm who you are. Sign in again; the server's log says more.");
     let status = axum::http::StatusCode::UNPROCESSABLE_ENTITY;
@@ -354,5 +360,6 @@ mod tests {
         }
         assert!(!url.as_str().contains("the-verifier") && !url.as_str().contains("hush-hush"));
         assert!(!format!("{:?}", google()).contains("hush-hush"));
+        assert_eq!(without_secret(&google(), "got client_secret=hush-hush"), "got client_secret=***");
     }
 }
