@@ -70,9 +70,9 @@ pub fn page(view: &Storage) -> Markup {
                         "Its recovery key opens it, and from then on this server's key does again."
                     }
                 }
-                form method="post" action=(urls::STORAGE) {
+                form.stack method="post" action=(urls::STORAGE) {
                     (Field::code("recovery_key", "Recovery key", "").hint("14 groups of four letters").render())
-                    button.primary type="submit" { "Open with this key" }
+                    div.actions { button.primary type="submit" { "Open with this key" } }
                 }
                 @if view.may_use_own_keys {
                     p { "If this server has the key file or the key in AWS KMS that they were made with, no recovery key is needed." }
