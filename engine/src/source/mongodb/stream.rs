@@ -41,8 +41,10 @@ const ATTEMPTS: u32 = 8;
 const BACKOFF: Duration = Duration::from_millis(200);
 /// What a stream's failure interrupts.
 const DOING: &str = "following the changes";
-/// Events after which a collection's records are what they were.
-const DESCRIBING: [&str; 3] = ["createIndexes", "dropIndexes", "modify"];
+/// Events after which a name stands for the collection that was listed by it. One is created only where there was
+/// none: what was listed and went away before was dropped or renamed. A stream may begin with how that which is
+/// listed came to be.
+const STAYING: [&str; 4] = ["create", "createIndexes", "dropIndexes", "modify"];
 /// The first version that tells of indexes and options.
 const EXPANDED_EVENTS: (u32, u32) = (6, 0);
 
@@ -100,8 +102,6 @@ struct Heard {
     /// Collections that were dropped, renamed or resharded, and when last. One that is back under its
     /// name was written to under another meanwhile.
     moved: BTreeMap<usize, ClusterTime>,
-    /// By position.
-    uuids: Vec<Option<Vec<u8>>>,
 }
 
 impl Heard {
@@ -112,21 +112,7 @@ impl Heard {
             let of_database = collections.entry(listed.database.clone()).or_default();
             of_database.insert(listed.name.clone(), (position, tracking));
         }
-        let uuids = listed.iter().map(|listed| listed.uuid.clone()).collect();
-        let pending = Pending::new(ctx);
-        Ok(Self { collections, pending, definition: None, moved: BTreeMap::new(), uuids })
-    }
-
-    /// Whether an event moves a listed collection away, or another one to its place. A stream may begin with how
-    /// that which is listed came to be.
-    fn moves(&self, position: usize, operation: &str, event: &[u8]) -> Result<bool> {
-        if DESCRIBING.contains(&operation) {
-            return Ok(false);
-        }
-        let uuid = wire::find(event, "collectionUUID")?.map(|uuid| uuid.value);
-        let is_it =
-            uuid.is_some() && self.uuids.get(position).is_some_and(|listed| listed.as_deref() == uuid);
-        Ok(!(operation == "create" && is_it))
+        Ok(Self { collections, pending: Pending::new(ctx), definition: None, moved: BTreeMap::new() })
     }
 
     fn find(&self, database: &str, name: &str) -> Option<(usize, Tracking)> {
@@ -485,7 +471,7 @@ impl Stream {
                 let mut heard = locked(&self.shared.heard);
                 heard.definition.get_or_insert_with(|| format!("{operation} on {place}"));
                 if let Some((collection, _)) = heard.find(&database, &name)
-                    && heard.moves(collection, &operation, event)?
+                    && !STAYING.contains(&operation.as_str())
                 {
                     // Of an event that tells no time none is known to be later.
                     let at = time.unwrap_or(ClusterTime(u64::MAX));
