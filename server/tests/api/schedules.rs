@@ -220,7 +220,7 @@ async fn the_page_shows_what_rules_remove_before_it_saves_them() {
     };
     let seen = reviewed(&shown);
     api.get(&format!("/databases/{database}/schedule")).await.problem(404, "not-found");
-    let bytes_told = shown.text.contains("that nothing else needs would come free");
+    let bytes_told = shown.text.contains("that nothing else needs:");
     assert!(bytes_told, "{}", shown.text);
     // Rules that remove nothing now are shown before they are saved, too.
     for action in ["preview", "save"] {
