@@ -164,7 +164,7 @@ async fn run_verify(app: &App, record: &JobRecord, mode: VerifyMode, context: &C
     let verified = snapshots.iter().filter(|snapshot| whole(snapshot));
     let databases = verified.filter_map(|snapshot| DatabaseId::parse(&snapshot.manifest.source.id)).collect();
     app.meta.verified_databases(databases, app.now_ms()).await?;
-    existing::find_databases(app, record.project_id, &repository).await?;
+    existing::find_databases(app, record.project_id, snapshots).await?;
     Ok((JobState::Succeeded, serde_json::to_value(&report).map_err(Problem::internal)?))
 }
 

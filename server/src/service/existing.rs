@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use axum::http::StatusCode;
 use engine::Kind;
-use engine::repo::{Keyring, Repository, UnlockKey};
+use engine::repo::{Keyring, Repository, Snapshot, UnlockKey};
 use engine::source::Consistency;
 use repo_format::manifest::Source;
 
@@ -104,7 +104,7 @@ async fn open_from_now_on(
     super::keys::ensure_own_slot(app, repository).await?;
     match known {
         Some(project) => {
-            find_databases(app, id, repository).await?;
+            find_databases(app, id, repository.snapshots().await?).await?;
             Ok(project)
         }
         None => adopt(app, user, id, repository).await,
@@ -120,7 +120,7 @@ fn parse(text: &str) -> Result<UnlockKey> {
 /// Makes a project of a repository, and lists what is in it.
 async fn adopt(app: &App, user: UserId, id: ProjectId, repository: &Repository) -> Result<Project> {
     let has_recovery_key = super::keys::has_recovery_slot(repository).await?;
-    let databases = databases_in(app, id, repository).await?;
+    let databases = databases_in(app, id, repository.snapshots().await?);
     let names: Vec<&str> = databases.iter().map(|database| database.name.as_str()).collect();
     let name: String = names.join(", ").chars().take(super::projects::MAX_NAME_CHARS).collect();
     let now_ms = app.now_ms();
@@ -142,11 +142,11 @@ async fn adopt(app: &App, user: UserId, id: ProjectId, repository: &Repository) 
 /// another server may have connected them. They come without credentials.
 pub async fn find_all_databases(app: &App) -> Result<()> {
     for id in app.meta.ready_projects().await? {
-        let found = match app.repositories.get(id).await {
-            Ok(repository) => find_databases(app, id, &repository).await,
-            Err(problem) => Err(problem),
+        let found = async {
+            let repository = app.repositories.get(id).await?;
+            find_databases(app, id, repository.snapshots().await?).await
         };
-        if let Err(problem) = found {
+        if let Err(problem) = found.await {
             // Its pages say so.
             tracing::warn!(project = %id, cause = problem.describe(), "its databases could not be looked for");
         }
@@ -154,9 +154,9 @@ pub async fn find_all_databases(app: &App) -> Result<()> {
     Ok(())
 }
 
-/// As [`find_all_databases`], of one project.
-pub async fn find_databases(app: &App, id: ProjectId, repository: &Repository) -> Result<()> {
-    let found = databases_in(app, id, repository).await?;
+/// As [`find_all_databases`], of one project with these snapshots.
+pub async fn find_databases(app: &App, id: ProjectId, snapshots: Vec<Snapshot>) -> Result<()> {
+    let found = databases_in(app, id, snapshots);
     let added = app.meta.add_unknown_databases(id, found).await?;
     if added > 0 {
         tracing::warn!(project = %id, added, "databases that only snapshots know are listed without credentials");
@@ -164,18 +164,18 @@ pub async fn find_databases(app: &App, id: ProjectId, repository: &Repository) -
     Ok(())
 }
 
-/// The databases that a repository has snapshots of.
-async fn databases_in(app: &App, id: ProjectId, repository: &Repository) -> Result<Vec<ConnectedDatabase>> {
+/// The databases that snapshots of a project, newest first, are of.
+fn databases_in(app: &App, id: ProjectId, snapshots: Vec<Snapshot>) -> Vec<ConnectedDatabase> {
     let mut sources: BTreeMap<DatabaseId, (Source, i64)> = BTreeMap::new();
     // Newest first: a database has the name it had last, and was made before its first snapshot.
-    for snapshot in repository.snapshots().await? {
+    for snapshot in snapshots {
         let Some(database) = DatabaseId::parse(&snapshot.manifest.source.id) else { continue };
         app.repositories.saw(snapshot.id, id);
         let (source, started_ms) = (snapshot.manifest.source, snapshot.manifest.started_ms);
         sources.entry(database).or_insert((source, started_ms)).1 = started_ms;
     }
     let known = |(database, (source, first_ms))| known(database, id, source, first_ms);
-    Ok(sources.into_iter().map(known).collect())
+    sources.into_iter().map(known).collect()
 }
 
 /// A database as its newest snapshot knows it.
